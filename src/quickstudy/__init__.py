@@ -1,0 +1,49 @@
+"""quickstudy: meta-learning in PyTorch.
+
+    quickstudy.train("omniglot-protonet-fast")     meta-train a learner from a recipe
+    quickstudy.evaluate(run, way=20, shot=1)       meta-test it on classes that it has never seen
+    quickstudy.load(run)                           the learner itself: adapt(support), predict(state, query)
+
+The rest stands in ``quickstudy.learners``, ``.inner``, ``.nets``, ``.data``, ``.train``, ``.evaluate`` and
+``.recipes``. Importing this package imports neither torch nor any of those: each comes with its first use.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from quickstudy.api import evaluate, load, train
+    from quickstudy.episode import Episode, Examples
+    from quickstudy.errors import QuickstudyError
+
+__version__ = "0.1.0"
+__all__ = ["Episode", "Examples", "QuickstudyError", "evaluate", "load", "train"]
+
+# Where each public name stands. `train` and `evaluate` are packages that can be called; see callable_module.py.
+_HOME = {
+    "Episode": "quickstudy.episode",
+    "Examples": "quickstudy.episode",
+    "QuickstudyError": "quickstudy.errors",
+    "evaluate": "quickstudy",
+    "load": "quickstudy.api",
+    "train": "quickstudy",
+}
+_ROOMS = ("data", "inner", "learners", "nets", "recipes")
+
+
+def __getattr__(name: str) -> object:
+    """A public name or a room, imported when it is first asked for (PEP 562)."""
+    home = _HOME.get(name)
+    if name in _ROOMS or home == "quickstudy":
+        return importlib.import_module(f"quickstudy.{name}")
+    if home is None:
+        raise AttributeError(f"module 'quickstudy' has no attribute {name!r}")
+    value = getattr(importlib.import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

@@ -1,0 +1,48 @@
+"""Floor 7: the command line.
+
+One file a command, each a function that typer reads; heavy modules are imported inside the functions, so that
+``--help`` does not wait for torch. Results go to stdout, everything else to stderr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import typer
+
+from quickstudy.cli.evaluate import evaluate
+from quickstudy.cli.fetch import fetch
+from quickstudy.cli.list import list_names
+from quickstudy.cli.outcome import run_to_exit_status
+from quickstudy.cli.process import keep_large_blocks
+from quickstudy.cli.show import show
+from quickstudy.cli.train import train
+
+__all__ = ["app", "main"]
+
+# Options that no command knows are keys of a recipe (`--learner.inner-lr 0.2`).
+_TAKES_KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
+
+app = typer.Typer(
+    name="quickstudy",
+    help="Meta-learning: train once over many tasks, then learn a new one from a handful of examples.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(fetch)
+app.command(context_settings=_TAKES_KEYS)(train)
+app.command(context_settings=_TAKES_KEYS)(evaluate)
+
+app.command("list")(list_names)
+app.command(context_settings=_TAKES_KEYS)(show)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit: 0 done, 1 failed, 2 bad input, 130 interrupted.
+
+    Args:
+        arguments: without the program's name; by default those that it was started with.
+    """
+    keep_large_blocks()
+    run_to_exit_status(app, arguments)

@@ -1,0 +1,92 @@
+"""Floor 7: ``quickstudy evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from quickstudy.cli.options import DataRoot, Debug, Device, Json, Threads, recipe_keys
+from quickstudy.cli.process import set_threads
+from quickstudy.errors import InputError
+
+if TYPE_CHECKING:
+    from quickstudy.evaluate import Result
+
+__all__ = ["evaluate"]
+
+_SIZE = "A number, or a range such as 5-20; as in the recipe by default."
+
+
+def evaluate(
+    context: typer.Context,
+    run: Annotated[Path, typer.Argument(help="The folder of a run.")],
+    way: Annotated[str | None, typer.Option(help=f"Classes a task. {_SIZE}")] = None,
+    shot: Annotated[str | None, typer.Option(help=f"Support examples a class. {_SIZE}")] = None,
+    query: Annotated[str | None, typer.Option(help=f"Query examples a class. {_SIZE}")] = None,
+    episodes: Annotated[int | None, typer.Option(help="How many tasks; as in the recipe by default.")] = None,
+    role: Annotated[str | None, typer.Option(help="test or validation; as in the recipe by default.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the tasks. Runs tested with the same one saw the same tasks.")] = 0,
+    checkpoint: Annotated[
+        Literal["best", "last"] | None, typer.Option(help="By default the best, where the run was validated.")
+    ] = None,
+    tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
+    device: Device = None,
+    threads: Threads = 1,
+    data_root: DataRoot = None,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Meta-test a run on classes that it has never seen; saves and prints the result.
+
+    Options of the learner's adaptation can change: --learner.test-inner-steps 10
+    """
+    del debug  # read by `outcome`
+    ways, shots, queries = _size("way", way), _size("shot", shot), _size("query", query)
+    overrides = recipe_keys(context)
+    set_threads(threads)
+
+    from quickstudy import api
+
+    result = api.evaluate(
+        run,
+        way=ways,
+        shot=shots,
+        query=queries,
+        episodes=episodes,
+        role=role,
+        seed=seed,
+        checkpoint=checkpoint,
+        overrides=overrides,
+        data_root=data_root,
+        device=device,
+        tasks_at_once=tasks_at_once,
+        progress=True,
+    )
+    typer.echo(result.to_json().rstrip() if json else _sentence(result))
+    typer.echo(f"Saved in {run / 'evaluations' / f'{result.id}.json'}; the page is {run / 'report.html'}", err=True)
+
+
+def _size(name: str, text: str | None) -> int | tuple[int, int] | None:
+    """``5`` or ``5-20``."""
+    if text is None:
+        return None
+    ends = text.split("-")
+    if len(ends) > 2 or not all(end.isascii() and end.isdigit() for end in ends):
+        raise InputError(f"--{name}: expected a whole number or a range such as 5-20, found {text!r}.")
+    numbers = [int(end) for end in ends]
+    return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
+
+
+def _sentence(result: Result) -> str:
+    """The figure with both intervals, and what must stand beside it."""
+    from quickstudy.evaluate import cell_name
+    from quickstudy.evaluate.wording import count, figure, marks, number
+
+    unit = " %" if result.metric == "accuracy" else ""
+    said = [f"{result.metric} {figure(result)}{unit} over {count(result.episodes)} episodes"]
+    if result.ci95_classes is not None:
+        said.append(f"± {number(result.ci95_classes, result.metric)}{unit} over classes")
+    said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
+    return "; ".join(said)

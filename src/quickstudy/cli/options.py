@@ -1,0 +1,70 @@
+"""Floor 7: options that several commands share, and those that are keys of a recipe."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quickstudy.errors import InputError, UnknownName
+
+__all__ = ["DataRoot", "Debug", "Device", "Json", "Runs", "Threads", "one_json", "recipe_keys"]
+
+DataRoot = Annotated[
+    Path | None,
+    typer.Option(help="The folder of data sets; else QUICKSTUDY_DATA, else the platform's user data folder."),
+]
+Runs = Annotated[Path, typer.Option(help="The folder of runs.")]
+Device = Annotated[
+    str | None, typer.Option(help="Where to compute: cpu, cuda, cuda:1; by default a GPU if there is one.")
+]
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
+Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads of one operation on the CPU.")]
+
+_VALUE = re.compile(r"[^-]|-[\d.]|-inf|-$")  # what does not look like the next option: "-0.5" is a value
+
+
+def recipe_keys(context: typer.Context) -> dict[str, str]:
+    """The options that the command itself does not know, as dotted keys of a recipe.
+
+    ``--learner.inner-lr 0.2``, ``--learner.inner-lr=0.2``, and ``--learner.first-order`` alone for true.
+
+    Raises:
+        UnknownName: an option without a dot that is neither the command's nor a recipe's; names the nearest.
+        InputError: a stray argument, or a key given twice.
+    """
+    known = [name for parameter in context.command.params for name in parameter.opts if name.startswith("--")]
+    keys: dict[str, str] = {}
+    for option, value in _pairs(context.args):
+        key = option.removeprefix("--")
+        if "." not in key and key != "name":
+            raise UnknownName.among("option", option, [*known, "--name"])
+        if key in keys:
+            raise InputError(f"{option} is given twice, as {keys[key]!r} and as {value!r}. Give it once.")
+        keys[key] = value
+    return keys
+
+
+def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
+    position = 0
+    while position < len(arguments):
+        option, equals, value = arguments[position].partition("=")
+        position += 1
+        if not option.startswith("--"):
+            raise InputError(f"Unexpected argument {option!r}. Options are written --key value.")
+        if not equals:
+            value = "true"
+            if position < len(arguments) and _VALUE.match(arguments[position]):
+                value = arguments[position]
+                position += 1
+        yield option, value
+
+
+def one_json(document: Any) -> None:
+    """Print ``document`` to stdout."""
+    typer.echo(json.dumps(document, indent=2))

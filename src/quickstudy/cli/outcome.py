@@ -1,0 +1,67 @@
+"""Floor 7: how a command ends: an exit status, and one sentence on stderr instead of a traceback.
+
+0 done, 1 failed, 2 bad input, 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from quickstudy.errors import InputError, QuickstudyError
+
+__all__ = ["run_to_exit_status"]
+
+DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+
+
+def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> None:
+    """Run the application and leave with its status.
+
+    Args:
+        app: with the commands.
+        arguments: without the program's name; None for those that it was started with. With ``--debug`` among
+            them, errors keep their tracebacks.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        status = app(arguments, prog_name="quickstudy", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _say("interrupted.")
+        sys.exit(INTERRUPTED)
+    except Exception as error:
+        if "--debug" in arguments:
+            raise
+        sentence, status = _explain(error)
+        _say(f"error: {sentence}")
+        sys.exit(status)
+    sys.exit(status if isinstance(status, int) else DONE)
+
+
+def _explain(error: Exception) -> tuple[str, int]:
+    """What to say of an error, and the exit status."""
+    usage = getattr(error, "format_message", None)  # typer's own: a misspelt command or option, a missing argument
+    if usage is not None:
+        return _usage_sentence(error), BAD_INPUT
+    if isinstance(error, QuickstudyError):
+        return str(error), BAD_INPUT if isinstance(error, InputError) else FAILED
+    if isinstance(error, OSError):
+        where = f" ({error.filename})" if error.filename else ""
+        return f"The system refused: {error.strerror or error}{where}.", FAILED
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "There is not enough memory. Compute fewer tasks at once: --train.tasks-at-once 1.", FAILED
+    what = f"{type(error).__name__}: {error}".rstrip(".")
+    return f"This should not happen: {what}. Run it again with --debug to see where, and report it.", FAILED
+
+
+def _usage_sentence(error: Exception) -> str:
+    message = error.format_message().strip().replace("Value error, ", "")  # type: ignore[attr-defined]
+    context = getattr(error, "ctx", None)
+    message += "" if message.endswith((".", "?", "!")) else "."
+    return f"{message} See `{context.command_path if context else 'quickstudy'} --help`."
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)

@@ -1,0 +1,61 @@
+"""Floor 7: ``quickstudy train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from quickstudy.cli.options import DataRoot, Debug, Device, Json, Runs, Threads, one_json, recipe_keys
+from quickstudy.cli.process import set_threads
+
+__all__ = ["train"]
+
+
+def train(
+    context: typer.Context,
+    recipe: Annotated[str, typer.Argument(help="A recipe's name, the path of a TOML file, or a run to resume.")],
+    steps: Annotated[int | None, typer.Option(help="Short for --train.steps.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The recipe's seed.")] = None,
+    device: Device = None,
+    threads: Threads = 1,
+    data_root: DataRoot = None,
+    runs: Runs = Path("runs"),
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, or the recipe's newest run.")] = False,
+    json: Json = False,
+    debug: Debug = False,
+) -> None:
+    """Meta-train a learner from a recipe; prints the folder of the run.
+
+    Every key of the recipe is an option too: --learner.inner-lr 0.2 --episodes.train.way '[5, 20]'
+    """
+    del debug  # read by `outcome`
+    overrides: dict[str, Any] = dict(recipe_keys(context))
+    overrides |= {key: value for key, value in (("train.steps", steps), ("seed", seed)) if value is not None}
+
+    set_threads(threads)
+
+    from quickstudy import api
+    from quickstudy.train import Interrupted
+
+    try:
+        run = api.train(
+            recipe,
+            overrides=overrides,
+            data_root=data_root,
+            runs=runs,
+            device=device,
+            progress=True,
+            resume=resume,
+        )
+    except Interrupted as interrupted:
+        # Here, and not in `outcome`, because typer would swallow what it says.
+        typer.echo(str(interrupted), err=True)
+        raise typer.Exit(130) from None
+    if json:
+        trained = run.trained
+        one_json({"run": str(run.path), "step": trained.step, "best": trained.best, "best_step": trained.best_step})
+    else:
+        typer.echo(run.path)
+        typer.echo(f"Test it on classes that it has never seen: quickstudy evaluate {run.path}", err=True)

@@ -1,0 +1,57 @@
+"""Floor 1: stores of examples, sources of tasks, and data sets.
+
+Names are loaded when they are asked for, so that listing data sets or fetching one does not wait for torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from quickstudy.data.classtasks import ClassTasks
+    from quickstudy.data.counts import Count
+    from quickstudy.data.dataset import DataSet
+    from quickstudy.data.digits import Digits
+    from quickstudy.data.glyphs import Glyphs
+    from quickstudy.data.omniglot import Omniglot
+    from quickstudy.data.registry import data_sets
+    from quickstudy.data.sinusoid import FunctionTasks, Sinusoid
+    from quickstudy.data.source import TaskShape, TaskSource
+    from quickstudy.data.store import ArrayStore
+
+__all__ = [
+    "ArrayStore",
+    "ClassTasks",
+    "Count",
+    "DataSet",
+    "Digits",
+    "FunctionTasks",
+    "Glyphs",
+    "Omniglot",
+    "Sinusoid",
+    "TaskShape",
+    "TaskSource",
+    "data_sets",
+]
+
+_WHERE = {
+    "ArrayStore": "store",
+    "ClassTasks": "classtasks",
+    "Count": "counts",
+    "DataSet": "dataset",
+    "Digits": "digits",
+    "FunctionTasks": "sinusoid",
+    "Glyphs": "glyphs",
+    "Omniglot": "omniglot",
+    "Sinusoid": "sinusoid",
+    "TaskShape": "source",
+    "TaskSource": "source",
+    "data_sets": "registry",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"{__name__}.{_WHERE[name]}"), name)

@@ -1,0 +1,242 @@
+"""Floor 1: N-way K-shot tasks from a store of classes.
+
+    words of a task  ->  which classes, how many, which examples, how turned  ->  rows of the store  ->  Episode
+
+Everything is drawn for all tasks of a call at once, from one row of words a task. Classes and examples are drawn in
+the largest numbers there may be and cut afterwards, so that a task does not depend on those beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal, TypeAlias, get_args
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from quickstudy.data.counts import Bounds, Count, as_setting, bounds
+from quickstudy.data.source import TaskShape, TaskSource, as_indices
+from quickstudy.data.store import ArrayStore
+from quickstudy.episode import Classes, Episode, Examples
+from quickstudy.errors import InputError, UnknownName
+from quickstudy.keys import Bits, Integers, Key, choose, integers
+
+__all__ = ["ClassTasks", "Rotations"]
+
+Rotations: TypeAlias = Literal["none", "classes", "per-class", "per-task"]
+
+
+@dataclass(frozen=True, eq=False)
+class _Draw:
+    """What T tasks are made of; W is the largest way there may be, K the most examples of a class."""
+
+    way: Integers  # [T]
+    query: Integers  # [T]
+    shot: Integers  # [T, W], 0 beyond a task's way
+    classes: Integers  # [T, W], numbers for Episode.classes, -1 beyond a task's way
+    rows: Integers  # [T, W, K], rows of the (turned) store, each class's in random order
+
+
+class ClassTasks(TaskSource):
+    """Tasks that tell ``way`` classes apart from ``shot`` examples of each.
+
+    Support rows come first class first (all shots of label 0, then of label 1, ...), and so do query rows;
+    which class gets which label is random. Where way, shot or query are ranges, tasks are padded to the
+    longest of the call and masked.
+
+    Args:
+        store: the pictures.
+        classes: class numbers of the store that tasks are drawn from.
+        data: name of the data set; with ``split`` and ``seed`` it fixes the tasks.
+        split: which part of the data set this is.
+        way: classes a task; a number or a range (low, high), drawn for each task, both ends included.
+        shot: support examples a class; a range is drawn for each class of each task.
+        query: query examples a class; a range is drawn for each task.
+        seed: tells sources of the same kind apart.
+        rotations: ``"none"``; ``"classes"``, each class turned by 0, 90, 180, 270 degrees is four classes (Santoro et
+            al. 2016, Vinyals et al. 2016); ``"per-class"``, each class of a task is turned at random (Finn et al.
+            2017, MAML); ``"per-task"``, all classes of a task are turned alike (Sung et al. 2018, Relation Network).
+
+    Raises:
+        InputError: a number makes no sense, the way exceeds the classes, shot + query exceed a class, or the
+            pictures cannot be turned.
+        UnknownName: no such mode of rotation.
+    """
+
+    def __init__(
+        self,
+        store: ArrayStore,
+        classes: Sequence[int],
+        *,
+        data: str,
+        split: str,
+        way: Count | None,
+        shot: Count,
+        query: Count,
+        seed: int,
+        rotations: Rotations = "none",
+    ) -> None:
+        if rotations not in get_args(Rotations):
+            raise UnknownName.among("mode of rotation", rotations, get_args(Rotations))
+        self._store, self._data, self._split, self._seed, self._rotations = store, data, split, seed, rotations
+        self._classes = np.asarray(classes, dtype=np.int64)
+        self._way: Bounds = bounds("way", way)
+        self._shot: Bounds = bounds("shot", shot)
+        self._query: Bounds = bounds("query", query)
+        self._key = Key.of(seed, data, split)
+        self._check_sizes()
+        pictures = store.images if rotations == "none" else store.turned
+        self._table = pictures.reshape(-1, int(np.prod(store.images.shape[1:])))
+
+    def _check_sizes(self) -> None:
+        where, n = f"{self._data}/{self._split}", self._n_class
+        if self._way[1] > n:
+            raise InputError(
+                f"Cannot draw {self._way[1]}-way tasks from {where}: it has only {n} classes. "
+                f"Use a way of at most {n}, or a larger split."
+            )
+        sizes = self._store.sizes[self._classes]
+        smallest, wanted = int(sizes.argmin()), self._shot[1] + self._query[1]
+        if wanted > sizes[smallest]:
+            raise InputError(
+                f"Cannot draw {self._shot[1]} support and {self._query[1]} query examples a class from {where}: "
+                f"the class {self._store.classes[self._classes[smallest]]!r} has only {sizes[smallest]} examples. "
+                f"Reduce shot or query so that together they are at most {sizes[smallest]}."
+            )
+
+    @property
+    def _n_class(self) -> int:
+        """How many classes there are to choose from, turned ones included."""
+        return len(self._classes) * (4 if self._rotations == "classes" else 1)
+
+    @property
+    def shape(self) -> TaskShape:
+        """Pictures with their channel axis; outputs is the largest way, classes one more than the largest number."""
+        numbers = len(self._store.classes) * (4 if self._rotations == "classes" else 1)
+        return TaskShape(example=self._store.shape, target="classes", outputs=self._way[1], classes=numbers)
+
+    @cached_property
+    def hash(self) -> str:
+        """Hex sha256 over the store's hash, the class numbers and the mode of rotation."""
+        content = [self._store.hash, self._classes.tolist(), self._rotations]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes these tasks."""
+        return {
+            "data": self._data,
+            "split": self._split,
+            "rotations": self._rotations,
+            "way": as_setting(self._way),
+            "shot": as_setting(self._shot),
+            "query": as_setting(self._query),
+            "seed": self._seed,
+        }
+
+    def episodes(self, indices: range | Integers) -> Episode:
+        """The tasks with these numbers; pictures are uint8 ``[T, N, H, W]`` or ``[T, N, C, H, W]``.
+
+        ``Episode.classes`` holds the store's class numbers, with ``rotations="classes"`` 4 x number + quarter turns.
+        """
+        tasks = as_indices(indices)
+        draw = self._draw(tasks)
+        query = np.where(draw.shot > 0, draw.query[:, None], 0)
+        way = torch.from_numpy(draw.way)
+        return Episode(
+            support=self._examples(draw.rows, np.zeros_like(draw.shot), draw.shot, way),
+            query=self._examples(draw.rows, draw.shot, query, way),
+            index=torch.from_numpy(tasks.copy()),
+            classes=torch.from_numpy(draw.classes[:, : draw.way.max()].copy()),
+        )
+
+    def _draw(self, tasks: Integers) -> _Draw:
+        """Decide everything about these tasks."""
+        n, widest, each = len(tasks), self._way[1], self._words_per_class
+        words = self._key.bits(tasks, 2 + 4 * widest + widest * each)
+        sizes, shots, turns, picks, examples = np.split(words, np.cumsum([2, widest, widest, 2 * widest]), axis=1)
+        way, query = _between(sizes[:, 0], self._way), _between(sizes[:, 1], self._query)
+        present = np.arange(widest) < way[:, None]
+        shot = np.where(present, _between(shots, self._shot), 0)
+        numbers, quarters = self._turned(choose(picks, self._n_class, widest), turns)
+        rows = self._choose_examples(examples.reshape(n * widest, each), self._store.sizes[numbers].reshape(-1))
+        first = self._store.starts[numbers] + quarters * len(self._store.images)
+        classes = 4 * numbers + quarters if self._rotations == "classes" else numbers
+        rows = first[:, :, None] + rows.reshape(n, widest, -1)
+        return _Draw(way, query, shot, np.where(present, classes, -1), rows)
+
+    def _choose_examples(self, bits: Bits, sizes: Integers) -> Integers:
+        """Examples of some classes in random order: numbers below ``sizes`` ``[rows]``, as ``[rows, K]``."""
+        most = self._shot[1] + self._query[1]
+        return _shuffle(bits, sizes)[:, :most] if self._shuffles else choose(bits, sizes, most)
+
+    @cached_property
+    def _shuffles(self) -> bool:
+        """Whether whole classes are shuffled, much the quicker way unless they are much larger than what is taken."""
+        return int(self._store.sizes[self._classes].max()) <= 4 * (self._shot[1] + self._query[1])
+
+    @cached_property
+    def _words_per_class(self) -> int:
+        """Words that the examples of one class take."""
+        return int(self._store.sizes[self._classes].max()) if self._shuffles else 2 * (self._shot[1] + self._query[1])
+
+    def _turned(self, picked: Integers, bits: Bits) -> tuple[Integers, Integers]:
+        """Class numbers of the store and quarter turns, both ``[T, W]``, of the choices ``picked`` ``[T, W]``."""
+        if self._rotations == "classes":
+            return self._classes[picked // 4], picked % 4
+        numbers = self._classes[picked]
+        if self._rotations == "none":
+            return numbers, np.zeros_like(numbers)
+        quarters = integers(bits if self._rotations == "per-class" else bits[:, :1], 4)
+        return numbers, np.broadcast_to(quarters, numbers.shape)
+
+    def _examples(self, rows: Integers, first: Integers, count: Integers, way: torch.Tensor) -> Examples:
+        """For each class of each task the rows ``first`` to ``first + count``, ``[T, W]`` both, as Examples."""
+        task = np.arange(len(rows))[:, None]
+        place, y, mask = _line_up(count)
+        chosen = np.where(mask, rows[task, y, first[task, y] + place], 0)  # [T, N]
+        x = self._table.take(chosen.reshape(-1), axis=0).reshape(*chosen.shape, *self._store.images.shape[1:])
+        padded = not mask.all()
+        if padded:
+            x[~mask] = 0
+        return Examples(
+            x=torch.from_numpy(x),
+            y=torch.from_numpy(y),
+            target=Classes(way),
+            mask=torch.from_numpy(mask) if padded else None,
+        )
+
+
+def _between(bits: Bits, ends: Bounds) -> Integers:
+    """Uniform whole numbers from the lower to the upper end, both included."""
+    return ends[0] + integers(bits, ends[1] - ends[0] + 1)
+
+
+def _shuffle(bits: Bits, n: Integers) -> Integers:
+    """In each row the numbers 0 .. n-1 in random order, then the rest up to the row's width."""
+    width = bits.shape[1]
+    absent = np.arange(width) >= n[:, None]
+    return np.where(absent, np.iinfo(np.uint64).max, bits).argsort(1, kind="stable")  # absent ones last, even in a tie
+
+
+def _line_up(count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:
+    """Where the examples of each class stand when they follow one another.
+
+    Args:
+        count: ``[T, W]``, examples of each class.
+
+    Returns:
+        For each row, ``[T, N]`` with N the longest sum of counts: its number within its class, its class, and
+        whether it is there (False on padding, where the other two are 0).
+    """
+    ends = count.cumsum(1)
+    position = np.arange(ends[:, -1].max())
+    mask = position < ends[:, -1:]
+    label = np.where(mask, (position[:, None] >= ends[:, None, :]).sum(2), 0)
+    begins = np.take_along_axis(ends - count, label, 1)
+    return np.where(mask, position - begins, 0), label, mask

@@ -1,0 +1,16 @@
+"""Floor 1: data sets by name."""
+
+from __future__ import annotations
+
+from quickstudy.registry import Registry
+
+data_sets = Registry(
+    "data set",
+    "quickstudy.data",
+    {
+        "omniglot": "quickstudy.data.omniglot:Omniglot",
+        "sinusoid": "quickstudy.data.sinusoid:Sinusoid",
+        "glyphs": "quickstudy.data.glyphs:Glyphs",
+        "digits": "quickstudy.data.digits:Digits",
+    },
+)

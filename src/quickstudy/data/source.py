@@ -1,0 +1,69 @@
+"""Floor 1: what every source of tasks offers, whatever its tasks are made of."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from quickstudy.episode import Episode
+from quickstudy.keys import Integers
+
+
+@dataclass(frozen=True)
+class TaskShape:
+    """What a network and a learner must know of the tasks before they are built.
+
+    Args:
+        example: shape of one example as the network receives it (pictures with their channel axis), or a dict
+            of shapes for dict inputs.
+        target: what a label means.
+        outputs: W, the largest way, or D for real targets.
+        classes: how many class numbers ``Episode.classes`` counts, where tasks are made of classes.
+    """
+
+    example: tuple[int, ...] | dict[str, tuple[int, ...]]
+    target: Literal["classes", "multi-label", "real"]
+    outputs: int
+    classes: int | None = None
+
+
+class TaskSource(ABC):
+    """Yields tasks by number. Task i is a pure function of (source, seed, split, i).
+
+    The number counts tasks, so a task does not depend on how many are asked for at once, in which order, or
+    by which worker.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> TaskShape:
+        """Shapes of the tasks."""
+
+    @property
+    @abstractmethod
+    def hash(self) -> str:
+        """Hex digest of the content: class ids, example ids and their bytes, not of file containers."""
+
+    @property
+    @abstractmethod
+    def settings(self) -> dict[str, Any]:
+        """What makes these tasks: data, split, way, shot, query, seed (JSON types only)."""
+
+    @abstractmethod
+    def episodes(self, indices: range | Integers) -> Episode:
+        """The tasks with these numbers, batched in this order (CPU tensors).
+
+        Args:
+            indices: T non-negative task numbers.
+        """
+
+
+def as_indices(indices: range | Integers) -> Integers:
+    """Task numbers as an int64 array, checked."""
+    numbers = np.asarray(indices, dtype=np.int64)
+    if numbers.ndim != 1 or len(numbers) == 0 or (numbers < 0).any():
+        raise ValueError(f"Task numbers: expected a non-empty list of numbers from 0 on, found {indices!r}.")
+    return numbers

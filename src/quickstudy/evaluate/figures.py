@@ -1,0 +1,191 @@
+"""Floor 4: the report's figures, as SVG pictures for light and for dark pages.
+
+Drawn on ``matplotlib.figure.Figure`` without pyplot, so that nothing of a caller's figures or backend changes.
+matplotlib is imported where it is used: whoever meta-tests without a report does not wait for it.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickstudy.errors import InputError
+from quickstudy.evaluate.comparison import Comparison
+from quickstudy.evaluate.picture import data_address
+from quickstudy.evaluate.wording import figure, metric_name, number
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["Curve", "Drawing", "draw_curves", "draw_intervals"]
+
+POINTS = 200
+"""At most so many points a line; more steps are averaged in bins, with the middle 80 % shaded."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Something measured along training.
+
+    Args:
+        name: whose it is, such as ``"protonet"``; curves of one name share a colour.
+        quantity: what it is, such as ``"loss"`` or ``"validation accuracy"``; curves of one quantity share a panel.
+            A quantity that ends in "accuracy" is a fraction, shown in percent.
+        steps: training steps.
+        values: one a step; values that are not finite leave a gap.
+
+    Raises:
+        InputError: no steps, or not as many values as steps.
+    """
+
+    name: str
+    quantity: str
+    steps: Sequence[float]
+    values: Sequence[float]
+
+    def __post_init__(self) -> None:
+        if not len(self.steps) or len(self.steps) != len(self.values):
+            raise InputError(
+                f"Cannot draw the {self.quantity} of {self.name}: {len(self.steps)} steps and {len(self.values)} "
+                "values given; expected as many of each, at least one."
+            )
+
+    @property
+    def percent(self) -> bool:
+        """Whether it is a fraction to be shown in percent."""
+        return self.quantity.endswith("accuracy")
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """One figure: ``data:`` addresses for light and dark pages, its text, and its width in CSS pixels."""
+
+    light: str
+    dark: str
+    alt: str
+    width: int
+
+
+@dataclass(frozen=True)
+class _Theme:
+    ink: str
+    faint: str
+    lines: tuple[str, ...]
+
+
+# Hues of Okabe and Ito, told apart by colour-blind readers, darkened or lightened for the page behind them.
+_LIGHT = _Theme("#3d4450", "#d9dde3", ("#0063a8", "#c24a00", "#007a5a", "#a8477f", "#8a6d00", "#4a4a4a"))
+_DARK = _Theme("#c3c9d4", "#3a414d", ("#5ab4f0", "#ff9a4d", "#3fcf9f", "#e08fbd", "#e6c84a", "#b8b8b8"))
+
+Floats: TypeAlias = NDArray[np.float64]
+_Draw: TypeAlias = "Callable[[Axes, _Theme], None]"
+
+
+def draw_curves(curves: Sequence[Curve]) -> list[Drawing]:
+    """A drawing a quantity, a line a curve."""
+    names = list(dict.fromkeys(curve.name for curve in curves))
+    quantities = dict.fromkeys(curve.quantity for curve in curves)
+    return [_draw_quantity([curve for curve in curves if curve.quantity == q], names) for q in quantities]
+
+
+def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
+    """One panel; ``names`` are those of all panels, for the same colours in each."""
+    quantity, percent = curves[0].quantity, curves[0].percent
+
+    def draw(axes: Axes, theme: _Theme) -> None:
+        for curve in curves:
+            _line(axes, curve, theme.lines[names.index(curve.name) % len(theme.lines)])
+        _dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
+        axes.set_xlabel("training step", color=theme.ink)
+        axes.legend(frameon=False, labelcolor=theme.ink)
+
+    alt = f"Training curve, {quantity} against step. " + " ".join(_spoken(curve) for curve in curves)
+    return _render(draw, (4.7, 3.1), alt)
+
+
+def _line(axes: Axes, curve: Curve, colour: str) -> None:
+    steps, values = np.asarray(curve.steps, dtype=np.float64), np.asarray(curve.values, dtype=np.float64)
+    values = np.where(np.isfinite(values), values, np.nan) * (100 if curve.percent else 1)
+    if len(steps) > POINTS:
+        steps, values, low, high = _binned(steps, values)
+        axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
+    axes.plot(steps, values, color=colour, label=curve.name, linewidth=1.7, marker="o" if len(steps) < 30 else "", ms=3)
+
+
+def _binned(steps: Floats, values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Means of steps and values in POINTS bins, and the 10 % and 90 % points of the values (NaN in empty bins)."""
+    rows = []
+    for mine in np.array_split(np.arange(len(steps)), POINTS):
+        finite = values[mine][np.isfinite(values[mine])]
+        middle = (finite.mean(), *np.quantile(finite, [0.1, 0.9])) if len(finite) else (np.nan,) * 3
+        rows.append((steps[mine].mean(), *middle))
+    columns = np.array(rows).T
+    return columns[0], columns[1], columns[2], columns[3]
+
+
+def _spoken(curve: Curve) -> str:
+    metric, unit = ("accuracy", " %") if curve.percent else ("", "")
+    first, last = (f"{number(curve.values[i], metric)}{unit} at step {curve.steps[i]:g}" for i in (0, -1))
+    return f"{curve.name}: from {first} to {last}."
+
+
+def draw_intervals(table: Comparison) -> list[Drawing]:
+    """A drawing a column: every row's mean with its 95 % interval, baselines with hollow markers."""
+    return [_draw_column(table, column) for column in range(len(table.columns))]
+
+
+def _draw_column(table: Comparison, column: int) -> Drawing:
+    measured = [(row, row.cells[column]) for row in reversed(table.rows)]  # matplotlib counts upwards
+    shown = [(row, cell.result) for row, cell in measured if cell is not None]
+    scale = 100 if table.metric == "accuracy" else 1
+
+    def draw(axes: Axes, theme: _Theme) -> None:
+        for height, (row, result) in enumerate(shown):
+            colour = theme.ink if row.baseline else theme.lines[0]
+            fill = "none" if row.baseline else colour
+            finite = math.isfinite(result.mean)  # a mean that is infinite keeps its line, empty
+            mean, spread = (result.mean * scale, result.ci95 * scale) if finite else (math.nan, 0.0)
+            spread = spread if math.isfinite(spread) else 0.0
+            axes.errorbar(mean, height, xerr=spread, fmt="o", color=colour, mfc=fill, capsize=3, ms=6)
+        _dress(axes, theme, table.columns[column], grid="x")
+        axes.set_yticks(range(len(shown)), [row.name for row, _ in shown])
+        axes.set_ylim(-0.6, len(shown) - 0.4)
+        axes.set_xlabel(metric_name(table.metric), color=theme.ink)
+
+    spoken = " ".join(f"{row.name}: {figure(result)}." for row, result in reversed(shown))
+    alt = f"{table.columns[column]}, means with 95 % intervals, {metric_name(table.metric)}. {spoken}"
+    return _render(draw, (4.9, 1.1 + 0.33 * len(shown)), alt)
+
+
+def _dress(axes: Axes, theme: _Theme, title: str, grid: Literal["x", "y"]) -> None:
+    axes.set_title(title, loc="left", color=theme.ink, fontsize=10.5)
+    axes.set_facecolor("none")
+    axes.grid(True, axis=grid, color=theme.faint, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.tick_params(colors=theme.ink, length=0)
+    for side, spine in axes.spines.items():
+        spine.set_visible(side == "bottom")
+        spine.set_color(theme.faint)
+
+
+def _render(draw: _Draw, size: tuple[float, float], alt: str) -> Drawing:
+    """Both versions. The salt makes the ids in the file, and so the report, the same every time."""
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    addresses = []
+    with matplotlib.rc_context({"svg.hashsalt": "quickstudy", "svg.fonttype": "path", "font.size": 10}):
+        for theme in (_LIGHT, _DARK):
+            page = Figure(figsize=size, layout="constrained")
+            page.patch.set_alpha(0)
+            draw(page.subplots(), theme)
+            file = io.BytesIO()
+            page.savefig(file, format="svg", metadata={"Date": None})
+            addresses.append(data_address("image/svg+xml", file.getvalue()))
+    return Drawing(addresses[0], addresses[1], alt, round(size[0] * 96))

@@ -1,0 +1,238 @@
+"""Floor 4: meta-testing: let a learner learn tasks that it has never seen, and score what it says."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.data.source import TaskSource
+from quickstudy.episode import Episode
+from quickstudy.errors import InputError
+from quickstudy.evaluate.intervals import class_ci95, episode_ci95
+from quickstudy.evaluate.result import Result
+from quickstudy.evaluate.scores import ClassCounts, Flags, Floats, Scores, score
+from quickstudy.keys import Key, Keys
+from quickstudy.learners.learner import AbstractLearner
+
+__all__ = ["answer", "diverged_episodes", "evaluating", "meta_test"]
+
+TASKS_AT_ONCE = 16
+DIVERGED_DEVIATIONS = 10.0
+"""A regression task diverged if its root-mean-square error exceeds this many standard deviations of the labels."""
+
+Progress = Callable[[int, int], None]
+"""Told how many episodes are done, of how many."""
+
+
+def meta_test(
+    learner: AbstractLearner,
+    source: TaskSource,
+    *,
+    episodes: int = 600,
+    first: int = 0,
+    tasks_at_once: int | None = None,
+    device: torch.device | str | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Result:
+    """Adapt to each episode's support set and score the predictions for its query set.
+
+    The learner runs in eval mode and without gradients (one that needs them to adapt enables them itself);
+    each submodule's training flag is as before afterwards, errors and Ctrl-C included.
+
+    An episode that goes wrong is counted in ``diverged``; it neither stops the test nor drops out of the mean:
+
+    - classification: it diverged if the outputs of a labelled query row hold a NaN, or their largest value is
+      infinite. Those rows are wrong; the others count as usual.
+    - regression: it diverged if its error is not finite (it then counts as infinite), or its root-mean-square
+      error exceeds 10 standard deviations of the query labels of all episodes tested.
+
+    Who calls may add what only they know: ``dataclasses.replace(result, learner="maml", recipe_hash=...)``.
+
+    Args:
+        learner: on the device that it is to run on.
+        source: where the tasks come from; its task numbers ``first`` .. ``first + episodes - 1`` are used, so
+            two learners tested on the same source saw the same tasks.
+        episodes: how many tasks.
+        first: the number of the first task.
+        tasks_at_once: how many tasks are adapted together (16 by default); bounds the memory.
+        device: where the learner's parameters lie; None finds out.
+        seed: of the learner's own randomness.
+        progress: called after each chunk with (episodes done, episodes in all).
+
+    Raises:
+        InputError: the learner cannot learn this kind of task, or lies on another device.
+        EpisodeError: the source's tasks hold NaN or labels out of range.
+    """
+    _check_counts(episodes, first, tasks_at_once)
+    _check_target(learner, source)
+    where = _device(learner, device)
+    started = time.perf_counter()
+    chunk = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
+    tally = _Tally([])
+    with evaluating(learner):
+        for start in range(first, first + episodes, chunk):
+            numbers = range(start, min(start + chunk, first + episodes))
+            episode = source.episodes(numbers)
+            tally.parts.append(score(answer(learner, episode, seed=seed, device=where), episode))
+            if progress is not None:
+                progress(numbers.stop - first, episodes)
+    return _result(tally, learner, source, first, seed, time.perf_counter() - started)
+
+
+def answer(
+    learner: AbstractLearner, episode: Episode, *, seed: int = 0, device: torch.device | str | None = None
+) -> Tensor:
+    """The learner's outputs for the query rows of these tasks, as meta-testing gets them.
+
+    Args:
+        learner: in the mode that it is to run in; see :func:`evaluating`.
+        episode: T tasks. Their numbers decide the learner's randomness, with ``seed``.
+        seed: of the learner's own randomness.
+        device: where the learner's parameters lie; None finds out.
+
+    Returns:
+        ``[T, Nq, W]`` logits or ``[T, Nq, D]`` values, on the learner's device, without a graph.
+
+    Raises:
+        EpisodeError: the tasks hold NaN or labels out of range.
+    """
+    episode.check()
+    keys = Keys(Key.of(seed, "meta-test"), episode.indices.numpy())
+    there = episode.to(_device(learner, device))
+    with torch.no_grad():
+        state = learner.adapt(there.support, key=keys)
+        return learner.predict(state, there.query.unlabelled(), key=keys.fold("predict")).detach()
+
+
+@contextmanager
+def evaluating(learner: AbstractLearner) -> Iterator[None]:
+    """Eval mode for a while; afterwards every submodule's training flag is what it was (frozen parts too)."""
+    flags = [(module, module.training) for module in learner.modules()]
+    learner.eval()
+    try:
+        yield
+    finally:
+        for module, training in flags:
+            module.training = training
+
+
+def diverged_episodes(values: Floats, unusable: Flags, labels: Floats | None) -> Flags:
+    """Which episodes diverged; see :func:`meta_test`.
+
+    The yardstick for an error is the spread of the labels, which no learner can move, rather than the learner's
+    own median error, which is large itself when most episodes diverge.
+
+    Args:
+        values: ``[E]``, accuracy or mean squared error.
+        unusable: bool ``[E]``: some output was no usable number.
+        labels: ``[R, D]``, the query labels of all episodes for regression; None for classification.
+
+    Returns:
+        Bool ``[E]``.
+    """
+    if labels is None:
+        return unusable
+    variance = float(labels.var(0).mean())
+    if variance == 0:  # constant labels give no yardstick
+        return unusable
+    return unusable | (values > DIVERGED_DEVIATIONS**2 * variance)
+
+
+@dataclass(frozen=True)
+class _Tally:
+    """The scores of all chunks."""
+
+    parts: list[Scores]
+
+    @property
+    def values(self) -> Floats:
+        return np.concatenate([part.values for part in self.parts])
+
+    @property
+    def diverged(self) -> Flags:
+        labels = [part.labels for part in self.parts if part.labels is not None]
+        unusable = np.concatenate([part.unusable for part in self.parts])
+        return diverged_episodes(self.values, unusable, np.concatenate(labels) if labels else None)
+
+    @property
+    def ci95_classes(self) -> float | None:
+        counts = [part.counts for part in self.parts if part.counts is not None]
+        return class_ci95(ClassCounts.merge(counts)) if counts else None
+
+
+def _result(
+    tally: _Tally, learner: AbstractLearner, source: TaskSource, first: int, seed: int, seconds: float
+) -> Result:
+    values, diverged = tally.values, tally.diverged
+    converged = values[~diverged]
+    settings = json.loads(json.dumps(source.settings))  # as it will be read back: lists, not tuples
+    with np.errstate(over="ignore"):  # errors beyond 1e308 add up to infinity, which is the answer
+        mean = float(values.mean())
+    return Result(
+        metric=tally.parts[0].metric,
+        mean=mean,
+        ci95=episode_ci95(values),
+        ci95_classes=tally.ci95_classes,
+        median=float(np.median(values)),
+        diverged=int(diverged.sum()),
+        mean_converged=float(converged.mean()) if len(converged) else None,
+        ci95_converged=episode_ci95(converged) if len(converged) else None,
+        episodes=len(values),
+        first=first,
+        way=settings.get("way"),
+        shot=settings.get("shot"),
+        query=settings.get("query"),
+        data=settings.get("data", ""),
+        split=settings.get("split", ""),
+        seed=settings.get("seed", 0),
+        source=settings,
+        source_hash=source.hash,
+        learner=type(learner).__name__,
+        learner_seed=seed,
+        transductive=learner.traits.transductive,
+        balanced_prior=learner.traits.balanced_prior,
+        seconds=seconds,
+        per_episode=tuple(values.tolist()),
+    )
+
+
+# --- checks at the door -------------------------------------------------------------------------
+
+
+def _check_counts(episodes: int, first: int, tasks_at_once: int | None) -> None:
+    at_once = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
+    for name, number, least in (("episodes", episodes, 1), ("first", first, 0), ("tasks_at_once", at_once, 1)):
+        if number < least:
+            raise InputError(f"Cannot meta-test: {name} must be a whole number of at least {least}, found {number}.")
+
+
+def _check_target(learner: AbstractLearner, source: TaskSource) -> None:
+    target, known = source.shape.target, learner.traits.targets
+    if target not in known:
+        raise InputError(
+            f"Cannot meta-test {type(learner).__name__} on these tasks: their target is {target!r}, and it learns "
+            f"only {', '.join(map(repr, known))}. Choose another learner or another data set."
+        )
+
+
+def _device(learner: AbstractLearner, given: torch.device | str | None) -> torch.device:
+    """Where the learner is, or where a learner without parameters is asked to work."""
+    lies = next((parameter.device for parameter in learner.parameters()), None)
+    if given is None:
+        return torch.device("cpu") if lies is None else lies
+    asked = torch.device(given)
+    # "cuda" means the current card, whichever its number is.
+    if lies is not None and (asked.type != lies.type or asked.index not in (None, lies.index)):
+        raise InputError(
+            f"Cannot meta-test on {asked}: the parameters of {type(learner).__name__} lie on {lies}. "
+            f"Move it first: learner.to({str(asked)!r})."
+        )
+    return asked

@@ -1,0 +1,163 @@
+"""Floor 4: what a meta-test found, as a value and as a file.
+
+The file is plain JSON. An infinite number, which JSON does not have, is written as the string ``"Infinity"``
+(``float("Infinity")`` and JavaScript's ``Number("Infinity")`` both read it). No field is ever NaN.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import field
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from quickstudy.errors import DataError
+from quickstudy.files import atomic_write_bytes
+
+SCHEMA = 1
+Count: TypeAlias = int | tuple[int, int] | None
+"""A number, a range (low, high) for ragged tasks, or None where tasks have no such thing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
+class Result:
+    """Figures of one learner over one fixed list of episodes.
+
+    Accuracies are fractions in 0 .. 1 here and in the file; only what people read is in percent.
+
+    Args:
+        metric: ``"accuracy"`` or ``"mse"`` (mean squared error).
+        mean: over all episodes; infinite if any episode's error is.
+        ci95: half-width of the usual 95 % interval over episodes.
+        ci95_classes: half-width of the interval over classes; None where tasks have no numbered classes.
+        median: over all episodes.
+        diverged: how many episodes diverged; see :func:`quickstudy.evaluate.meta_test`.
+        mean_converged: mean over the other episodes; None if there are none.
+        ci95_converged: the usual interval over the other episodes; None if there are none.
+        episodes: E, how many episodes.
+        first: the number of the first one; the others follow.
+        way: classes a task.
+        shot: support examples a class (a task, where there are no classes).
+        query: query examples, likewise.
+        data: name of the data set.
+        split: the role of its classes, such as ``"test"``.
+        seed: of the task source; with ``source_hash`` and ``source`` it fixes the tasks.
+        source: all settings of the task source.
+        source_hash: digest of the examples and classes that tasks are drawn from.
+        learner: what the learner is called.
+        learner_seed: of the learner's own randomness in adapting and predicting.
+        transductive: predictions depend on the other queries beside them.
+        balanced_prior: the learner assumes as many queries of each class.
+        recipe_hash: digest of the resolved recipe that it was trained by; empty if unknown.
+        checkpoint: which checkpoint, such as ``"last"``; empty if unknown.
+        seconds: how long the meta-test took.
+        per_episode: each episode's figure, in order.
+        schema: version of this layout.
+    """
+
+    metric: str
+    mean: float
+    ci95: float
+    ci95_classes: float | None
+    median: float
+    diverged: int
+    mean_converged: float | None
+    ci95_converged: float | None
+    episodes: int
+    first: int
+    way: Count
+    shot: Count
+    query: Count
+    data: str
+    split: str
+    seed: int
+    source: dict[str, Any]
+    source_hash: str
+    learner: str
+    learner_seed: int
+    transductive: bool
+    balanced_prior: bool
+    recipe_hash: str = ""
+    checkpoint: str = ""
+    seconds: float
+    per_episode: tuple[float, ...] = field(repr=False)
+    schema: int = SCHEMA
+
+    def __post_init__(self) -> None:
+        if self.schema != SCHEMA:
+            raise ValueError(f"this version of quickstudy reads results of schema {SCHEMA}, found {self.schema}")
+        if len(self.per_episode) != self.episodes:
+            raise ValueError(f"{self.episodes} episodes announced, figures of {len(self.per_episode)} given")
+
+    @property
+    def id(self) -> str:
+        """12 hex digits that stand for what was measured, not for what came out: the same settings, the same id."""
+        settings = {
+            name: getattr(self, name)
+            for name in ("metric", "episodes", "first", "source", "source_hash", "learner", "learner_seed")
+        } | {name: getattr(self, name) for name in ("transductive", "balanced_prior", "recipe_hash", "checkpoint")}
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+    @property
+    def smaller_is_better(self) -> bool:
+        """True for errors, False for accuracies."""
+        return self.metric != "accuracy"
+
+    @property
+    def finite(self) -> bool:
+        """Whether the mean over all episodes is a number."""
+        return math.isfinite(self.mean)
+
+    def to_json(self) -> str:
+        """One JSON object, indented."""
+        return _ADAPTER.dump_json(self, indent=2).decode() + "\n"
+
+    @staticmethod
+    def from_json(text: str | bytes, name: str = "this text") -> Result:
+        """The result that :meth:`to_json` wrote.
+
+        Args:
+            text: the JSON.
+            name: what the error calls it, such as its path.
+
+        Raises:
+            DataError: it is cut off, or no result, or of another schema.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise DataError(
+                f"Cannot read {name} as a result: {f'{where}: ' if where else ''}{first['msg']}. "
+                "It is cut off or from elsewhere; run `quickstudy evaluate` again to make a new one."
+            ) from error
+
+    def save(self, path: Path) -> None:
+        """Write the file whole or not at all, folders included.
+
+        Raises:
+            StorageError: the disk refused; what was there before is unchanged.
+        """
+        atomic_write_bytes(path, self.to_json().encode())
+
+    @staticmethod
+    def load(path: Path) -> Result:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            DataError: the file is missing, cut off or no result.
+        """
+        try:
+            text = path.read_bytes()
+        except OSError as error:
+            raise DataError(f"Cannot read the result {path}: {error.strerror}. Check the path.") from error
+        return Result.from_json(text, str(path))
+
+
+_ADAPTER = TypeAdapter(Result)

@@ -1,0 +1,87 @@
+"""Floor 4: how figures are said, in the terminal and in the report alike."""
+
+from __future__ import annotations
+
+import math
+
+from quickstudy.evaluate.comparison import Cell
+from quickstudy.evaluate.paired import Paired
+from quickstudy.evaluate.result import Result
+
+__all__ = ["count", "figure", "marks", "metric_name", "number", "verdict"]
+
+_METRICS = {"accuracy": "accuracy in %", "mse": "mean squared error"}
+
+
+def metric_name(metric: str) -> str:
+    """What the figures of a table are."""
+    return _METRICS.get(metric, metric)
+
+
+def number(value: float, metric: str, *, sign: bool = False) -> str:
+    """An accuracy in percent with one decimal, an error with three digits behind the point.
+
+    >>> number(0.7971, "accuracy"), number(-0.7971, "accuracy", sign=True), number(0.3512, "mse")
+    ('79.7', '−79.7', '0.351')
+    """
+    if math.isnan(value):
+        return "undefined"
+    if math.isinf(value):
+        return ("−" if value < 0 else "+" if sign else "") + "∞"
+    scaled, digits = (100 * value, 1) if metric == "accuracy" else (value, 3)
+    text = f"{abs(scaled):.{digits}f}"
+    if abs(scaled) >= 1e5 or (metric != "accuracy" and float(text) == 0 != scaled):
+        text = f"{abs(scaled):.1e}"
+    negative = scaled < 0 and float(text) != 0
+    return ("−" if negative else "+" if sign else "") + text
+
+
+def figure(result: Result) -> str:
+    """Mean and interval, as in "79.7 ± 0.8"."""
+    return f"{number(result.mean, result.metric)} ± {number(result.ci95, result.metric)}"
+
+
+def count(many: int) -> str:
+    """A whole number with its thousands apart.
+
+    >>> count(4000)
+    '4,000'
+    """
+    return f"{many:,}"
+
+
+def marks(result: Result) -> tuple[str, ...]:
+    """What must stand beside a figure so that it is not misread."""
+    said = []
+    if result.transductive:
+        said.append("transductive")
+    if result.balanced_prior:
+        said.append("balanced prior")
+    if result.diverged:
+        said.append(f"{count(result.diverged)} of {count(result.episodes)} diverged")
+        said.append(f"median {number(result.median, result.metric)}")
+        if result.mean_converged is not None and result.ci95_converged is not None:
+            rest = f"{number(result.mean_converged, result.metric)} ± {number(result.ci95_converged, result.metric)}"
+            said.append(f"{rest} without those")
+    return tuple(said)
+
+
+def verdict(cell: Cell) -> str:
+    """How a learner's cell stands to the best baseline, in words; empty where it is compared with nothing."""
+    versus, metric = cell.versus, cell.result.metric
+    if versus is None:
+        return ""
+    interval = f"{number(abs(versus.difference), metric)} ± {number(versus.ci95, metric)}"
+    if cell.beats_baseline:
+        said = f"beats {cell.baseline} by {interval}"
+    elif versus.excludes_zero:
+        said = f"does not beat {cell.baseline}: worse by {interval}"
+    else:
+        said = f"does not clearly beat {cell.baseline}: {_unclear(versus, metric)}"
+    return said if versus.episodes == cell.result.episodes else f"{said} (first {count(versus.episodes)} episodes)"
+
+
+def _unclear(versus: Paired, metric: str) -> str:
+    if math.isnan(versus.difference):
+        return f"infinite errors; better in {versus.a_better}, worse in {versus.b_better} of {versus.episodes} episodes"
+    return f"{number(versus.difference, metric, sign=True)} ± {number(versus.ci95, metric)} includes 0"

@@ -1,0 +1,87 @@
+"""Floor 2: differentiable gradient descent on a loss per task.
+
+The losses of T tasks are summed and differentiated once. As nothing couples the tasks, the derivative of the
+sum with respect to one task's weights is that task's own gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from quickstudy.errors import InputError
+
+Params: TypeAlias = dict[str, Tensor]
+TaskLosses: TypeAlias = Callable[[Params], Tensor]
+
+
+def gradients(losses: Tensor, params: Params, *, create_graph: bool = False) -> Params:
+    """Each task's gradient of its own loss.
+
+    Args:
+        losses: ``[T]``.
+        params: name -> ``[T, ...]``.
+        create_graph: keep what is needed to differentiate the gradient itself (second order).
+
+    Returns:
+        Name -> ``[T, ...]``.
+
+    Raises:
+        InputError: a parameter plays no part in the loss, or a layer has no second derivative.
+    """
+    try:
+        found = torch.autograd.grad(losses.sum(), tuple(params.values()), create_graph=create_graph, allow_unused=True)
+    except RuntimeError as error:
+        raise explained(error) from error
+    missing = [name for name, grad in zip(params, found, strict=True) if grad is None]
+    if missing:
+        raise InputError(
+            f"Cannot adapt {', '.join(map(repr, missing))}: the support loss does not depend on it, so it has no "
+            "gradient. Use the parameter in the network's output, or freeze it with requires_grad_(False)."
+        )
+    return dict(zip(params, (grad for grad in found if grad is not None), strict=True))
+
+
+def explained(error: RuntimeError) -> Exception:
+    """Torch's complaint about a missing second derivative as an :class:`InputError`; any other error as it is.
+
+    Torch notices when the second derivative is taken, which is in the outer loop's backward pass.
+    """
+    text = str(error).splitlines()[0]
+    if "is not implemented" in text or "double backward" in text.lower():
+        return InputError(
+            f"Cannot take a second derivative through this network: {text} "
+            "Use first_order=True, or replace that layer (for attention: attn_implementation='eager')."
+        )
+    return error
+
+
+def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_order: bool = True) -> Params:
+    """``steps`` steps of gradient descent, ``p <- p - lr * dloss/dp``, for each task.
+
+    Where the caller records gradients, the result is a differentiable function of ``start``: exactly with
+    ``second_order``, else with each step's gradient held constant. Where the caller does not (``no_grad``), no
+    graph outlives a step.
+
+    Args:
+        losses: weights ``[T, ...]`` -> loss ``[T]``.
+        start: name -> ``[T, ...]``.
+        steps: how many, 0 or more.
+        lr: the inner learning rate.
+        second_order: differentiate through the gradients too.
+
+    Returns:
+        Name -> ``[T, ...]``.
+    """
+    recorded = torch.is_grad_enabled()
+    params = start
+    for _ in range(steps):
+        with torch.enable_grad():
+            if not recorded:
+                params = {name: p.detach().requires_grad_() for name, p in params.items()}
+            grads = gradients(losses(params), params, create_graph=recorded and second_order)
+        params = {name: p - lr * grads[name] for name, p in params.items()}
+    return params

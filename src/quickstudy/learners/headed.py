@@ -1,0 +1,228 @@
+"""Floor 3: a network with a head, run with weights of its own for each task.
+
+What MAML, Reptile and fine-tuning share. The head turns features ``[T, N, D]`` into outputs:
+
+    fixed    a linear layer of the trained network: one way, knows label numbers (as published)
+    shared   one learned row copied to every class: any way; needs two or more inner steps, because after the
+             first all rows still see the same features
+    proto    a linear layer made from the support's class means, w = 2c and b = -|c|^2 (Triantafillou et al. 2020):
+             any way
+    none     the network's own outputs are the logits
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.episode import Classes, Examples, Real
+from quickstudy.errors import InputError
+from quickstudy.inner import Params, TaskLosses
+from quickstudy.nets.apply import Applied, Strategy, apply
+from quickstudy.nets.mlp import init_small_normal, task_linear
+from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
+
+Head: TypeAlias = Literal["fixed", "shared", "proto", "none"]
+
+
+class HeadedNet(nn.Module):
+    """A network and its head.
+
+    Args:
+        net: maps ``[N, ...]`` to features ``[N, D]`` (to outputs, with ``head="none"``).
+        outputs: W, the way, or the dimension of real targets.
+        target: ``"classes"`` or ``"real"``.
+        head: see the module.
+        out_features: D, where the network has no attribute ``out_features``.
+        strategy: how to run the network; see ``nets.apply``.
+
+    Raises:
+        InputError: the head does not fit the target, or D is not known.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        outputs: int | None,
+        target: Literal["classes", "real"],
+        head: Head,
+        *,
+        out_features: int | None = None,
+        strategy: Strategy = "auto",
+    ) -> None:
+        super().__init__()
+        self.net, self.outputs, self.target, self.kind, self.strategy = net, outputs, target, head, strategy
+        if target == "real" and head in ("shared", "proto"):
+            raise InputError(f"head={head!r} makes a row for each class, but the targets are real. Use head='fixed'.")
+        if head in ("fixed", "none") and outputs is None:
+            raise InputError(
+                f"head={head!r} needs to know its size: pass outputs= (the way, or the target's dimension)."
+            )
+        features = out_features if out_features is not None else getattr(net, "out_features", None)
+        if head != "none" and not isinstance(features, int):
+            raise InputError(
+                f"Cannot build a head on {type(net).__name__}: its feature size is not known. Pass out_features=, "
+                "give the network an attribute out_features, or use head='none' if it outputs logits."
+            )
+        if head in ("fixed", "shared"):
+            assert features is not None
+            self.head = nn.Linear(features, outputs if head == "fixed" and outputs is not None else 1)
+            if getattr(net, "init", "default") == "normal-0.01":
+                init_small_normal(self.head)
+        # What is adapted was decided when the network was built: a later requires_grad_(False), as for an
+        # evaluation, must not change what the learner does.
+        self.adapted = tuple(name for name, p in self.named_parameters() if p.requires_grad)
+        if head != "proto" and not self.adapted:
+            raise InputError("Nothing to adapt: every parameter of the network is frozen (requires_grad=False).")
+
+    def start(self, support: Examples) -> Params:
+        """θ for each task: name -> ``[T, ...]``.
+
+        Raises:
+            InputError: the tasks have more classes than a fixed head.
+        """
+        self._check_way(support)
+        n_task = support.n_task
+        named = dict(self.named_parameters())
+        params = {name: named[name].expand(n_task, *named[name].shape) for name in self.adapted}
+        if self.kind == "shared":
+            params |= {
+                n: params[n].expand(-1, support.max_way, *params[n].shape[2:]) for n in ("head.weight", "head.bias")
+            }
+        if self.kind == "proto":
+            centre, _ = class_means(self.features(support), support)
+            params |= {"head.weight": 2 * centre, "head.bias": -centre.square().sum(2)}
+        return params
+
+    def run(self, params: Params, examples: Examples, given: Moments | None = None) -> tuple[Tensor, Applied]:
+        """Outputs ``[T, N, W or D]``, -inf for classes that a task does not have, and what the network gave.
+
+        Args:
+            params: name -> ``[T, ...]``.
+            examples: ``[T, N, ...]``.
+            given: norm moments measured on the support.
+        """
+        body = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
+        applied = apply(
+            self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy
+        )
+        out = applied.out
+        if self.kind != "none":
+            rest = dict(self.named_parameters())
+            weight = params["head.weight"] if "head.weight" in params else rest["head.weight"]
+            bias = params["head.bias"] if "head.bias" in params else rest["head.bias"]
+            out = task_linear(out, weight, bias)
+        return mask_absent(out, examples), applied
+
+    def features(self, examples: Examples) -> Tensor:
+        """``[T, N, D]`` under θ."""
+        return apply(self.net, examples.x, mask=examples.mask, strategy=self.strategy).out
+
+    def support_moments(self, params: Params, support: Examples) -> Moments | None:
+        """What norms must know of the support before they see a query (None where nothing)."""
+        if not needs_support_moments(self.net):
+            return None
+        return self.run(params, support)[1].moments
+
+    def _check_way(self, examples: Examples) -> None:
+        wrong_target = isinstance(examples.target, Real) != (self.target == "real")
+        if wrong_target:
+            raise InputError(
+                f"This learner was built for target={self.target!r}, the tasks have {examples.target}. "
+                "Build it with the tasks' target."
+            )
+        if self.kind in ("fixed", "none") and isinstance(examples.target, Classes):
+            assert self.outputs is not None
+            if examples.max_way > self.outputs:
+                raise InputError(
+                    f"Cannot learn {examples.max_way}-way tasks: this learner's head has {self.outputs} outputs. "
+                    "Use head='shared' or head='proto', or meta-train with the larger way."
+                )
+
+
+def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], examples: Examples) -> TaskLosses:
+    """Weights ``[T, ...]`` -> loss ``[T]`` on these examples: what an inner loop descends."""
+
+    def losses(params: Params) -> Tensor:
+        return loss(model.run(params, examples)[0], examples)
+
+    return losses
+
+
+def mask_absent(logits: Tensor, examples: Examples) -> Tensor:
+    """``logits`` with -inf for classes that a task does not have; unchanged for other targets."""
+    if not isinstance(examples.target, Classes):
+        return logits
+    absent = torch.arange(logits.shape[2], device=logits.device) >= examples.target.way[:, None]  # [T, W]
+    return logits.masked_fill(absent[:, None], -torch.inf) if bool(absent.any()) else logits
+
+
+def class_sums(features: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+    """Each class's feature sum ``[T, W, D]`` and number of labelled rows ``[T, W]``."""
+    assert examples.y is not None
+    members = torch.arange(examples.max_way, device=features.device) == examples.y[..., None]  # [T, N, W]
+    members = members & examples.labelled[..., None]
+    weights = members.to(features.dtype)
+    return torch.einsum("tnw,tnd->twd", weights, features), weights.sum(1)
+
+
+def class_means(features: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
+    """Class means ``[T, W, D]`` (zero for absent classes) and counts ``[T, W]``."""
+    sums, counts = class_sums(features, examples)
+    check_every_class(counts, examples)
+    return sums / counts.clamp(min=1)[..., None], counts
+
+
+def check_every_class(counts: Tensor, examples: Examples) -> None:
+    """Every class of every task has an example.
+
+    Raises:
+        InputError: naming the task and the class.
+    """
+    if not isinstance(examples.target, Classes):
+        raise InputError(f"This learner needs classes, the tasks have {examples.target}. Use MAML or Reptile instead.")
+    present = torch.arange(counts.shape[1], device=counts.device) < examples.target.way[:, None]
+    empty = (present & (counts == 0)).nonzero()
+    if len(empty):
+        task, label = (int(i) for i in empty[0])
+        raise InputError(
+            f"Class {label} of task {task} has no labelled example in the support. Give at least one of each class."
+        )
+
+
+def check_norms(net: nn.Module, *, transductive: bool, one_query_at_a_time: bool = False) -> None:
+    """A gradient-based learner's norms must be inductive, or transductive because that was asked for.
+
+    Args:
+        net: the network.
+        transductive: queries may see each other.
+        one_query_at_a_time: the learner normalises each query with the support alone, so that norms over the
+            current rows are inductive after all.
+
+    Raises:
+        InputError: naming the layer and the way out.
+    """
+    layer = running_layer(net)
+    if layer is not None:
+        raise InputError(
+            f"Layer {layer!r} keeps running statistics, with which gradient-based learners fall to chance on new "
+            "tasks. Use norm='task' (inductive), or norm='transductive' with transductive=True as published."
+        )
+    if uses_current_rows(net) and not transductive and not one_query_at_a_time:
+        raise InputError(
+            "This network normalises with the current rows, so a prediction would depend on the queries beside it. "
+            "Use norm='task', or ask for it with transductive=True."
+        )
+    if transductive and not uses_current_rows(net):
+        raise InputError(
+            "transductive=True needs a network whose norms use the current rows; this one has none. "
+            "Build the network with norm='transductive', or leave transductive=False."
+        )
+
+
+def default_norm(*, transductive: bool) -> str:
+    """The norm that gradient-based learners take where none is named."""
+    return "transductive" if transductive else "task"

@@ -1,0 +1,171 @@
+"""Floor 3: what a learner is.
+
+A learner holds the meta-parameters θ and answers two questions, writing nothing while it does:
+
+    adapt(support, state=, key=) -> state       what did this task teach me?
+    predict(state, query, key=)  -> outputs     what do I say of these examples?
+
+Known methods in these words: MAML's state is the fast weights φ after some gradient steps; a prototypical
+network's state is each class's feature sum and count; k-NN's state is the support set.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.episode import Classes, Episode, Examples, MultiLabel
+from quickstudy.keys import Keys
+
+
+@dataclass(frozen=True)
+class Traits:
+    """What the laws, the engine, the estimators and the documentation must know of a learner.
+
+    Args:
+        targets: kinds of target it can learn, of ``"classes"``, ``"multi-label"``, ``"real"``.
+        any_way: learns tasks of any number of classes (False: one way, fixed when built).
+        transductive: a prediction depends on the other queries beside it.
+        balanced_prior: assumes as many queries of each class.
+        order_invariant: the order of the support rows does not matter.
+        renames: renaming classes renames predictions (False: the head knows label numbers).
+        incremental: ``adapt(more, state=state)`` equals adapting to all at once.
+        exact_meta_gradient: the gradient of ``meta_loss`` is the exact derivative of the query loss.
+        trainable: it has meta-parameters to train.
+    """
+
+    targets: tuple[str, ...] = ("classes",)
+    any_way: bool = True
+    transductive: bool = False
+    balanced_prior: bool = False
+    order_invariant: bool = True
+    renames: bool = True
+    incremental: bool = False
+    exact_meta_gradient: bool = True
+    trainable: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class MetaLoss:
+    """What a training step needs of T tasks.
+
+    Args:
+        loss: ``[T]``, one scalar a task; its gradient in θ is what the outer optimiser steps along.
+        logs: name -> ``[T]`` detached values to report, such as ``accuracy``.
+        carried: name -> ``[T, ...]`` state that no gradient owns (batch moments, optimiser moments), which
+            the engine hands back to :meth:`AbstractLearner.absorb` in task order.
+    """
+
+    loss: Tensor
+    logs: dict[str, Tensor] = field(default_factory=dict)
+    carried: dict[str, Tensor] = field(default_factory=dict)
+
+
+class AbstractLearner(nn.Module, ABC):
+    """A meta-learner. Subclasses are final: one paper, one file, one class."""
+
+    @property
+    @abstractmethod
+    def traits(self) -> Traits:
+        """What it can do and what it assumes."""
+
+    @abstractmethod
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        """Learn T tasks from their support sets.
+
+        Args:
+            support: labelled examples ``[T, Ns, ...]``.
+            state: an earlier state of the same tasks, to go on from.
+            key: randomness for each task; a fixed one by default.
+
+        Returns:
+            A state: a dataclass or dict of tensors, each ``[T, ...]``.
+        """
+
+    @abstractmethod
+    def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
+        """Outputs for query examples.
+
+        Args:
+            state: what ``adapt`` returned for these T tasks.
+            query: ``[T, Nq, ...]``; labels, if any, are not looked at.
+            key: randomness for each task; a fixed one by default.
+
+        Returns:
+            Logits ``[T, Nq, W]``, -inf for classes that a task does not have; or values ``[T, Nq, D]``.
+        """
+
+    def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
+        """Mean loss of each task over its labelled rows, ``[T]``; see :func:`task_loss`."""
+        return task_loss(outputs, examples)
+
+    def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
+        """The query loss of ``predict`` after ``adapt``: what most papers minimise."""
+        state = self.adapt(episode.support, key=key)
+        outputs = self.predict(state, episode.query.unlabelled(), key=key)
+        return MetaLoss(self.loss(outputs, episode.query), task_logs(outputs, episode.query))
+
+    def absorb(self, carried: dict[str, Tensor]) -> None:
+        """Write carried state into this learner's buffers; called by the engine alone, in task order."""
+        if carried:
+            raise NotImplementedError(f"{type(self).__name__} carries {sorted(carried)} but does not absorb it.")
+
+
+def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
+    """The usual loss of each kind of target, averaged over each task's labelled rows.
+
+    Cross-entropy for classes, binary cross-entropy for multi-label, squared error for real targets (mean
+    over D too). Padded and unlabelled rows contribute nothing, to the value or to any gradient.
+
+    Args:
+        outputs: ``[T, N, W]`` or ``[T, N, D]``.
+        examples: the labelled rows that the outputs are for.
+
+    Returns:
+        ``[T]``.
+    """
+    if examples.y is None:
+        raise ValueError("Cannot compute a loss: these examples carry no labels (y is None).")
+    counted = examples.labelled
+    # Rows that do not count get outputs and labels that are finite, so that 0 times them is 0.
+    outputs = torch.where(counted[..., None], outputs, 0.0)
+    if isinstance(examples.target, Classes):
+        y = examples.y.masked_fill(~counted, 0)
+        rows = F.cross_entropy(outputs.flatten(0, 1), y.flatten(), reduction="none").view_as(y)
+    elif isinstance(examples.target, MultiLabel):
+        present = torch.arange(outputs.shape[2], device=outputs.device) < examples.target.way[:, None, None]
+        present = present & counted[..., None]
+        truth = torch.where(present, examples.y.to(outputs.dtype), 0.0)
+        each = F.binary_cross_entropy_with_logits(torch.where(present, outputs, 0.0), truth, reduction="none")
+        rows = (each * present).sum(2) / present.sum(2).clamp(min=1)
+    else:
+        rows = (outputs - torch.where(counted[..., None], examples.y, 0.0)).square().mean(2)
+    return torch.where(counted, rows, 0.0).sum(1) / counted.sum(1).clamp(min=1)
+
+
+@torch.no_grad()
+def task_metric(outputs: Tensor, examples: Examples) -> tuple[str, Tensor]:
+    """The figure that people report: accuracy in 0 .. 1, or mean squared error; ``[T]``."""
+    if examples.y is None:
+        raise ValueError("Cannot score: these examples carry no labels (y is None).")
+    counted = examples.labelled
+    if isinstance(examples.target, Classes):
+        right = (outputs.argmax(2) == examples.y) & counted
+        return "accuracy", right.sum(1) / counted.sum(1).clamp(min=1)
+    if isinstance(examples.target, MultiLabel):
+        present = torch.arange(outputs.shape[2], device=outputs.device) < examples.target.way[:, None, None]
+        present = present & counted[..., None]
+        right = ((outputs > 0) == (examples.y > 0)) & present
+        return "accuracy", right.sum((1, 2)) / present.sum((1, 2)).clamp(min=1)
+    return "mse", task_loss(outputs, examples)
+
+
+def task_logs(outputs: Tensor, examples: Examples) -> dict[str, Tensor]:
+    """:func:`task_metric` as a log entry."""
+    name, values = task_metric(outputs, examples)
+    return {name: values.detach()}

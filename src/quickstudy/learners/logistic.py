@@ -1,0 +1,100 @@
+"""Logistic regression on each support set, the baseline that practitioners would use."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from quickstudy.episode import Examples
+from quickstudy.errors import InputError
+from quickstudy.keys import Keys
+from quickstudy.learners.features import flat_features
+from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
+from quickstudy.learners.learner import AbstractLearner, Traits
+from quickstudy.nets.mlp import task_linear
+
+
+@dataclass(frozen=True, eq=False)
+class LinearClassifier:
+    """A linear layer for each task.
+
+    Args:
+        weight: ``[T, W, D]``.
+        bias: ``[T, W]``.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+
+class Logistic(AbstractLearner):
+    """scikit-learn's multinomial ``LogisticRegression``, fitted to each task's support.
+
+    Args:
+        net: makes features; None: the inputs themselves (pixels).
+        c: scikit-learn's C, the inverse of the L2 penalty's strength.
+        max_iter: iterations of the solver.
+    """
+
+    def __init__(self, net: nn.Module | None = None, *, c: float = 1.0, max_iter: int = 1000) -> None:
+        super().__init__()
+        if c <= 0:
+            raise InputError(f"Logistic regression needs c above 0, received {c}.")
+        self.net, self.c, self.max_iter = net, c, max_iter
+
+    @staticmethod
+    def default_norm(*, transductive: bool) -> str:
+        """The norm of a network where none is named."""
+        del transductive
+        return "batch"
+
+    @property
+    @override
+    def traits(self) -> Traits:
+        return Traits(trainable=False)
+
+    @override
+    def adapt(self, support: Examples, *, state: None = None, key: Keys | None = None) -> LinearClassifier:
+        del key
+        if state is not None:
+            raise InputError("Logistic regression cannot go on from a state: fit it to all examples at once.")
+        features = flat_features(self.net, support).detach()
+        check_every_class(class_sums(features[..., :1], support)[1], support)
+        assert support.y is not None
+        weight = features.new_zeros(support.n_task, support.max_way, features.shape[2])
+        bias = features.new_zeros(support.n_task, support.max_way)
+        for t in range(support.n_task):
+            rows = support.labelled[t]
+            w, b = self._fit(features[t][rows].cpu().double().numpy(), support.y[t][rows].cpu().numpy())
+            weight[t, : len(w)], bias[t, : len(b)] = torch.from_numpy(w).to(weight), torch.from_numpy(b).to(bias)
+        return LinearClassifier(weight, bias)
+
+    @override
+    def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
+        del key
+        return mask_absent(task_linear(flat_features(self.net, query), state.weight, state.bias), query)
+
+    def _fit(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.linear_model import LogisticRegression
+
+        if len(np.unique(y)) == 1:  # scikit-learn refuses a single class; the answer is that class
+            return np.zeros((1, x.shape[1])), np.zeros(1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", ConvergenceWarning)
+            try:
+                model = LogisticRegression(C=self.c, max_iter=self.max_iter).fit(x, y)
+            except ConvergenceWarning as error:
+                raise InputError(
+                    f"Logistic regression did not converge in {self.max_iter} iterations. Raise max_iter, lower c, "
+                    "or scale the features."
+                ) from error
+        w, b = model.coef_, model.intercept_
+        if len(w) == 1:  # two classes: one row for the second; as logits, half of it each way
+            w, b = np.concatenate([-w, w]) / 2, np.concatenate([-b, b]) / 2
+        return w, b

@@ -1,0 +1,130 @@
+"""Prototypical networks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from typing_extensions import override
+
+from quickstudy.episode import Episode, Examples
+from quickstudy.keys import Keys
+from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, task_logs
+from quickstudy.nets.apply import Strategy, apply
+from quickstudy.nets.norms import absorb_statistics
+
+
+@dataclass(frozen=True, eq=False)
+class Prototypes:
+    """Feature sums and counts of each class; their quotient is the prototype.
+
+    Args:
+        sums: ``[T, W, D]``.
+        counts: ``[T, W]``, zero for classes that a task does not have.
+    """
+
+    sums: Tensor
+    counts: Tensor
+
+    @property
+    def means(self) -> Tensor:
+        """The prototypes, ``[T, W, D]``."""
+        return self.sums / self.counts.clamp(min=1)[..., None]
+
+
+class ProtoNet(AbstractLearner):
+    """Classify a query by its distance to each class's mean feature.
+
+    J. Snell, K. Swersky, R. Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017.
+
+    adapt:    c_k = mean of f(x) over class k's support
+    predict:  logits_k = -d(f(x), c_k)
+
+    With the squared Euclidean distance it is a linear classifier on the features (w = 2c, b = -|c|^2). Unlike
+    MAML it takes no gradient step on a new task, learns any number of classes, and new examples or classes join
+    by adding to the sums. Inductive: in eval mode batch norm uses running statistics.
+
+    Args:
+        net: maps ``[N, ...]`` to features ``[N, D]``.
+        distance: ``"squared"`` Euclidean (the paper), ``"euclidean"`` or ``"cosine"``.
+        temperature: logits are divided by it; for ``"cosine"`` a value near 0.1 is usual.
+        strategy: how the network is run; see ``nets.apply``.
+
+    >>> from quickstudy.nets import MLP
+    >>> ProtoNet(MLP(4)).traits.any_way
+    True
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        *,
+        distance: Literal["squared", "euclidean", "cosine"] = "squared",
+        temperature: float = 1.0,
+        strategy: Strategy = "auto",
+    ) -> None:
+        super().__init__()
+        self.net, self.distance, self.temperature, self.strategy = net, distance, temperature, strategy
+
+    @staticmethod
+    def default_norm(*, transductive: bool) -> str:
+        """The norm of a network where none is named."""
+        del transductive
+        return "batch"
+
+    @property
+    @override
+    def traits(self) -> Traits:
+        return Traits(incremental=True)
+
+    @override
+    def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
+        del key
+        features = apply(self.net, support.x, mask=support.mask, strategy=self.strategy).out
+        return self._summarise(features, support, state)
+
+    @override
+    def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
+        del key
+        features = apply(self.net, query.x, mask=query.mask, strategy=self.strategy).out
+        return self._logits(state, features, query)
+
+    @override
+    def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
+        """The query loss, with support and query embedded in one pass as the authors do (one batch of moments)."""
+        del key
+        support, query = episode.support, episode.query
+        both = support.unlabelled().followed_by(query.unlabelled())
+        applied = apply(self.net, both.x, mask=both.mask, strategy=self.strategy)
+        state = self._summarise(applied.out[:, : support.n_example], support, None)
+        outputs = self._logits(state, applied.out[:, support.n_example :], query)
+        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), applied.carried)
+
+    @override
+    def absorb(self, carried: dict[str, Tensor]) -> None:
+        absorb_statistics(self.net, carried)
+
+    @staticmethod
+    def _summarise(features: Tensor, support: Examples, before: Prototypes | None) -> Prototypes:
+        sums, counts = class_sums(features, support)
+        if before is not None:  # the later set may have brought new classes
+            new = sums.shape[1] - before.sums.shape[1]
+            sums = sums + F.pad(before.sums, (0, 0, 0, max(new, 0)))
+            counts = counts + F.pad(before.counts, (0, max(new, 0)))
+        check_every_class(counts, support)
+        return Prototypes(sums, counts)
+
+    def _logits(self, state: Prototypes, features: Tensor, query: Examples) -> Tensor:
+        centres = state.means
+        if self.distance == "cosine":
+            logits = F.normalize(features, dim=2) @ F.normalize(centres, dim=2).transpose(1, 2)
+        else:
+            # |f|^2 - 2 f.c + |c|^2: a matrix product instead of a [T, N, W, D] tensor of differences.
+            square = features.square().sum(2, keepdim=True) + centres.square().sum(2)[:, None]
+            square = square - 2 * features @ centres.transpose(1, 2)
+            # At distance 0 the root has no derivative; the floor gives it the derivative 0.
+            logits = -square if self.distance == "squared" else -square.clamp(min=1e-12).sqrt()
+        return mask_absent(logits / self.temperature, query)

@@ -1,0 +1,222 @@
+"""Floor 1: the one way in which learners run a network.
+
+One maths, several ways to run it:
+
+    packed    shared weights, examples that do not see each other: the real rows of all tasks in one call
+    loop      one call a task, without padding; the reference for the others
+    vmap      torch.func.vmap over the tasks
+    batched   the network's own form with a task axis (``batched(params, x)``), where it has one
+
+All give the same outputs and gradients (float64: within 1e-10). Padded rows enter no network: they are
+dropped, or replaced by zeros first, so that NaN in them changes nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeAlias, runtime_checkable
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves
+from quickstudy.errors import InputError
+from quickstudy.nets.norms import Moments, NormPass, couples_examples, norm_pass
+
+Params: TypeAlias = dict[str, Tensor]
+Strategy: TypeAlias = Literal["auto", "packed", "loop", "vmap", "batched"]
+
+
+@runtime_checkable
+class HasBatchedForm(Protocol):
+    """A network that can run all tasks at once by hand-written kernels."""
+
+    batched_on_cpu: bool  # whether that is faster than a loop on a CPU, by measurement
+
+    def batched(self, params: Params, x: Tensor) -> Tensor:
+        """``[T, N, ...] -> [T, N, D]``; each parameter is shared, or has a leading T."""
+
+
+@dataclass(frozen=True, eq=False)
+class Applied:
+    """What a network gave.
+
+    Args:
+        out: ``[T, N, ...]``, zero on padding.
+        moments: statistics that norms measured, each ``[T, ...]``.
+        buffers: buffers of foreign layers as each task left them, each ``[T, ...]`` (the module's are untouched).
+    """
+
+    out: Tensor
+    moments: Moments = field(default_factory=dict)
+    buffers: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def carried(self) -> dict[str, Tensor]:
+        """What the engine hands to ``absorb_statistics``, detached."""
+        return {name: value.detach() for name, value in (self.moments | self.buffers).items()}
+
+
+def apply(
+    net: nn.Module,
+    x: Inputs,
+    *,
+    params: Params | None = None,
+    mask: Tensor | None = None,
+    given: Moments | None = None,
+    strategy: Strategy = "auto",
+) -> Applied:
+    """Run ``net`` on T tasks.
+
+    Args:
+        net: any module that maps ``[N, ...]`` (or a dict of such) to ``[N, ...]``.
+        x: ``[T, N, ...]`` leaves; uint8 pictures become floats in 0 .. 1.
+        params: weights of its own for each task, ``[T, ...]`` by name; those not named are the module's.
+        mask: bool ``[T, N]``, False on padding.
+        given: norm moments measured on the support, ``[T, ...]``.
+        strategy: how to run it; ``"auto"`` chooses by network and device.
+
+    Returns:
+        Outputs and statistics.
+
+    Raises:
+        InputError: the strategy does not fit the network.
+    """
+    x = as_inputs(x, network_dtype(net))
+    if mask is not None and bool(mask.all()):
+        mask = None
+    chosen = choose_strategy(net, first_leaf(x), shared=params is None) if strategy == "auto" else strategy
+    if chosen == "packed":
+        return _packed(net, x, mask)
+    if chosen == "loop":
+        return _loop(net, x, params or {}, mask, given)
+    if mask is not None:
+        x = map_leaves(lambda leaf: torch.where(_like(mask, leaf), leaf, torch.zeros((), dtype=leaf.dtype)), x)
+    applied = _vmap(net, x, params, mask, given) if chosen == "vmap" else _batched(net, x, params, mask, given)
+    if mask is None:
+        return applied
+    return Applied(torch.where(_like(mask, applied.out), applied.out, 0.0), applied.moments)
+
+
+def choose_strategy(net: nn.Module, leaf: Tensor, *, shared: bool) -> Strategy:
+    """The fastest strategy that fits, by the measurements in ``benchmarks/strategies.py``."""
+    if shared and not couples_examples(net):
+        return "packed"
+    if leaf.shape[0] == 1:
+        return "loop"
+    if isinstance(net, HasBatchedForm) and (shared or leaf.is_cuda or net.batched_on_cpu):
+        return "batched"
+    return "vmap" if leaf.is_cuda and not _has_foreign_buffers(net) else "loop"
+
+
+def network_dtype(net: nn.Module) -> torch.dtype:
+    """The floating dtype that ``net`` computes in (float32 for a network without parameters)."""
+    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+
+
+def channels_last(x: Inputs) -> Inputs:
+    """Pictures ``[N, C, H, W]`` in the memory layout that the convolution kernels of CPUs run twice as fast in."""
+
+    def convert(leaf: Tensor) -> Tensor:
+        if leaf.dim() != 4 or not leaf.is_floating_point() or leaf.requires_grad:
+            return leaf
+        # A copy, because .to(memory_format=...) leaves a single channel's strides as they are.
+        return torch.empty_like(leaf, memory_format=torch.channels_last).copy_(leaf)
+
+    return map_leaves(convert, x)
+
+
+def _like(mask: Tensor, leaf: Tensor) -> Tensor:
+    return mask.view(*mask.shape, *(1,) * (leaf.dim() - 2))
+
+
+def _names(net: nn.Module) -> dict[nn.Module, str]:
+    return {layer: name for name, layer in net.named_modules()}
+
+
+def _has_foreign_buffers(net: nn.Module) -> bool:
+    return any(
+        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.running_mean is not None
+        for layer in net.modules()
+    )
+
+
+def _packed(net: nn.Module, x: Inputs, mask: Tensor | None) -> Applied:
+    if couples_examples(net):
+        raise InputError(
+            "Strategy 'packed' would mix tasks: this network's outputs depend on the rows beside an example. "
+            "Use strategy='loop' (or 'auto')."
+        )
+    n_task, n_row = first_leaf(x).shape[:2]
+    rows = map_leaves(lambda leaf: leaf.flatten(0, 1) if mask is None else leaf[mask], x)
+    out: Tensor = net(channels_last(rows))
+    if mask is None:
+        return Applied(out.reshape(n_task, n_row, *out.shape[1:]))
+    full = out.new_zeros(n_task, n_row, *out.shape[1:])
+    return Applied(full.index_put((mask,), out))
+
+
+def _call(
+    net: nn.Module,
+    names: dict[nn.Module, str],
+    params: Params,
+    x: Inputs,
+    given: Moments | None,
+    mask: Tensor | None = None,
+) -> tuple[Tensor, Moments]:
+    """One task: ``[N, ...] -> [N, ...]``."""
+    with norm_pass(NormPass(names, mask=mask, given=given)) as the_pass:
+        out = functional_call(net, params, (x,)) if params else net(x)
+    return out, the_pass.measured
+
+
+def _loop(net: nn.Module, x: Inputs, params: Params, mask: Tensor | None, given: Moments | None) -> Applied:
+    names = _names(net)
+    n_task, n_row = first_leaf(x).shape[:2]
+    # Torch's own batch norm writes its buffers in training: it is given copies, passed on from task to task.
+    foreign = {n: b.clone() for n, b in net.named_buffers()} if _has_foreign_buffers(net) else {}
+    outs, measured, left = [], [], []
+    for t in range(n_task):
+        mine = {name: value[t] for name, value in params.items()} | foreign
+        theirs = None if given is None else {name: value[t] for name, value in given.items()}
+        out, moments = _call(net, names, mine, channels_last(_rows_of(x, t, mask)), theirs)
+        if mask is not None:
+            out = out.new_zeros(n_row, *out.shape[1:]).index_put((mask[t],), out)
+        outs.append(out)
+        measured.append(moments)
+        left.append({name: value.clone() for name, value in foreign.items()})
+    stacked = {name: torch.stack([m[name] for m in measured]) for name in measured[0]}
+    return Applied(torch.stack(outs), stacked, {name: torch.stack([b[name] for b in left]) for name in foreign})
+
+
+def _rows_of(x: Inputs, task: int, mask: Tensor | None) -> Inputs:
+    return map_leaves(lambda leaf: leaf[task] if mask is None else leaf[task][mask[task]], x)
+
+
+def _vmap(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
+    if _has_foreign_buffers(net):
+        raise InputError(
+            "Strategy 'vmap' cannot run torch's own batch norm in training mode, which writes into its buffers. "
+            "Use strategy='loop' (or 'auto'), or one of quickstudy's norms."
+        )
+    names = _names(net)
+
+    def one(p: Params, x_t: Inputs, m: Tensor | None, g: Moments | None) -> tuple[Tensor, Moments]:
+        return _call(net, names, p, x_t, g, m)
+
+    axes = (0 if params else None, 0, None if mask is None else 0, None if given is None else 0)
+    out, moments = vmap(one, in_dims=axes, randomness="different")(params or {}, x, mask, given)
+    return Applied(out, moments)
+
+
+def _batched(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
+    if not isinstance(net, HasBatchedForm) or not isinstance(x, Tensor):
+        raise InputError(
+            f"Strategy 'batched' needs a network with a batched form and a single input tensor; "
+            f"{type(net).__name__} has none. Use strategy='vmap' or 'loop'."
+        )
+    every = dict(net.named_parameters()) | (params or {})
+    with norm_pass(NormPass(_names(net), mask=mask, given=given, batched=True)) as the_pass:
+        out = net.batched(every, x)
+    return Applied(out, the_pass.measured)

@@ -1,0 +1,143 @@
+"""Conv-4, the network of the few-shot papers (Vinyals et al. 2016; Snell et al. 2017; Finn et al. 2017)."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.errors import InputError
+from quickstudy.nets.norms import AbstractNorm, make_norm
+
+# Norms after which a channel's constant offset is gone, so that a convolution's bias could learn nothing.
+_CENTRING = ("batch", "transductive", "task", "instance")
+
+
+class ConvBlock(nn.Module):
+    """3x3 convolution, norm, ReLU, and halving by max-pooling or by stride.
+
+    The pooling runs before the ReLU: both are monotonic, so the result is the same at a quarter of the work.
+
+    Args:
+        in_channels: channels in.
+        channels: channels out.
+        pool: ``"max"`` (2x2 max-pooling) or ``"stride"`` (stride 2, as MAML and Reptile on Omniglot).
+        norm: one of ``nets.norms.NORMS``.
+    """
+
+    def __init__(self, in_channels: int, channels: int, pool: str, norm: str) -> None:
+        super().__init__()
+        self.pool = pool
+        stride = 2 if pool == "stride" else 1
+        self.conv = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=norm not in _CENTRING)
+        self.norm = make_norm(norm, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W] -> [N, channels, H/2, W/2]``."""
+        return self._after(self.norm(self.conv(x)))
+
+    def _after(self, x: Tensor) -> Tensor:
+        halved: Tensor = F.max_pool2d(x, 2) if self.pool == "max" else x
+        return F.relu(halved)
+
+    def batched(self, params: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
+        """``[T, N, C, H, W] -> [T, N, channels, H/2, W/2]`` with a weight of its own for each task, or shared."""
+        weight, bias = params[f"{prefix}conv.weight"], params.get(f"{prefix}conv.bias")
+        x = task_conv2d(x, weight, bias, self.conv.stride)
+        if isinstance(self.norm, AbstractNorm):
+            own = {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters(recurse=False)}
+            x = self.norm.normalise(x, own)
+        return _split(self._after(x.flatten(0, 1)), 0, x.shape[0])
+
+
+def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
+    """A padded 3x3 convolution with a task axis.
+
+    Args:
+        x: ``[T, N, C, H, W]``.
+        weight: ``[O, C, 3, 3]``, or one a task, ``[T, O, C, 3, 3]`` (then a grouped convolution).
+        bias: ``[O]``, ``[T, O]`` or None.
+        stride: of the convolution.
+    """
+    n_task = x.shape[0]
+    if weight.dim() == 4:
+        out = _split(F.conv2d(x.flatten(0, 1), weight, None, stride, 1), 0, n_task)
+    else:
+        side_by_side = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, H, W]
+        out = F.conv2d(side_by_side, weight.flatten(0, 1), None, stride, 1, groups=n_task)
+        out = _split(out, 1, n_task).transpose(0, 1)
+    if bias is None:
+        return out
+    return out + (bias[None, None] if bias.dim() == 1 else bias[:, None])[..., None, None]
+
+
+def _split(x: Tensor, axis: int, parts: int) -> Tensor:
+    """Axis ``axis`` of size parts·n becomes two axes, parts and n."""
+    return x.reshape(*x.shape[:axis], parts, -1, *x.shape[axis + 1 :])
+
+
+class Conv4(nn.Module):
+    """Four blocks of 3x3 convolution, norm, ReLU and halving.
+
+    Args:
+        in_channels: 1 for grey pictures, 3 for colour.
+        image_size: height and width of the (square) pictures.
+        filters: channels of each block: 64 (Omniglot) or 32 (MAML on miniImageNet).
+        pool: ``"max"`` or ``"stride"``.
+        norm: one of ``nets.norms.NORMS``; see there which are inductive.
+        readout: ``"flatten"`` the last map, or its spatial ``"mean"`` (MAML on Omniglot).
+
+    Raises:
+        InputError: the pictures are too small for four halvings.
+    """
+
+    batched_on_cpu = False  # grouped convolutions are slower than a loop there
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        image_size: int = 28,
+        *,
+        filters: int = 64,
+        pool: Literal["max", "stride"] = "max",
+        norm: Literal["batch", "transductive", "task", "group", "layer", "instance", "none"] = "batch",
+        readout: Literal["flatten", "mean"] = "flatten",
+    ) -> None:
+        super().__init__()
+        size = image_size
+        for _ in range(4):
+            size = size // 2 if pool == "max" else (size + 1) // 2
+        if size < 1:
+            raise InputError(
+                f"Cannot halve pictures of {image_size} pixels four times. Conv-4 needs at least 16x16 with "
+                "pool='max'; use pool='stride' or larger pictures."
+            )
+        channels = [in_channels, filters, filters, filters, filters]
+        self.blocks = nn.ModuleList(ConvBlock(before, after, pool, norm) for before, after in pairwise(channels))
+        self.in_channels, self.image_size, self.readout = in_channels, image_size, readout
+        self.out_features = filters * (size * size if readout == "flatten" else 1)
+
+    def _check(self, x: Tensor) -> None:
+        if x.shape[-3:] != (self.in_channels, self.image_size, self.image_size):
+            raise InputError(
+                f"This Conv-4 was built for pictures of shape [{self.in_channels}, {self.image_size}, "
+                f"{self.image_size}], received {list(x.shape[-3:])}. Resize the pictures, or build the network with "
+                f"in_channels={x.shape[-3] if x.dim() > 2 else '?'} and image_size={x.shape[-1]}."
+            )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, C, H, W] -> [N, out_features]``."""
+        self._check(x)
+        for block in self.blocks:
+            x = block(x)
+        return x.mean((2, 3)) if self.readout == "mean" else x.flatten(1)
+
+    def batched(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """``[T, N, C, H, W] -> [T, N, out_features]``; see ``nets.apply``."""
+        self._check(x)
+        for number, block in enumerate(self.blocks):
+            assert isinstance(block, ConvBlock)
+            x = block.batched(params, f"blocks.{number}.", x)
+        return x.mean((3, 4)) if self.readout == "mean" else x.flatten(2)

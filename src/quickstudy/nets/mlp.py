@@ -1,0 +1,103 @@
+"""A multi-layer perceptron with a task axis."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.errors import InputError
+from quickstudy.nets.norms import AbstractNorm, make_norm
+
+_ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
+
+
+class MLP(nn.Module):
+    """Linear layers, each followed by a norm and an activation; inputs are flattened.
+
+    Args:
+        in_features: size of one flattened example.
+        hidden: width of each layer. MAML's sinusoid network is ``(40, 40)`` with a linear head on top.
+        norm: one of ``nets.norms.NORMS``.
+        activation: ``"relu"`` or ``"tanh"`` (smooth, for derivative checks).
+        init: ``"default"`` (torch's) or ``"normal-0.01"``: truncated normal of deviation 0.01 and zero biases, as
+            in the authors' code of MAML.
+    """
+
+    batched_on_cpu = True  # 14 times faster than a loop at 25 tasks and 40 units
+
+    def __init__(
+        self,
+        in_features: int,
+        hidden: Sequence[int] = (40, 40),
+        *,
+        norm: Literal["batch", "transductive", "task", "group", "layer", "instance", "none"] = "none",
+        activation: Literal["relu", "tanh"] = "relu",
+        init: Literal["default", "normal-0.01"] = "default",
+    ) -> None:
+        super().__init__()
+        if not hidden:
+            raise InputError("An MLP needs at least one hidden layer, received hidden=(). Use hidden=(40, 40).")
+        widths = [in_features, *hidden]
+        self.linears = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
+        self.norms = nn.ModuleList(make_norm(norm, width) for width in hidden)
+        self.in_features, self.activation, self.out_features = in_features, activation, widths[-1]
+        if init == "normal-0.01":
+            for linear in self.linears:
+                assert isinstance(linear, nn.Linear)
+                init_small_normal(linear)
+
+    def _flat(self, x: Tensor, lead: int) -> Tensor:
+        flat = x.flatten(lead) if x.dim() > lead else x.unsqueeze(-1)
+        if flat.shape[-1] != self.in_features:
+            raise InputError(
+                f"This MLP was built for {self.in_features} inputs an example, received {flat.shape[-1]} "
+                f"(shape {list(x.shape[lead:])}). Build it with in_features={flat.shape[-1]}."
+            )
+        return flat
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, ...] -> [N, out_features]``."""
+        x = self._flat(x, 1)
+        for linear, norm in zip(self.linears, self.norms, strict=True):
+            x = _ACTIVATIONS[self.activation](norm(linear(x)))
+        return x
+
+    def batched(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+        """``[T, N, ...] -> [T, N, out_features]``; see ``nets.apply``."""
+        x = self._flat(x, 2)
+        for number, norm in enumerate(self.norms):
+            x = task_linear(x, params[f"linears.{number}.weight"], params[f"linears.{number}.bias"])
+            if isinstance(norm, AbstractNorm):
+                own = {name: params[f"norms.{number}.{name}"] for name, _ in norm.named_parameters(recurse=False)}
+                x = norm.normalise(x, own)
+            x = _ACTIVATIONS[self.activation](x)
+        return x
+
+
+def task_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """A linear map with a task axis.
+
+    Args:
+        x: ``[T, N, I]``.
+        weight: ``[O, I]`` or ``[T, O, I]``.
+        bias: ``[O]`` or ``[T, O]``.
+
+    Returns:
+        ``[T, N, O]``.
+    """
+    if weight.dim() == 2 and bias.dim() == 1:
+        return F.linear(x, weight, bias)
+    n_task = x.shape[0]
+    weight = weight.expand(n_task, *weight.shape[-2:])
+    return torch.baddbmm(bias.expand(n_task, -1).unsqueeze(1), x, weight.transpose(1, 2))
+
+
+def init_small_normal(linear: nn.Linear) -> None:
+    """Truncated normal weights of deviation 0.01, zero bias (from torch's global generator; fork it outside)."""
+    nn.init.trunc_normal_(linear.weight, std=0.01, a=-0.02, b=0.02)
+    nn.init.zeros_(linear.bias)

@@ -1,0 +1,12 @@
+"""Networks by name."""
+
+from quickstudy.registry import Registry
+
+nets = Registry(
+    "network",
+    "quickstudy.nets",
+    {
+        "conv4": "quickstudy.nets.conv4:Conv4",
+        "mlp": "quickstudy.nets.mlp:MLP",
+    },
+)

@@ -1,0 +1,186 @@
+"""Floor 5: what a recipe may say.
+
+    name, seed
+    [learner]   name = "maml", and the options of that learner's constructor
+    [net]       name = "conv4", and its options
+    [data]      name = "omniglot", and its options; path = the folder of data sets, when it is not the usual one
+    [episodes.train | .validation | .test]      way, shot, query
+    [train]     steps, optimiser, validation ...
+    [evaluate]  episodes, role
+
+Keys are kebab-case in TOML and on the command line, snake_case here. What stands in [learner], [net] and [data]
+beside ``name`` is checked against the constructor of the registered class, see ``parts.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationInfo, model_validator
+
+from quickstudy.data.counts import bounds
+
+__all__ = [
+    "Episodes",
+    "EvaluateOptions",
+    "Part",
+    "Range",
+    "Recipe",
+    "Schedule",
+    "TaskSize",
+    "TrainOptions",
+    "kebab",
+]
+
+
+def kebab(name: str) -> str:
+    """``inner_lr`` as it stands in TOML and on the command line: ``inner-lr``."""
+    return name.replace("_", "-")
+
+
+class Table(BaseModel):
+    """Settings shared by all tables: TOML's types taken exactly, no key that is not known, nothing changes later."""
+
+    model_config = ConfigDict(
+        alias_generator=kebab, validate_by_name=True, extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
+
+
+def _check_range(value: Any, info: ValidationInfo) -> int | tuple[int, int]:
+    low, high = bounds(info.field_name or "count", value)
+    return low if isinstance(value, int) else (low, high)
+
+
+def _write_range(value: int | tuple[int, int]) -> int | list[int]:
+    return value if isinstance(value, int) else list(value)
+
+
+Range: TypeAlias = Annotated[int | tuple[int, int], PlainValidator(_check_range), PlainSerializer(_write_range)]
+"""A number, or a range [low, high] from which each task draws."""
+
+
+class Part(Table):
+    """One of [learner], [net], [data].
+
+    Args:
+        name: in its registry.
+        options: arguments of its constructor, by their Python names; JSON types only.
+    """
+
+    name: str
+    options: dict[str, Any] = {}
+
+
+class TaskSize(Table):
+    """How large the tasks are.
+
+    Args:
+        way: classes a task; None for tasks that have none (regression).
+        shot: support examples a class (a task, for regression).
+        query: query examples a class (a task, for regression).
+    """
+
+    way: Range | None = None
+    shot: Range
+    query: Range
+
+
+class Episodes(Table):
+    """Sizes of the tasks to train on, to validate on (those of the test when absent), and to be tested on."""
+
+    train: TaskSize
+    validation: TaskSize | None = None
+    test: TaskSize
+
+
+class Constant(Table):
+    """The learning rate stays."""
+
+    name: Literal["constant"] = "constant"
+
+
+class Step(Table):
+    """Every ``every`` steps the learning rate is multiplied by ``factor``."""
+
+    name: Literal["step"] = "step"
+    every: int = Field(ge=1)
+    factor: float = Field(gt=0)
+
+
+class Decay(Table):
+    """From the learning rate down to ``final`` times it at the last step, in a line or along a cosine."""
+
+    name: Literal["linear", "cosine"]
+    final: float = Field(default=0.0, ge=0)
+
+
+Schedule: TypeAlias = Annotated[Constant | Step | Decay, Field(discriminator="name")]
+
+
+class TrainOptions(Table):
+    """How the meta-parameters are trained.
+
+    Args:
+        steps: meta-training steps.
+        tasks_per_step: tasks whose losses are averaged in one step.
+        tasks_at_once: how many of them are computed together; None leaves the choice to the engine.
+        optimizer: of the meta-parameters.
+        lr: its learning rate.
+        schedule: what becomes of the learning rate.
+        validate_every: steps between validations; 0 for none.
+        validate_episodes: tasks of a validation.
+        precision: of the weights and of the pictures.
+        role: the classes to train on. With ``"train+validation"`` there is nothing left to validate on, so
+            ``validate_every`` must be 0.
+    """
+
+    steps: int = Field(ge=1)
+    tasks_per_step: int = Field(default=1, ge=1)
+    tasks_at_once: int | None = Field(default=None, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0)
+    schedule: Schedule = Constant()
+    validate_every: int = Field(default=0, ge=0)
+    validate_episodes: int = Field(default=200, ge=2)
+    precision: Literal["float32", "float64"] = "float32"
+    role: Literal["train", "train+validation"] = "train"
+
+    @model_validator(mode="after")
+    def _can_validate(self) -> TrainOptions:
+        if self.role == "train+validation" and self.validate_every:
+            raise ValueError(
+                "cannot validate on classes that are trained on (role = 'train+validation'); "
+                "set validate-every = 0, or role = 'train'"
+            )
+        return self
+
+
+class EvaluateOptions(Table):
+    """How the result is measured: on how many tasks, of which role."""
+
+    episodes: int = Field(default=600, ge=2)
+    role: Literal["validation", "test"] = "test"
+
+
+class Recipe(Table):
+    """Everything that makes a result; see the top of this file and ``NAMES`` in docs/architecture.md.
+
+    Args:
+        name: names the run's folder.
+        seed: of the tasks, the initial weights and all else that is random.
+        learner: what is meta-trained.
+        net: its network, when it has one.
+        data: where tasks come from.
+        episodes: how large they are.
+        train: how it is meta-trained.
+        evaluate: how the result is measured.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$")
+    seed: int = Field(default=0, ge=0)
+    learner: Part
+    net: Part | None = None
+    data: Part
+    episodes: Episodes
+    train: TrainOptions
+    evaluate: EvaluateOptions = EvaluateOptions()

@@ -1,0 +1,177 @@
+"""Floor 6: what a run folder holds, read back: its recipe, its learner, how far it came."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from quickstudy.data.source import TaskShape
+from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
+from quickstudy.evaluate import Result
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.recipes import Recipe, load_recipe
+from quickstudy.recipes.building import build_learner
+from quickstudy.train import RunFolder, load_checkpoint, load_weights
+from quickstudy.train.checkpoint import has_checkpoint
+
+__all__ = [
+    "RunSummary",
+    "Which",
+    "identity",
+    "is_run",
+    "learner_of",
+    "list_runs",
+    "newest_run_of",
+    "recipe_of",
+    "results_of",
+    "summary",
+    "which_checkpoint",
+]
+
+Which: TypeAlias = Literal["best", "last"]
+
+# What may differ between a run and its continuation: it does not change what the steps that are done have done.
+_FREE = {"train": {"steps", "tasks_at_once", "validate_every", "validate_episodes"}, "evaluate": True, "name": True}
+
+
+def is_run(path: Path) -> bool:
+    """Whether a folder is a run."""
+    return (path / "recipe.toml").is_file()
+
+
+def recipe_of(run: RunFolder, overrides: Mapping[str, Any] | None = None) -> Recipe:
+    """The recipe that a run was trained by."""
+    return load_recipe(run.recipe, overrides)
+
+
+def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
+    """What a checkpoint says of the run that it belongs to, as JSON: the recipe's settings and the tasks' shape.
+
+    With the shape the learner can be built again where the data is not.
+    """
+    settings = recipe.model_dump(mode="json", exclude=_FREE)  # type: ignore[arg-type]
+    settings["episodes"].pop("test")
+    settings["data"]["options"].pop("path", None)
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+    return {"recipe": digest, "shape": json.loads(json.dumps(asdict(shape)))}
+
+
+def which_checkpoint(run: RunFolder) -> Which:
+    """The best one where the run was validated, else the last."""
+    return "best" if has_checkpoint(run.checkpoints / "best") else "last"
+
+
+def learner_of(run: RunFolder, recipe: Recipe, which: Which | None = None) -> AbstractLearner:
+    """The learner of a run, in eval mode on the CPU.
+
+    Args:
+        run: the folder.
+        recipe: the run's own, perhaps with other options of the learner's adaptation.
+        which: the checkpoint; by default :func:`which_checkpoint`.
+
+    Raises:
+        CheckpointError: there is none, it is broken, or it belongs to another learner.
+    """
+    folder = run.checkpoints / (which or which_checkpoint(run))
+    checkpoint = load_checkpoint(folder)
+    learner = build_learner(recipe, _shape(checkpoint.state, folder))
+    load_weights(learner, checkpoint, folder)
+    return learner.eval()
+
+
+def _shape(state: Mapping[str, Any], folder: Path) -> TaskShape:
+    try:
+        found = dict(state["identity"]["shape"])
+        example = found.pop("example")
+        as_tuples = (
+            {name: tuple(size) for name, size in example.items()} if isinstance(example, dict) else tuple(example)
+        )
+        return TaskShape(example=as_tuples, **found)
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"Cannot load the checkpoint {folder}: its state.json does not say what the tasks were like. "
+            "Use a checkpoint that `quickstudy train` wrote."
+        ) from error
+
+
+def newest_run_of(recipe: Recipe, runs: Path) -> RunFolder | None:
+    """The run of this recipe that was begun last; runs that cannot be read are passed over."""
+    found = [path for path in runs.glob(f"{recipe.name}-s{recipe.seed}-*") if is_run(path)]
+    for path in sorted(found, key=_number, reverse=True):
+        try:
+            same = _comparable(recipe_of(RunFolder(path))) == _comparable(recipe)
+        except QuickstudyError:
+            continue
+        if same:
+            return RunFolder(path)
+    return None
+
+
+def _number(path: Path) -> int:
+    digits = path.name.rpartition("-")[2]
+    return int(digits) if digits.isdigit() else -1
+
+
+def _comparable(recipe: Recipe) -> dict[str, Any]:
+    return recipe.model_dump(mode="json", exclude=_FREE)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run in a list.
+
+    Args:
+        path: its folder.
+        step: steps done; None without a checkpoint.
+        steps: steps to do.
+        best: the best validation figure, if it was validated.
+        evaluations: how many results it holds.
+    """
+
+    path: Path
+    step: int | None
+    steps: int | None
+    best: float | None
+    evaluations: int
+
+
+def summary(path: Path) -> RunSummary:
+    """How far a run came; reads no weights."""
+    try:
+        state = json.loads((path / "checkpoints" / "last" / "state.json").read_bytes())
+        step, steps, best = state["step"], state["steps"], state["best"]
+    except (OSError, ValueError, KeyError, TypeError):
+        step = steps = best = None  # nothing saved yet, or broken: `show` and `evaluate` say what is wrong
+    return RunSummary(path, step, steps, best, len(list((path / "evaluations").glob("*.json"))))
+
+
+def list_runs(runs: Path) -> list[RunSummary]:
+    """All runs in a folder, by name."""
+    return [summary(path) for path in sorted(runs.glob("*")) if is_run(path)]
+
+
+def results_of(run: RunFolder) -> list[Result]:
+    """The results that a run holds, oldest first; files that are no results are passed over."""
+    paths = sorted(run.evaluations.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    results = []
+    for path in paths:
+        try:
+            results.append(Result.load(path))
+        except DataError:
+            continue
+    return results
+
+
+def open_run(path: Path) -> RunFolder:
+    """The run at ``path``.
+
+    Raises:
+        InputError: there is none.
+    """
+    if not path.exists():
+        raise InputError(f"There is no run {path}. `quickstudy list runs` names those that there are.")
+    return RunFolder.open(path)

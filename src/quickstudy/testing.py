@@ -1,0 +1,109 @@
+"""Floor 6: from a run to its results, and to its learner: ``quickstudy.evaluate`` and ``quickstudy.load``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quickstudy.data.counts import Count
+from quickstudy.errors import InputError
+from quickstudy.evaluate import Result, meta_test
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.progress import EvaluationProgress
+from quickstudy.recipes import recipe_hash
+from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
+from quickstudy.reporting import write_run_report
+from quickstudy.runs import Which, learner_of, open_run, recipe_of, which_checkpoint
+from quickstudy.training import Run, kebab_keys, pick_device
+
+__all__ = ["evaluate", "load"]
+
+
+def evaluate(
+    run: str | Path | Run,
+    *,
+    way: Count | None = None,
+    shot: Count | None = None,
+    query: Count | None = None,
+    episodes: int | None = None,
+    role: str | None = None,
+    seed: int = TEST_SEED,
+    checkpoint: Which | None = None,
+    overrides: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+    device: str | torch.device | None = None,
+    tasks_at_once: int | None = None,
+    progress: bool | Callable[[int, int], None] = False,
+    report: bool = True,
+) -> Result:
+    """Meta-test a run, save the result in its folder, and write its report anew.
+
+    Args:
+        run: what :func:`train` returned, or the path of a run's folder.
+        way: classes a task; this and what follows is as the recipe says by default.
+        shot: support examples a class.
+        query: query examples a class.
+        episodes: how many tasks.
+        role: ``"test"`` or ``"validation"``.
+        seed: of the tasks; runs tested with the same one saw the same tasks.
+        checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
+        overrides: options of the learner's adaptation, such as ``{"learner.test-inner-steps": 10}``.
+        data_root: see :func:`train`.
+        device: see :func:`train`.
+        tasks_at_once: how many tasks are computed together; bounds the memory.
+        progress: show progress on stderr; or who is told how many episodes are done, of how many.
+        report: write ``report.html``.
+
+    Raises:
+        InputError: there is no such run, or its learner cannot learn these tasks.
+        CheckpointError: its checkpoint is missing, broken, or of another learner.
+        StorageError: the disk refused.
+    """
+    folder = run.folder if isinstance(run, Run) else open_run(Path(run))
+    recipe = recipe_of(folder, _only_learner(kebab_keys(overrides)))
+    which = checkpoint or which_checkpoint(folder)
+    learner = learner_of(folder, recipe, which).to(pick_device(device))
+    data = build_data(recipe, None if data_root is None else Path(data_root))
+    source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, seed=seed)
+    shown = EvaluationProgress() if progress is True else progress or None
+    result = meta_test(
+        learner,
+        source,
+        episodes=recipe.evaluate.episodes if episodes is None else episodes,
+        tasks_at_once=tasks_at_once,
+        progress=shown,
+    )
+    result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
+    result.save(folder.evaluations / f"{result.id}.json")
+    if report:
+        write_run_report(folder, recipe, learner, source)
+    return result
+
+
+def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:
+    """The learner of a run, in eval mode on the CPU; the data it was trained on need not be there.
+
+    Args:
+        run: the path of a run's folder.
+        checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
+
+    Raises:
+        InputError: there is no such run.
+        CheckpointError: its checkpoint is missing or broken.
+    """
+    folder = open_run(Path(run))
+    return learner_of(folder, recipe_of(folder), checkpoint)
+
+
+def _only_learner(overrides: dict[str, Any]) -> dict[str, Any]:
+    for key in overrides:
+        if not key.startswith("learner.") or key == "learner.name":
+            raise InputError(
+                f"Cannot evaluate with another {key}: only options of the learner's adaptation can change after "
+                "training. Train another run with it."
+            )
+    return overrides

@@ -1,0 +1,46 @@
+"""Floor 4: meta-training. Called itself, ``quickstudy.train(recipe)`` trains from a recipe (see ``api.py``)."""
+
+from quickstudy.callable_module import make_callable
+from quickstudy.train.callbacks import (
+    Callback,
+    EndEvent,
+    History,
+    JsonLines,
+    Silent,
+    StepEvent,
+    TensorBoard,
+    Validation,
+    ValidationEvent,
+)
+from quickstudy.train.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
+from quickstudy.train.engine import Checkpointing, Interrupted, Trained, fit
+from quickstudy.train.runfolder import RunFolder
+from quickstudy.train.schedules import Schedule, constant, cosine, decay_by, linear
+
+__all__ = [
+    "Callback",
+    "Checkpoint",
+    "Checkpointing",
+    "EndEvent",
+    "History",
+    "Interrupted",
+    "JsonLines",
+    "RunFolder",
+    "Schedule",
+    "Silent",
+    "StepEvent",
+    "TensorBoard",
+    "Trained",
+    "Validation",
+    "ValidationEvent",
+    "constant",
+    "cosine",
+    "decay_by",
+    "fit",
+    "linear",
+    "load_checkpoint",
+    "load_weights",
+    "save_checkpoint",
+]
+
+make_callable(__name__)

@@ -1,0 +1,116 @@
+"""Floor 4: the folder of one run.
+
+runs/<recipe>-s<seed>-<NNN>/
+    recipe.toml  environment.json  metrics.jsonl
+    checkpoints/last/  checkpoints/best/     weights.safetensors, state.json
+    evaluations/<id>.json  report.html
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quickstudy.errors import InputError
+from quickstudy.files import atomic_write_bytes, storage_error
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of one run.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @staticmethod
+    def create(root: Path, name: str, seed: int, recipe_toml: str) -> RunFolder:
+        """A new folder under ``root``, with the first number that is free, recipe and environment in it.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        number = 1
+        while True:
+            path = root / f"{name}-s{seed}-{number:03d}"
+            try:
+                path.mkdir(parents=True)
+                break
+            except FileExistsError:  # taken, perhaps this moment, by another process
+                number += 1
+            except OSError as error:
+                raise storage_error(path, error) from error
+        run = RunFolder(path)
+        atomic_write_bytes(run.recipe, recipe_toml.encode())
+        atomic_write_bytes(run.environment, json.dumps(describe_environment(), indent=1).encode() + b"\n")
+        return run
+
+    @staticmethod
+    def open(path: Path) -> RunFolder:
+        """An existing run.
+
+        Raises:
+            InputError: there is none.
+        """
+        run = RunFolder(path)
+        if not run.recipe.is_file():
+            raise InputError(
+                f"{path} is not a run: it holds no recipe.toml. "
+                "Name a folder that `quickstudy train` made (`quickstudy list runs`)."
+            )
+        return run
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def environment(self) -> Path:
+        """Versions and machine."""
+        return self.path / "environment.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One line a step."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Holds ``last`` and ``best``."""
+        return self.path / "checkpoints"
+
+    @property
+    def evaluations(self) -> Path:
+        """Holds a result a file."""
+        return self.path / "evaluations"
+
+    @property
+    def report(self) -> Path:
+        """One page for people."""
+        return self.path / "report.html"
+
+
+def describe_environment() -> dict[str, Any]:
+    """What a number may depend on besides the recipe."""
+    return {
+        "quickstudy": version("quickstudy"),
+        "python": sys.version.split()[0],
+        "torch": torch.__version__,
+        "numpy": version("numpy"),
+        "platform": platform.platform(),
+        "processor": platform.machine(),
+        "cpus": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda if torch.cuda.is_available() else None,
+    }

@@ -1,0 +1,223 @@
+"""Floor 6: from a recipe to a trained run: ``quickstudy.train``."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quickstudy.errors import InputError
+from quickstudy.evaluate import meta_test
+from quickstudy.files import atomic_write_bytes
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.progress import TrainingProgress
+from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
+from quickstudy.recipes.schema import Constant, Schedule, Step
+from quickstudy.runs import identity, is_run, newest_run_of, recipe_of
+from quickstudy.train import (
+    Callback,
+    Checkpointing,
+    EndEvent,
+    Interrupted,
+    JsonLines,
+    RunFolder,
+    Trained,
+    Validation,
+    fit,
+    schedules,
+)
+from quickstudy.train.checkpoint import has_checkpoint, load_checkpoint
+
+__all__ = ["Run", "kebab_keys", "pick_device", "train"]
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training.
+
+    Args:
+        folder: its files.
+        recipe: as it was resolved.
+        learner: with the weights of the last step, on the device that it was trained on.
+        trained: how many steps were done, and the best validation.
+    """
+
+    folder: RunFolder
+    recipe: Recipe
+    learner: AbstractLearner
+    trained: Trained
+
+    @property
+    def path(self) -> Path:
+        """The folder's path."""
+        return self.folder.path
+
+
+def train(
+    recipe: str | Path | Recipe,
+    *,
+    overrides: Mapping[str, Any] | None = None,
+    data_root: str | Path | None = None,
+    runs: str | Path = "runs",
+    device: str | torch.device | None = None,
+    callbacks: Sequence[Callback] = (),
+    progress: bool = False,
+    resume: bool = False,
+) -> Run:
+    """Meta-train a learner from a recipe, in a new run folder.
+
+    Args:
+        recipe: a name (``quickstudy list recipes``), the path of a TOML file, a recipe; or, to go on with it, the
+            path of a run.
+        overrides: dotted key of the recipe -> value, such as ``{"learner.inner-lr": 0.2}``.
+        data_root: the folder of data sets; by default QUICKSTUDY_DATA, else the platform's user data folder.
+        runs: the folder that gets the run's folder.
+        device: where to compute; by default a GPU if there is one.
+        callbacks: told of every step; see ``quickstudy.train.Callback``.
+        progress: show progress on stderr.
+        resume: go on with the newest run of this recipe, or with the run that ``recipe`` names. The result is the
+            same, bit for bit, as if it had never stopped. Only ``train.steps`` can be overridden then.
+
+    Returns:
+        The run. After Ctrl-C the step is finished and saved, and ``quickstudy.train.Interrupted`` raised.
+
+    Raises:
+        InputError: the recipe, the data or the options cannot be used; all mistakes of a recipe at once.
+        RunError: training diverged, the disk refused, or a checkpoint cannot be gone on from.
+    """
+    overrides = kebab_keys(overrides)
+    old, resolved = _to_go_on(recipe, overrides, Path(runs)) if resume else (None, _resolved(recipe, overrides))
+    # Before there is a folder: recipes and data that cannot be used shall leave none behind.
+    built = build(resolved, None if data_root is None else Path(data_root))
+    built.learner.to(pick_device(device))
+    folder = old or RunFolder.create(Path(runs), resolved.name, resolved.seed, to_toml(resolved))
+    if old is not None:
+        atomic_write_bytes(folder.recipe, to_toml(resolved).encode())  # with the new number of steps
+    metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))
+    shown = [TrainingProgress()] if progress else []
+    try:
+        trained = _fit(built, folder, [metrics, *shown, *callbacks], resume)
+    except Interrupted as interrupted:
+        raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
+    except InputError:
+        if old is None and not has_checkpoint(folder.checkpoints / "last"):
+            shutil.rmtree(folder.path, ignore_errors=True)
+        raise
+    finally:
+        metrics.end(EndEvent(0, "failed"))  # once more, as the engine tells nobody if it refuses before it begins
+    return Run(folder, resolved, built.learner, trained)
+
+
+# --- pieces ------------------------------------------------------------------------------------
+
+
+def _fit(built: Built, folder: RunFolder, callbacks: Sequence[Callback], resume: bool) -> Trained:
+    options = built.recipe.train
+    return fit(
+        built.learner,
+        built.train,
+        steps=options.steps,
+        tasks_per_step=options.tasks_per_step,
+        tasks_at_once=options.tasks_at_once,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        schedule=_schedule(options.schedule),
+        seed=built.recipe.seed,
+        validate=_validation(built),
+        validate_every=options.validate_every,
+        callbacks=callbacks,
+        checkpoints=Checkpointing(
+            folder.checkpoints,
+            # So that a killed run loses a twentieth of its work at most.
+            every=max(1, min(500, options.steps // 20)),
+            identity=identity(built.recipe, built.train.shape),
+        ),
+        resume=resume,
+    )
+
+
+def _schedule(schedule: Schedule) -> schedules.Schedule:
+    if isinstance(schedule, Constant):
+        return schedules.constant()
+    if isinstance(schedule, Step):
+        return schedules.decay_by(schedule.factor, schedule.every)
+    return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
+
+
+def _validation(built: Built) -> Callable[[AbstractLearner], Validation] | None:
+    source = built.validation
+    if source is None:
+        return None
+
+    def validate(learner: AbstractLearner) -> Validation:
+        found = meta_test(learner, source, episodes=built.recipe.train.validate_episodes)
+        return Validation(found.metric, found.mean, found.ci95)
+
+    return validate
+
+
+def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path) -> tuple[RunFolder, Recipe]:
+    """The run to go on with, and its recipe with the new number of steps."""
+    if not isinstance(recipe, Recipe) and is_run(Path(recipe)):
+        refused = sorted(set(overrides) - {"train.steps"})
+        if refused:
+            raise InputError(
+                f"Cannot go on with {recipe} and another {refused[0]}: only train.steps may change. "
+                "Start a new run without resume."
+            )
+        folder = RunFolder(Path(recipe))
+        return folder, recipe_of(folder, overrides)
+    resolved = _resolved(recipe, overrides)
+    found = newest_run_of(resolved, runs)
+    if found is None:
+        raise InputError(
+            f"There is no run of {resolved.name!r} with these settings in {runs} to go on with. "
+            "Name the run's folder, or start one without resume."
+        )
+    return found, resolved
+
+
+def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
+    if isinstance(recipe, Recipe):
+        if overrides:
+            raise InputError(
+                "Overrides belong to a recipe's name or file; change a Recipe with model_copy(update=...)."
+            )
+        return recipe
+    if is_run(Path(recipe)):
+        raise InputError(
+            f"{recipe} is a run, not a recipe. Go on with it by resume (--resume), or name the recipe to begin anew."
+        )
+    return load_recipe(recipe, overrides)
+
+
+def _steps_done(folder: RunFolder) -> int:
+    last = folder.checkpoints / "last"
+    return int(load_checkpoint(last).state["step"]) if has_checkpoint(last) else 0
+
+
+def kebab_keys(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Overrides with their keys as in TOML: Python users may write ``learner.inner_lr``."""
+    return {key.replace("_", "-"): value for key, value in (overrides or {}).items()}
+
+
+def pick_device(given: str | torch.device | None) -> torch.device:
+    """The device of that name; by default a GPU if there is one.
+
+    Raises:
+        InputError: this machine cannot compute there.
+    """
+    if given is None:
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(given)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(
+            f"Cannot compute on the device {str(given)!r}: {error}. Use 'cpu', or 'cuda' with a GPU."
+        ) from error
+    return device

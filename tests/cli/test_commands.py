@@ -1,0 +1,122 @@
+"""The commands from end to end, on the data set that needs no files."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import Command
+
+SHORT = ("--steps", "6", "--train.tasks-per-step", "4", "--device", "cpu")
+
+
+def test_train_evaluate_show(quickstudy: Command, tmp_path: Path) -> None:
+    done = quickstudy("train", "sinusoid-maml", *SHORT, "--runs", tmp_path, "--seed", "3", "--learner.inner-lr", "0.02")
+    run = tmp_path / "sinusoid-maml-s3-001"
+    assert done.status == 0, done.err
+    assert done.out == f"{run}\n"
+    assert "finished after 6 steps" in done.err
+    assert "inner-lr = 0.02" in (run / "recipe.toml").read_text()
+    assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
+
+    done = quickstudy("evaluate", run, "--shot", "10", "--query", "20", "--episodes", "30", "--device", "cpu")
+    assert done.status == 0, done.err
+    assert re.match(r"mse \S+ ± \S+ over 30 episodes; maml on sinusoid, test, 10-shot\n$", done.out)
+    results = list((run / "evaluations").glob("*.json"))
+    assert len(results) == 1
+    assert json.loads(results[0].read_text())["checkpoint"] == "last"
+    assert "10-shot" in (run / "report.html").read_text()
+
+    done = quickstudy("show", run)
+    assert done.status == 0
+    assert f"# {run}: step 6 of 6" in done.out
+    assert "10-shot" in done.out
+    assert json.loads(quickstudy("show", run, "--json").out)["evaluations"][0]["shot"] == 10
+
+
+def test_train_says_where_in_json(quickstudy: Command, tmp_path: Path) -> None:
+    done = quickstudy("train", "sinusoid-maml", *SHORT, "--runs", tmp_path, "--json")
+    found = json.loads(done.out)
+    assert found == {"run": str(tmp_path / "sinusoid-maml-s0-001"), "step": 6, "best": None, "best_step": None}
+
+
+def test_runs_get_new_numbers(quickstudy: Command, tmp_path: Path) -> None:
+    for number in ("001", "002"):
+        assert quickstudy("train", "sinusoid-maml", *SHORT, "--runs", tmp_path).out.endswith(f"s0-{number}\n")
+
+
+def test_a_recipe_of_ones_own(quickstudy: Command, tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    recipe.write_text(quickstudy("show", "sinusoid-maml", "--name", "own", "--train.steps", "4").out)
+    done = quickstudy("train", recipe, "--device", "cpu", "--runs", tmp_path / "runs")
+    assert done.status == 0, done.err
+    assert done.out == f"{tmp_path}/runs/own-s0-001\n"
+
+
+def test_evaluating_twice_gives_the_same_to_the_last_digit(quickstudy: Command, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    first, second = (json.loads(quickstudy("evaluate", run, "--episodes", "20", "--json").out) for _ in range(2))
+    assert first["per_episode"] == second["per_episode"]
+    assert first["checkpoint"] == "best"
+    assert len(list((run / "evaluations").glob("*.json"))) == 1
+
+
+def test_adaptation_can_change_after_training(quickstudy: Command, trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    few, many = (
+        json.loads(quickstudy("evaluate", run, "--episodes", "20", "--learner.test-inner-steps", n, "--json").out)
+        for n in (1, 5)
+    )
+    assert few["per_episode"] != many["per_episode"]
+    assert few["recipe_hash"] != many["recipe_hash"]
+    assert len(list((run / "evaluations").glob("*.json"))) == 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "name"),
+    [("learners", "maml"), ("nets", "conv4"), ("data", "omniglot"), ("recipes", "omniglot-protonet-fast")],
+)
+def test_list(quickstudy: Command, kind: str, name: str) -> None:
+    names = quickstudy("list", kind).out.splitlines()
+    assert name in names
+    assert names == sorted(names)
+    assert json.loads(quickstudy("list", kind, "--json").out) == names
+
+
+def test_list_runs(quickstudy: Command, trained: Path, tmp_path: Path) -> None:
+    done = quickstudy("list", "runs", "--runs", trained.parent)
+    assert re.match(rf"{trained}  step 20/20  best validation \S+  \d evaluations\n$", done.out)
+    assert json.loads(quickstudy("list", "runs", "--runs", trained.parent, "--json").out)[0]["step"] == 20
+    none = quickstudy("list", "runs", "--runs", tmp_path)
+    assert (none.status, none.out) == (0, "")
+    assert f"There are no runs in {tmp_path}." in none.err
+
+
+def test_show_tells_what_a_split_is(quickstudy: Command) -> None:
+    out = quickstudy("show", "omniglot-maml-5w1s").out
+    assert out.startswith("# The split 'maml' has the sizes of the paper")
+    assert '[data]\nname = "omniglot"\nsplit = "maml"' in out
+    assert json.loads(quickstudy("show", "omniglot-maml-5w1s", "--json").out)["learner"]["name"] == "maml"
+
+
+def test_help_does_not_wait_for_torch(process: Command) -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys\nfrom quickstudy.cli import main\n"
+        "try:\n    main(['train', '--help'])\nfinally:\n    assert 'torch' not in sys.modules, 'torch was imported'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "--data-root" in done.stdout
+    assert process().status in (0, 2)
+
+
+@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "list", "show"])
+def test_every_command_has_a_help(quickstudy: Command, command: str) -> None:
+    done = quickstudy(command, "--help")
+    assert done.status == 0
+    assert "--debug" in done.out

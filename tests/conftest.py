@@ -1,0 +1,18 @@
+"""What all tests share: where the real data lies."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real data sets: QUICKSTUDY_DATA, else ``shared/datasets`` beside the repository."""
+    root = Path(os.environ.get("QUICKSTUDY_DATA") or Path(__file__).parents[2] / "shared" / "datasets")
+    if not (root / "omniglot").is_dir():
+        reason = "no real data: set QUICKSTUDY_DATA to the folder that holds omniglot/"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return root

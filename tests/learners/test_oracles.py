@@ -1,0 +1,291 @@
+"""Answers known from elsewhere: closed forms, identities, torch.optim, scikit-learn."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+
+from quickstudy.episode import Episode, Examples, Real
+from quickstudy.inner import Adam, Sgd, descend, gradients, optimize
+from quickstudy.keys import Key, Keys
+from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
+from quickstudy.learners.headed import task_linear
+from quickstudy.learners.minibatches import minibatches
+from quickstudy.nets import MLP
+from tests.table import assert_close, make, mlp, numbers, outputs, ROWS, tasks
+
+ROW = {row.name: row for row in ROWS}
+
+
+class Slope(nn.Module):
+    """f(x) = w x, one weight: the support loss of a point (x, s) is (w x - s)^2, a quadratic in w."""
+
+    out_features = 1
+
+    def __init__(self, w: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([w], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.w
+
+
+def quadratic(a: float, s: float, b: float, q: float) -> Episode:
+    """Support loss a/2 (w - s)^2 and query loss b/2 (w - q)^2, as squared errors of one point each."""
+
+    def point(curvature: float, target: float) -> Examples:
+        x = torch.full((1, 1, 1), (curvature / 2) ** 0.5, dtype=torch.float64)
+        return Examples(x, x * target, Real(1))
+
+    return Episode(point(a, s), point(b, q))
+
+
+@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+@pytest.mark.parametrize("first_order", [False, True])
+def test_maml_on_a_quadratic(steps: int, first_order: bool) -> None:
+    """k steps give w_k - s = (1 - lr a)^k (w - s); the meta-gradient b (w_k - q) (1 - lr a)^k, first order b (w_k - q)."""
+    lr, a, b, s, q, w = 0.3, 2.0, 3.0, 1.5, -0.7, 0.4
+    learner = MAML(Slope(w), 1, "real", inner_steps=steps, inner_lr=lr, first_order=first_order, head="none")
+    out = learner.meta_loss(quadratic(a, s, b, q))
+    out.loss.sum().backward()  # type: ignore[no-untyped-call]
+    shrink = (1 - lr * a) ** steps
+    w_k = s + shrink * (w - s)
+    assert float(out.loss.detach()) == pytest.approx(b / 2 * (w_k - q) ** 2)
+    grad = learner.model.net.w.grad
+    assert isinstance(grad, Tensor)
+    assert float(grad) == pytest.approx(b * (w_k - q) * (1 if first_order else shrink))
+
+
+def test_first_order_is_second_order_without_the_hessian() -> None:
+    """One step: MAML's gradient = g - lr H g with g the query gradient at φ (FOMAML's), H the support Hessian."""
+    episode = tasks(n_task=1)
+    grads = {}
+    for first_order in (False, True):
+        learner = make(ROW["maml"])
+        assert isinstance(learner, MAML)
+        learner.inner_steps, learner.first_order = 1, first_order
+        learner.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+        grads[first_order] = torch.cat([p.grad.flatten() for p in learner.parameters()])  # type: ignore[union-attr]
+    learner = make(ROW["maml"])
+    assert isinstance(learner, MAML)
+    names = [n for n, _ in learner.named_parameters()]
+    shapes = [p.shape for p in learner.parameters()]
+
+    def support_loss(flat: Tensor) -> Tensor:
+        parts = flat.split([s.numel() for s in shapes])
+        params = {n.removeprefix("model."): p.reshape(1, *s) for n, p, s in zip(names, parts, shapes, strict=True)}
+        return learner.loss(learner.model.run(params, episode.support)[0], episode.support).sum()
+
+    theta = torch.cat([p.detach().flatten() for p in learner.parameters()])
+    hessian = torch.autograd.functional.hessian(support_loss, theta)  # type: ignore[no-untyped-call]
+    assert_close(grads[False], grads[True] - learner.inner_lr * hessian @ grads[True])
+    assert (grads[False] - grads[True]).abs().max() > 1e-3
+
+
+def test_zero_steps_is_the_plain_network() -> None:
+    learner = make(ROW["maml"])
+    assert isinstance(learner, MAML)
+    learner.test_inner_steps = 0
+    episode = tasks()
+    head = learner.model.head
+    assert isinstance(head, nn.Linear) and isinstance(episode.query.x, Tensor)
+    assert_close(outputs(learner, episode), head(learner.model.net(episode.query.x.flatten(0, 1))).unflatten(0, (3, 12)).detach())
+
+
+def test_protonet_is_a_linear_classifier() -> None:
+    """Squared Euclidean distance: w = 2c, b = -|c|^2, up to -|f|^2, which is the same for all classes."""
+    learner, episode = make(ROW["protonet"]), tasks()
+    assert isinstance(learner, ProtoNet)
+    with torch.no_grad():
+        state = learner.adapt(episode.support)
+        assert isinstance(episode.query.x, Tensor)
+        features = learner.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12))
+        linear = task_linear(features, 2 * state.means, -state.means.square().sum(2))
+    assert_close(outputs(learner, episode), linear - features.square().sum(2, keepdim=True))
+
+
+def test_protonet_distances_against_numpy() -> None:
+    episode = tasks()
+    for name, distance in (
+        ("protonet-euclidean", lambda f, c: -np.linalg.norm(f - c)),
+        ("protonet-cosine", lambda f, c: f @ c / np.linalg.norm(f) / np.linalg.norm(c) / 0.1),
+    ):
+        learner = make(ROW[name])
+        assert isinstance(learner, ProtoNet) and isinstance(episode.query.x, Tensor)
+        with torch.no_grad():
+            f = learner.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12)).numpy()
+            c = learner.adapt(episode.support).means.numpy()
+        expected = [[[distance(q, centre) for centre in c[t]] for q in f[t]] for t in range(3)]
+        assert_close(outputs(learner, episode), torch.tensor(expected))
+
+
+def test_reptile_with_one_sgd_step_is_joint_training() -> None:
+    """θ - φ = lr ∇L(θ): the surrogate's gradient is the inner rate times the gradient of the mean support loss."""
+    episode, lr = tasks(), 0.05
+    reptile = make(ROW["reptile-sgd"])
+    assert isinstance(reptile, Reptile)
+    reptile.inner_steps, reptile.optimizer = 1, Sgd(lr)
+    reptile.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+    surrogate = [p.grad for p in reptile.parameters()]
+    joint = make(ROW["reptile-sgd"])
+    assert isinstance(joint, Reptile)
+    joint.loss(joint.model.run({}, episode.support)[0], episode.support).sum().backward()  # type: ignore[no-untyped-call]
+    for a, p in zip(surrogate, joint.parameters(), strict=True):
+        assert a is not None and p.grad is not None
+        assert_close(a, lr * p.grad)
+
+
+def test_reptile_moves_half_way() -> None:
+    """Outer SGD with rate ε on the surrogate is θ + ε (φ - θ), averaged over tasks."""
+    learner, episode = make(ROW["reptile"]), tasks()
+    assert isinstance(learner, Reptile)
+    learner.test_inner_steps, learner.test_inner_batch = learner.inner_steps, learner.inner_batch
+    keys = Keys(Key.of(3), np.arange(3))
+    end = learner.adapt(episode.support, key=keys).params
+    expected = {n: (p + 0.5 * (end[n.removeprefix("model.")].mean(0) - p)).detach() for n, p in learner.named_parameters()}
+    (learner.meta_loss(episode, key=keys).loss.sum() / 3).backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(learner.parameters(), lr=0.5).step()
+    for n, p in learner.named_parameters():
+        assert_close(p.detach(), expected[n])
+
+
+def test_carried_moments_pass_from_task_to_task() -> None:
+    """The authors' way: one Adam whose moments live on while the weights return to θ, written with torch.optim."""
+    learner, episode = make(ROW["reptile-published"]).train(), tasks()
+    assert isinstance(learner, Reptile)
+    learner.inner_batch = None
+    out = learner.meta_loss(episode)
+    net = make(ROW["reptile-published"]).train()
+    assert isinstance(net, Reptile)
+    adam = torch.optim.Adam(net.parameters(), lr=0.01, betas=(0.0, 0.999))
+    theta = {n: p.detach().clone() for n, p in net.named_parameters()}
+    moved = {n: torch.zeros_like(p) for n, p in theta.items()}
+    for t in range(3):
+        one = episode.support.task(t)
+        for _ in range(learner.inner_steps):
+            adam.zero_grad()
+            net.loss(net.model.run({}, one)[0], one).sum().backward()  # type: ignore[no-untyped-call]
+            adam.step()
+        with torch.no_grad():
+            for n, p in net.named_parameters():
+                moved[n] += theta[n] - p
+                p.copy_(theta[n])
+    out.loss.sum().backward()  # type: ignore[no-untyped-call]
+    for n, p in learner.named_parameters():
+        assert p.grad is not None
+        assert_close(p.grad, moved[n], 1e-7)  # biases before the norm: Adam divides round-off by round-off
+    assert float(out.carried["inner_step"][-1]) == 3 * learner.inner_steps
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        (Sgd(0.1), lambda p: torch.optim.SGD(p, lr=0.1)),
+        (Adam(0.1), lambda p: torch.optim.Adam(p, lr=0.1)),
+        (Adam(0.1, beta1=0.0), lambda p: torch.optim.Adam(p, lr=0.1, betas=(0.0, 0.999))),
+    ],
+    ids=["sgd", "adam", "adam-beta1-0"],
+)
+def test_inner_optimisers_equal_torch(ours, theirs) -> None:  # type: ignore[no-untyped-def]
+    start, target = numbers("start", 2, 5), numbers("target", 2, 5)
+    params, _, history = optimize([lambda p: (p["w"] - target).pow(4).sum(1)] * 7, {"w": start}, ours)
+    assert history.shape == (7, 2)
+    for t in range(2):
+        w = start[t].clone().requires_grad_()
+        optimiser = theirs([w])
+        for _ in range(7):
+            optimiser.zero_grad()
+            (w - target[t]).pow(4).sum().backward()
+            optimiser.step()
+        assert_close(params["w"][t], w.detach())
+
+
+def test_descending_without_grad_mode_keeps_no_graph() -> None:
+    w = torch.ones(1, 2, dtype=torch.float64, requires_grad=True)
+    with torch.no_grad():
+        assert not descend(lambda p: p["w"].square().sum(1), {"w": w}, steps=2, lr=0.1)["w"].requires_grad
+
+
+def test_parameters_outside_the_loss_are_named() -> None:
+    w, idle = (torch.ones(1, 2, requires_grad=True) for _ in range(2))
+    with pytest.raises(ValueError, match=r"Cannot adapt 'idle': the support loss does not depend on it"):
+        gradients(w.square().sum(1), {"w": w, "idle": idle})
+
+
+def test_knn_against_scikit_learn() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    episode = tasks(shot=5, query=20)
+    for k in (1, 3):
+        said = outputs(KNN(k=k), episode).argmax(2)
+        for t in range(3):
+            assert isinstance(episode.support.x, Tensor) and isinstance(episode.query.x, Tensor)
+            model = KNeighborsClassifier(k).fit(episode.support.x[t].numpy(), episode.support.y[t].numpy())  # type: ignore[index]
+            distance, index = model.kneighbors(episode.query.x[t].numpy())
+            del distance
+            votes = np.stack([np.bincount(row, minlength=3) for row in episode.support.y[t].numpy()[index]])  # type: ignore[index]
+            clear = np.sort(votes, 1)[:, -1] > np.sort(votes, 1)[:, -2]  # ties are broken differently
+            assert (said[t].numpy() == votes.argmax(1))[clear].all() and clear.sum() > 20
+
+
+@pytest.mark.parametrize("way", [2, 3])
+def test_logistic_against_scikit_learn(way: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    episode = tasks(way=way)
+    logits = outputs(Logistic(c=0.5), episode)
+    for t in range(3):
+        assert isinstance(episode.support.x, Tensor) and isinstance(episode.query.x, Tensor)
+        model = LogisticRegression(C=0.5, max_iter=1000).fit(episode.support.x[t].numpy(), episode.support.y[t].numpy())  # type: ignore[index]
+        expected = torch.from_numpy(model.predict_proba(episode.query.x[t].numpy()))
+        torch.testing.assert_close(logits[t].softmax(1).double(), expected, rtol=1e-3, atol=1e-4)
+
+
+def test_scratch_starts_from_its_own_draw_for_each_task() -> None:
+    learner = Scratch(mlp(), 3, steps=0).double()
+    state = learner.adapt(tasks().support)
+    first = state.params["net.linears.0.weight"]
+    assert not torch.equal(first[0], first[1])
+    # torch's own initialisation: uniform within 1/sqrt(inputs)
+    assert first.abs().max() <= 0.5 and first.std() > 0.2
+    assert torch.equal(first, learner.adapt(tasks().support).params["net.linears.0.weight"])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(1, 12), st.integers(1, 6))
+def test_minibatches_show_every_row_equally_often(sizes: list[int], size: int, steps: int) -> None:
+    """Over any number of steps the counts of a task's real rows differ by at most one; padding never comes."""
+    longest = max(sizes)
+    mask = torch.arange(longest) < torch.tensor(sizes)[:, None]
+    x = torch.arange(longest, dtype=torch.float64).expand(len(sizes), -1)[..., None].masked_fill(~mask[..., None], float("nan"))
+    support = Examples(x, torch.zeros(len(sizes), longest, 1, dtype=torch.float64), Real(1), mask=mask)
+    batches = minibatches(support, size, steps, Keys(Key.of(1), np.arange(len(sizes))))
+    assert len(batches) == steps
+    if size >= longest:
+        assert all(batch is support for batch in batches)
+        return
+    for t, n in enumerate(sizes):
+        rows = torch.cat([batch.x[t, :, 0] for batch in batches])  # type: ignore[index]
+        counts = torch.bincount(rows.long(), minlength=n)
+        assert len(counts) == n and counts.sum() == size * steps and counts.max() - counts.min() <= 1
+
+
+def test_reptile_normalises_a_query_with_the_support_alone() -> None:
+    """As published: each query is the last row of a batch of the support and itself, in batch-statistics mode."""
+    learner, episode = make(ROW["reptile-published"]), tasks()
+    assert isinstance(learner, Reptile)
+    said = outputs(learner, episode)
+    state = learner.adapt(episode.support)
+    assert isinstance(episode.support.x, Tensor) and isinstance(episode.query.x, Tensor)
+    for t in (0, 2):
+        weights = {n: p[t] for n, p in state.params.items()}
+        net = MLP(4, (6, 5), norm="transductive", activation="tanh").double()
+        net.load_state_dict({n.removeprefix("net."): p for n, p in weights.items() if n.startswith("net.")})
+        for q in (0, 5):
+            batch = torch.cat([episode.support.x[t], episode.query.x[t, q : q + 1]])
+            logits = net(batch)[-1] @ weights["head.weight"].T + weights["head.bias"]
+            assert_close(said[t, q], logits.detach(), 1e-8)
