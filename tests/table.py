@@ -31,6 +31,7 @@ class Row:
         tolerance: of float64 comparisons; larger only with a reason.
         reason: why the tolerance is larger.
         smooth: the network has no kinks (ReLU, max-pooling), so that finite differences mean something.
+        follows_query: ``meta_loss`` is the query loss (Reptile's is a surrogate, fine-tuning's a plain loss).
     """
 
     name: str
@@ -39,6 +40,7 @@ class Row:
     tolerance: float = 1e-10
     reason: str = ""
     smooth: bool = True
+    follows_query: bool = True
 
 
 def mlp(norm: str = "none", activation: str = "tanh") -> MLP:
@@ -52,28 +54,43 @@ ROWS = [
     Row("protonet-cosine", lambda: ProtoNet(mlp(), distance="cosine", temperature=0.1)),
     Row("protonet-conv4", lambda: ProtoNet(nn.Sequential(Picture(), Conv4(1, 16, filters=4))), smooth=False),
     Row("maml", lambda: MAML(mlp(), WAY, inner_steps=2, inner_lr=0.3)),
-    Row("maml-test-steps", lambda: MAML(mlp(), WAY, inner_steps=1, inner_lr=0.3, test_inner_steps=3, test_inner_lr=0.1)),
+    Row(
+        "maml-test-steps", lambda: MAML(mlp(), WAY, inner_steps=1, inner_lr=0.3, test_inner_steps=3, test_inner_lr=0.1)
+    ),
     Row("maml-tasknorm", lambda: MAML(mlp("task"), WAY, inner_steps=2, inner_lr=0.1)),
     Row("maml-transductive", lambda: MAML(mlp("transductive"), WAY, inner_steps=2, inner_lr=0.1, transductive=True)),
     Row("maml-first-order", lambda: MAML(mlp(), WAY, inner_steps=2, inner_lr=0.3, first_order=True)),
     Row("maml-shared", lambda: MAML(mlp(), head="shared", inner_steps=3, inner_lr=0.3)),
     Row("maml-proto", lambda: MAML(mlp("layer"), head="proto", inner_steps=2, inner_lr=0.05)),
     Row("maml-real", lambda: MAML(mlp(), 2, "real", inner_steps=2, inner_lr=0.1), target="real"),
-    Row("reptile", lambda: Reptile(mlp(), WAY, inner_steps=3, inner_batch=4, test_inner_steps=4, test_inner_batch=3)),
-    Row("reptile-sgd", lambda: Reptile(mlp(), WAY, optimizer="sgd", inner_lr=0.1, inner_batch=None, test_inner_batch=None)),
+    Row(
+        "reptile",
+        lambda: Reptile(mlp(), WAY, inner_steps=3, inner_batch=4, test_inner_steps=4, test_inner_batch=3),
+        follows_query=False,
+    ),
+    Row(
+        "reptile-sgd",
+        lambda: Reptile(mlp(), WAY, optimizer="sgd", inner_lr=0.1, inner_batch=None, test_inner_batch=None),
+        follows_query=False,
+    ),
     Row(
         "reptile-published",
         lambda: Reptile(mlp("transductive"), WAY, moments="carried", inner_lr=0.01, inner_batch=4, test_inner_steps=3),
         tolerance=1e-8,
         reason="a bias before batch norm has a round-off gradient, which Adam divides by its 1e-8",
+        follows_query=False,
     ),
-    Row("reptile-shared", lambda: Reptile(mlp(), head="shared", inner_batch=None, test_inner_batch=None, inner_lr=0.05)),
-    Row("reptile-real", lambda: Reptile(mlp(), 2, "real", test_inner_steps=4), target="real"),
+    Row(
+        "reptile-shared",
+        lambda: Reptile(mlp(), head="shared", inner_batch=None, test_inner_batch=None, inner_lr=0.05),
+        follows_query=False,
+    ),
+    Row("reptile-real", lambda: Reptile(mlp(), 2, "real", test_inner_steps=4), target="real", follows_query=False),
     Row("knn", KNN),
     Row("knn-3", lambda: KNN(mlp(), k=3)),
     Row("logistic", Logistic, tolerance=1e-3, reason="scikit-learn stops at a gradient of 1e-4"),
-    Row("fine-tune", lambda: FineTune(mlp(), WAY, classes=9, steps=4)),
-    Row("fine-tune-real", lambda: FineTune(mlp(), 2, "real", steps=4), target="real"),
+    Row("fine-tune", lambda: FineTune(mlp(), WAY, classes=9, steps=4), follows_query=False),
+    Row("fine-tune-real", lambda: FineTune(mlp(), 2, "real", steps=4), target="real", follows_query=False),
     Row("scratch", lambda: Scratch(mlp(), WAY, steps=4, batch=4)),
 ]
 
@@ -114,27 +131,35 @@ def numbers(name: str, *shape: int) -> Tensor:
 
 
 def tasks(
-    target: str = "classes", *, n_task: int = 3, shot: int = 3, query: int = 4, way: int = WAY, dtype: torch.dtype = torch.float64
+    target: str = "classes",
+    *,
+    n_task: int = 3,
+    shot: int = 3,
+    query: int = 4,
+    way: int = WAY,
+    dtype: torch.dtype = torch.float64,
 ) -> Episode:
     """T regular tasks with some structure to learn."""
     if target == "real":
         x = [numbers(f"real {part}", n_task, n, FEATURES) for part, n in (("s", way * shot), ("q", way * query))]
         slope = numbers("slope", n_task, FEATURES, 2)
         sets = [Examples(part.to(dtype), torch.sin(part @ slope).to(dtype), Real(2)) for part in x]
-        return Episode(*sets)
+        return Episode(sets[0], sets[1])
     centres = 2 * numbers("centres", n_task, way, FEATURES)
     sets = []
     for name, n in (("support", shot), ("query", query)):
         y = torch.arange(way).repeat_interleave(n).expand(n_task, -1)
         x_ = centres.gather(1, y[..., None].expand(-1, -1, FEATURES)) + numbers(name, n_task, way * n, FEATURES)
         sets.append(Examples(x_.to(dtype), y.contiguous(), Classes(torch.full((n_task,), way))))
-    return Episode(*sets, classes=torch.arange(n_task * way).reshape(n_task, way) % 9)
+    return Episode(sets[0], sets[1], classes=torch.arange(n_task * way).reshape(n_task, way) % 9)
 
 
 def ragged(filler: float = 0.0) -> Episode:
     """Three tasks of 3, 2 and 3 classes with 1 to 3 shots, ``filler`` in every padded entry."""
     whole = tasks()
-    keep_s = torch.tensor([[1, 1, 1, 1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]], dtype=torch.bool)
+    keep_s = torch.tensor(
+        [[1, 1, 1, 1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]], dtype=torch.bool
+    )
     keep_q = torch.ones(3, 12, dtype=torch.bool)
     keep_q[0, 5:8], keep_q[1, 8:] = False, False
     way = torch.tensor([3, 2, 3])
@@ -144,7 +169,7 @@ def ragged(filler: float = 0.0) -> Episode:
         x = part.x.masked_fill(~keep[..., None], filler)
         sets.append(replace(part, x=x, target=Classes(way), mask=keep))
     assert whole.classes is not None
-    return Episode(*sets, classes=whole.classes.masked_fill(torch.arange(3) >= way[:, None], -1))
+    return Episode(sets[0], sets[1], classes=whole.classes.masked_fill(torch.arange(3) >= way[:, None], -1))
 
 
 def outputs(learner: AbstractLearner, episode: Episode) -> Tensor:

@@ -8,7 +8,7 @@ it is integer arithmetic written here (NumPy's own generators may change their s
     Key                     64 bits, made from a seed; ``fold`` derives others
     Keys                    a Key for each of T tasks: what ``adapt`` and ``predict`` receive
     integers, uniform       bits -> numbers
-    choose                  distinct numbers in random order, many rows at a time
+    shuffle, choose         all, or some, of 0 .. n-1 in random order, many rows at a time
 
 J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011.
 """
@@ -23,7 +23,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["Bits", "Integers", "Key", "Keys", "choose", "integers", "philox4x32", "uniform"]
+__all__ = ["Bits", "Integers", "Key", "Keys", "choose", "integers", "philox4x32", "shuffle", "uniform"]
 
 Bits: TypeAlias = NDArray[np.uint64]
 Integers: TypeAlias = NDArray[np.int64]
@@ -163,11 +163,26 @@ def uniform(bits: Bits) -> NDArray[np.float64]:
     return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
 
 
+def shuffle(bits: Bits, n: NDArray[np.integer]) -> Integers:
+    """In each row the numbers 0 .. n-1 in random order, then the others up to the row's width.
+
+    Args:
+        bits: uint64 ``[rows, width]``.
+        n: ``[rows]``, at most the width.
+
+    Returns:
+        int64 ``[rows, width]``.
+    """
+    absent = np.arange(bits.shape[1]) >= n[:, None]
+    # The absent come last even in a tie, because the sort is stable.
+    return np.where(absent, np.iinfo(np.uint64).max, bits).argsort(1, kind="stable")
+
+
 def choose(bits: Bits, n: NDArray[np.integer] | int, k: NDArray[np.integer] | int) -> Integers:
     """In each row, k distinct numbers out of 0 .. n-1, every ordered choice equally likely.
 
     Floyd's algorithm draws the set (k steps for all rows together, whatever n is), then a shuffle draws the
-    order.
+    order. Even words pick and odd words order, so that a row does not depend on the k of the rows beside it.
 
     Args:
         bits: uint64 ``[rows, 2 * largest k]`` or wider.
@@ -187,9 +202,8 @@ def choose(bits: Bits, n: NDArray[np.integer] | int, k: NDArray[np.integer] | in
     for step in range(longest):
         top = n_row - k_row + step  # the largest number allowed in this step
         active = step < k_row
-        pick = integers(bits[:, step], np.where(active, top + 1, 1))
+        pick = integers(bits[:, 2 * step], np.where(active, top + 1, 1))
         taken = (chosen[:, :step] == pick[:, None]).any(1)
         chosen[:, step] = np.where(active, np.where(taken, top, pick), -1)
-    order_bits = bits[:, longest : 2 * longest].copy()
-    order_bits[np.arange(longest) >= k_row[:, None]] = np.iinfo(np.uint64).max  # absent ones last
-    return np.take_along_axis(chosen, order_bits.argsort(1, kind="stable"), 1)
+    order = shuffle(bits[:, 1 : 2 * longest : 2], k_row)
+    return np.take_along_axis(chosen, order, 1)

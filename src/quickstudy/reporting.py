@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.data.source import TaskSource
-from quickstudy.evaluate import Curve, Entry, EpisodePicture, Result, cell_name, compare, picture_episode, write_report
+from quickstudy.evaluate import Entry, EpisodePicture, Result, cell_name, compare, picture_episode, write_report
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe
+from quickstudy.recipes.fitting import curves_of
 from quickstudy.runs import results_of
 from quickstudy.train import RunFolder
 
-__all__ = ["by_column", "curves_of", "write_run_report"]
+__all__ = ["by_column", "write_run_report"]
 
 
 def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, source: TaskSource) -> None:
@@ -37,7 +38,7 @@ def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, s
         title=run.path.name,
         lead=f"The learner {recipe.learner.name} on {recipe.data.name}, meta-trained by the recipe {recipe.name}.",
         table=table,
-        curves=curves_of(run.metrics, recipe.learner.name),
+        curves=curves_of(_records(run.metrics), recipe.learner.name),
         pictures=_pictures(learner, source, recipe),
         settings=recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
@@ -57,29 +58,12 @@ def _pictures(learner: AbstractLearner, source: TaskSource, recipe: Recipe) -> l
     return [picture_episode(learner, source, caption=caption, ink=True)]
 
 
-def curves_of(metrics: Path, name: str) -> list[Curve]:
-    """Loss, accuracy and validation of a ``metrics.jsonl``; none where there is no such file.
-
-    Args:
-        metrics: the file.
-        name: whose curves they are.
-    """
-    if not metrics.is_file():
-        return []
+def _records(metrics: Path) -> list[dict[str, Any]]:
+    """The lines of a ``metrics.jsonl``; none where there is no such file."""
     records: list[dict[str, Any]] = []
-    for line in metrics.read_text(encoding="utf-8").splitlines():
+    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
         try:
             records.append(json.loads(line))
         except ValueError:
             break  # the tail of a killed run
-    curves = []
-    for key, quantity in (
-        ("loss", "loss"),
-        ("accuracy", "training accuracy"),
-        ("validation_accuracy", "validation accuracy"),
-        ("validation_mse", "validation error"),
-    ):
-        points = [(record["step"], record[key]) for record in records if key in record and "step" in record]
-        if points:
-            curves.append(Curve(name, quantity, *zip(*points, strict=True)))
-    return curves
+    return records

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 import torch
 
 from quickstudy.errors import InputError
-from quickstudy.evaluate import meta_test
 from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.progress import TrainingProgress
-from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
-from quickstudy.recipes.schema import Constant, Schedule, Step
+from quickstudy.recipes import Recipe, build, load_recipe, to_toml
+from quickstudy.recipes.fitting import fit_built
 from quickstudy.runs import identity, is_run, newest_run_of, recipe_of
 from quickstudy.train import (
     Callback,
@@ -26,9 +25,6 @@ from quickstudy.train import (
     JsonLines,
     RunFolder,
     Trained,
-    Validation,
-    fit,
-    schedules,
 )
 from quickstudy.train.checkpoint import has_checkpoint, load_checkpoint
 
@@ -100,7 +96,12 @@ def train(
     metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))
     shown = [TrainingProgress()] if progress else []
     try:
-        trained = _fit(built, folder, [metrics, *shown, *callbacks], resume)
+        trained = fit_built(
+            built,
+            callbacks=[metrics, *shown, *callbacks],
+            checkpoints=Checkpointing(folder.checkpoints, _every(resolved), identity(resolved, built.train.shape)),
+            resume=resume,
+        )
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except InputError:
@@ -115,49 +116,9 @@ def train(
 # --- pieces ------------------------------------------------------------------------------------
 
 
-def _fit(built: Built, folder: RunFolder, callbacks: Sequence[Callback], resume: bool) -> Trained:
-    options = built.recipe.train
-    return fit(
-        built.learner,
-        built.train,
-        steps=options.steps,
-        tasks_per_step=options.tasks_per_step,
-        tasks_at_once=options.tasks_at_once,
-        optimizer=options.optimizer,
-        lr=options.lr,
-        schedule=_schedule(options.schedule),
-        seed=built.recipe.seed,
-        validate=_validation(built),
-        validate_every=options.validate_every,
-        callbacks=callbacks,
-        checkpoints=Checkpointing(
-            folder.checkpoints,
-            # So that a killed run loses a twentieth of its work at most.
-            every=max(1, min(500, options.steps // 20)),
-            identity=identity(built.recipe, built.train.shape),
-        ),
-        resume=resume,
-    )
-
-
-def _schedule(schedule: Schedule) -> schedules.Schedule:
-    if isinstance(schedule, Constant):
-        return schedules.constant()
-    if isinstance(schedule, Step):
-        return schedules.decay_by(schedule.factor, schedule.every)
-    return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
-
-
-def _validation(built: Built) -> Callable[[AbstractLearner], Validation] | None:
-    source = built.validation
-    if source is None:
-        return None
-
-    def validate(learner: AbstractLearner) -> Validation:
-        found = meta_test(learner, source, episodes=built.recipe.train.validate_episodes)
-        return Validation(found.metric, found.mean, found.ci95)
-
-    return validate
+def _every(recipe: Recipe) -> int:
+    """Steps between checkpoints: a run that is killed loses a twentieth of its work at most."""
+    return max(1, min(500, recipe.train.steps // 20))
 
 
 def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path) -> tuple[RunFolder, Recipe]:

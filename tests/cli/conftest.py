@@ -25,8 +25,9 @@ Command = Callable[..., Outcome]
 
 
 @pytest.fixture
-def quickstudy(capsys: pytest.CaptureFixture[str]) -> Command:
+def quickstudy(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Command:
     """`quickstudy("train", "x")` -> Outcome."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # and put back what it was, as the command sets it
 
     def run(*arguments: object) -> Outcome:
         threads = torch.get_num_threads()

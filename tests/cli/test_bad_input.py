@@ -21,6 +21,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("train sinusoid-maml --stepz 3", 2, "There is no option called '--stepz'. Did you mean '--steps'?"),
     ("train sinusoid-maml --steps many", 2, "Invalid value for '--steps'"),
     ("train sinusoid-maml --steps 0", 2, "--train.steps: expected a number from 1 on, found 0."),
+    ("train sinusoid-maml --steps 1 --train.steps 2", 2, "--steps is short for --train.steps, and both are given. Give one."),
     ("train sinusoid-maml --threads 0", 2, "Invalid value for '--threads'"),
     ("train sinusoid-maml --learner.inner-lrr 1", 2, "--learner.inner-lrr: There is no key called"),
     ("train sinusoid-maml --learner.inner-lr", 2, "--learner.inner-lr: expected a number, found True."),

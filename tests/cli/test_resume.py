@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 
 STEPS = 400
-RECIPE = ("sinusoid-maml", "--steps", str(STEPS), "--device", "cpu", "--train.validate-every", "100")
+RECIPE = ("sinusoid-maml", "--device", "cpu", "--train.validate-every", "100")
 
 
-def start(runs: Path, *more: str) -> "subprocess.Popen[str]":
-    command = [sys.executable, "-m", "quickstudy", "train", *RECIPE, "--runs", str(runs), *more]
+def start(runs: Path, *more: str, steps: int = STEPS) -> "subprocess.Popen[str]":
+    command = [sys.executable, "-m", "quickstudy", "train", *RECIPE, "--steps", str(steps), "--runs", str(runs), *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -73,7 +73,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path: Path, uninterrupted: Path, 
 
 def test_more_steps_go_on_from_the_end(tmp_path: Path) -> None:
     run = tmp_path / "sinusoid-maml-s0-001"
-    for steps, more in (("10", ()), ("20", ("--resume",))):
-        status, err = finish(start(tmp_path, "--train.steps", steps, *more))
+    for steps, more in ((10, ()), (20, ("--resume",))):
+        status, err = finish(start(tmp_path, *more, steps=steps))
         assert status == 0, err
     assert [json.loads(line)["step"] for line in (run / "metrics.jsonl").read_text().splitlines()][-1] == 20

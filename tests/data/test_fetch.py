@@ -6,6 +6,8 @@ import http.server
 import os
 import re
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -19,6 +21,7 @@ from quickstudy.data.alphabets import PARTS
 from quickstudy.data.fetch import FetchError, fetch
 from quickstudy.data.omniglot import Omniglot
 from quickstudy.data.published import PUBLISHED, Published
+from quickstudy.data.store import ArrayStore
 from quickstudy.errors import DataError, InputError, StorageError, UnknownName
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes: several pieces
@@ -287,6 +290,12 @@ def test_names() -> None:
         fetch("sinusoid")
 
 
+def test_loads_nothing_heavy() -> None:
+    """The command line can fetch, and list data sets, without waiting for torch."""
+    code = "import sys, quickstudy.data.fetch; print(sorted({'torch', 'numpy', 'PIL'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
 def test_table_of_omniglot() -> None:
     files = {file.path: file for file in PUBLISHED["omniglot"]}
     for part, about in PARTS.items():
@@ -297,7 +306,9 @@ def test_table_of_omniglot() -> None:
     assert sorted(re.findall(r"(\w+)\.txt", " ".join(lists))) == ["test", "train", "trainval", "val"]
 
 
-def test_real_omniglot(data_root: Path, tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_real_omniglot(
+    data_root: Path, omniglot: ArrayStore, tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The whole way: fetch the real files, cut off once, and use them. Repacked zips have other checksums."""
     published = []
     for file in PUBLISHED["omniglot"]:
@@ -310,7 +321,7 @@ def test_real_omniglot(data_root: Path, tmp_path: Path, mirror: Mirror, monkeypa
     mirror.cuts = [5_000_000]
     fetch("omniglot", tmp_path, base_url=mirror.url)
     assert mirror.asked[:2] == [("/images_background.zip", None), ("/images_background.zip", "bytes=5000000-")]
-    assert Omniglot(tmp_path).folder == tmp_path / "omniglot"
+    assert Omniglot(tmp_path).store.hash == omniglot.hash
     for file in PUBLISHED["omniglot"]:
         assert (tmp_path / "omniglot" / file.path).read_bytes() == mirror.files[f"/{file.path}"]
 

@@ -127,6 +127,7 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "another name": (lambda f: edit(f, classes=["a", "b", "c"]), r"its bytes are not those that were written"),
     "other counts": (lambda f: edit(f, counts=[4, 4, 1]), r"its bytes are not those that were written"),
     "a name less": (lambda f: edit(f, classes=["a", "b"]), r"counts and shape do not fit together"),
+    "a count too many": (lambda f: edit(f, counts=[3, 5, 2]), r"counts and shape do not fit together"),
     "negative count": (lambda f: edit(f, counts=[-1, 9, 1]), r"counts and shape do not fit together"),
     "no counts": (lambda f: edit(f, counts=None), r"counts and shape do not fit together"),
 }

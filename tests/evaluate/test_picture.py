@@ -49,7 +49,7 @@ def test_the_picture_shows_the_predictions_that_are_scored() -> None:
         assert right == pytest.approx(result.per_episode[index])
         x = torch.as_tensor(source.episodes(range(index, index + 1)).query.x)[0]
         np.testing.assert_array_equal(picture.query, x.numpy())
-    assert all(module.training for module in learner.modules())
+    assert not learner.saw_training and all(module.training for module in learner.modules())
 
 
 def test_an_answer_that_is_none_is_shown_as_none() -> None:

@@ -13,10 +13,10 @@ from quickstudy.episode import Episode, Examples, Real
 from quickstudy.inner import Adam, Sgd, descend, gradients, optimize
 from quickstudy.keys import Key, Keys
 from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
-from quickstudy.learners.headed import task_linear
 from quickstudy.learners.minibatches import minibatches
 from quickstudy.nets import MLP
-from tests.table import assert_close, make, mlp, numbers, outputs, ROWS, tasks
+from quickstudy.nets.mlp import task_linear
+from tests.table import ROWS, assert_close, make, mlp, numbers, outputs, tasks
 
 ROW = {row.name: row for row in ROWS}
 
@@ -47,7 +47,7 @@ def quadratic(a: float, s: float, b: float, q: float) -> Episode:
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
 @pytest.mark.parametrize("first_order", [False, True])
 def test_maml_on_a_quadratic(steps: int, first_order: bool) -> None:
-    """k steps give w_k - s = (1 - lr a)^k (w - s); the meta-gradient b (w_k - q) (1 - lr a)^k, first order b (w_k - q)."""
+    """w_k - s = (1 - lr a)^k (w - s); the meta-gradient is b (w_k - q) (1 - lr a)^k, first order without the power."""
     lr, a, b, s, q, w = 0.3, 2.0, 3.0, 1.5, -0.7, 0.4
     learner = MAML(Slope(w), 1, "real", inner_steps=steps, inner_lr=lr, first_order=first_order, head="none")
     out = learner.meta_loss(quadratic(a, s, b, q))
@@ -76,7 +76,7 @@ def test_first_order_is_second_order_without_the_hessian() -> None:
     shapes = [p.shape for p in learner.parameters()]
 
     def support_loss(flat: Tensor) -> Tensor:
-        parts = flat.split([s.numel() for s in shapes])
+        parts = torch.split(flat, [s.numel() for s in shapes])
         params = {n.removeprefix("model."): p.reshape(1, *s) for n, p, s in zip(names, parts, shapes, strict=True)}
         return learner.loss(learner.model.run(params, episode.support)[0], episode.support).sum()
 
@@ -93,7 +93,9 @@ def test_zero_steps_is_the_plain_network() -> None:
     episode = tasks()
     head = learner.model.head
     assert isinstance(head, nn.Linear) and isinstance(episode.query.x, Tensor)
-    assert_close(outputs(learner, episode), head(learner.model.net(episode.query.x.flatten(0, 1))).unflatten(0, (3, 12)).detach())
+    assert_close(
+        outputs(learner, episode), head(learner.model.net(episode.query.x.flatten(0, 1))).unflatten(0, (3, 12)).detach()
+    )
 
 
 def test_protonet_is_a_linear_classifier() -> None:
@@ -146,7 +148,9 @@ def test_reptile_moves_half_way() -> None:
     learner.test_inner_steps, learner.test_inner_batch = learner.inner_steps, learner.inner_batch
     keys = Keys(Key.of(3), np.arange(3))
     end = learner.adapt(episode.support, key=keys).params
-    expected = {n: (p + 0.5 * (end[n.removeprefix("model.")].mean(0) - p)).detach() for n, p in learner.named_parameters()}
+    expected = {
+        n: (p + 0.5 * (end[n.removeprefix("model.")].mean(0) - p)).detach() for n, p in learner.named_parameters()
+    }
     (learner.meta_loss(episode, key=keys).loss.sum() / 3).backward()  # type: ignore[no-untyped-call]
     torch.optim.SGD(learner.parameters(), lr=0.5).step()
     for n, p in learner.named_parameters():
@@ -199,7 +203,7 @@ def test_inner_optimisers_equal_torch(ours, theirs) -> None:  # type: ignore[no-
         optimiser = theirs([w])
         for _ in range(7):
             optimiser.zero_grad()
-            (w - target[t]).pow(4).sum().backward()
+            (w - target[t]).pow(4).sum().backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         assert_close(params["w"][t], w.detach())
 
@@ -261,7 +265,11 @@ def test_minibatches_show_every_row_equally_often(sizes: list[int], size: int, s
     """Over any number of steps the counts of a task's real rows differ by at most one; padding never comes."""
     longest = max(sizes)
     mask = torch.arange(longest) < torch.tensor(sizes)[:, None]
-    x = torch.arange(longest, dtype=torch.float64).expand(len(sizes), -1)[..., None].masked_fill(~mask[..., None], float("nan"))
+    x = (
+        torch.arange(longest, dtype=torch.float64)
+        .expand(len(sizes), -1)[..., None]
+        .masked_fill(~mask[..., None], float("nan"))
+    )
     support = Examples(x, torch.zeros(len(sizes), longest, 1, dtype=torch.float64), Real(1), mask=mask)
     batches = minibatches(support, size, steps, Keys(Key.of(1), np.arange(len(sizes))))
     assert len(batches) == steps

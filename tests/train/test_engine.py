@@ -71,7 +71,7 @@ class Small(TaskSource):
                     x = x.masked_fill(torch.ones_like(x, dtype=torch.bool), float("nan"))
                 rows.append(Examples(x, part.y, part.target))
             parts.append(Examples.stack(rows))
-        return Episode(*parts, index=torch.as_tensor(list(indices)))
+        return Episode(parts[0], parts[1], index=torch.as_tensor(list(indices)))
 
 
 def weights(learner: nn.Module) -> dict[str, Tensor]:
@@ -343,7 +343,8 @@ class Drops(nn.Module):
         self.linear, self.drop = nn.Linear(4, 4), nn.Dropout(0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.drop(self.linear(x))
+        dropped: Tensor = self.drop(self.linear(x))
+        return dropped
 
 
 def test_dropout_is_seeded_and_global_generators_are_left_alone() -> None:
@@ -387,7 +388,8 @@ class Attends(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         rows = self.inner(x).reshape(-1, 1, 2, 2)
         with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.FLASH_ATTENTION):
-            return nn.functional.scaled_dot_product_attention(rows, rows, rows).flatten(1)
+            mixed: Tensor = nn.functional.scaled_dot_product_attention(rows, rows, rows)
+        return mixed.flatten(1)
 
 
 def test_no_second_derivative_is_said_clearly() -> None:

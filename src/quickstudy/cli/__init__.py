@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import typer
 
+from quickstudy.cli.demo import demo
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.fetch import fetch
 from quickstudy.cli.list import list_names
@@ -34,6 +35,7 @@ app.command()(fetch)
 app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)
 
+app.command()(demo)
 app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
 

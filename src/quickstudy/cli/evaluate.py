@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
     device: Device = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     data_root: DataRoot = None,
     json: Json = False,
     debug: Debug = False,

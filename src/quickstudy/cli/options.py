@@ -24,7 +24,9 @@ Device = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads of one operation on the CPU.")]
+Threads = Annotated[
+    int | None, typer.Option(min=1, help="Threads of one operation on the CPU; by default OMP_NUM_THREADS, else 1.")
+]
 
 _VALUE = re.compile(r"[^-]|-[\d.]|-inf|-$")  # what does not look like the next option: "-0.5" is a value
 

@@ -9,6 +9,7 @@ import typer
 
 from quickstudy.cli.options import DataRoot, Debug, Device, Json, Runs, Threads, one_json, recipe_keys
 from quickstudy.cli.process import set_threads
+from quickstudy.errors import InputError
 
 __all__ = ["train"]
 
@@ -19,7 +20,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Short for --train.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The recipe's seed.")] = None,
     device: Device = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     data_root: DataRoot = None,
     runs: Runs = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, or the recipe's newest run.")] = False,
@@ -32,6 +33,8 @@ def train(
     """
     del debug  # read by `outcome`
     overrides: dict[str, Any] = dict(recipe_keys(context))
+    if steps is not None and "train.steps" in overrides:
+        raise InputError("--steps is short for --train.steps, and both are given. Give one.")
     overrides |= {key: value for key, value in (("train.steps", steps), ("seed", seed)) if value is not None}
 
     set_threads(threads)

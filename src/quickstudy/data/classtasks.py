@@ -24,7 +24,7 @@ from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError, UnknownName
-from quickstudy.keys import Bits, Integers, Key, choose, integers
+from quickstudy.keys import Bits, Integers, Key, choose, integers, shuffle
 
 __all__ = ["ClassTasks", "Rotations"]
 
@@ -173,7 +173,7 @@ class ClassTasks(TaskSource):
     def _choose_examples(self, bits: Bits, sizes: Integers) -> Integers:
         """Examples of some classes in random order: numbers below ``sizes`` ``[rows]``, as ``[rows, K]``."""
         most = self._shot[1] + self._query[1]
-        return _shuffle(bits, sizes)[:, :most] if self._shuffles else choose(bits, sizes, most)
+        return shuffle(bits, sizes)[:, :most] if self._shuffles else choose(bits, sizes, most)
 
     @cached_property
     def _shuffles(self) -> bool:
@@ -215,13 +215,6 @@ class ClassTasks(TaskSource):
 def _between(bits: Bits, ends: Bounds) -> Integers:
     """Uniform whole numbers from the lower to the upper end, both included."""
     return ends[0] + integers(bits, ends[1] - ends[0] + 1)
-
-
-def _shuffle(bits: Bits, n: Integers) -> Integers:
-    """In each row the numbers 0 .. n-1 in random order, then the rest up to the row's width."""
-    width = bits.shape[1]
-    absent = np.arange(width) >= n[:, None]
-    return np.where(absent, np.iinfo(np.uint64).max, bits).argsort(1, kind="stable")  # absent ones last, even in a tie
 
 
 def _line_up(count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:

@@ -44,6 +44,10 @@ _CHUNK = 64  # examples at once: a working set of about 1 MB, which stays in a c
 class Distortion:
     """How far examples of one shape may differ; each quantity is drawn uniformly and independently.
 
+    The defaults were chosen by a prototypical network's accuracy on validation letters in fonts that it was not
+    trained on, bent in another way and scanned in 8 x 8 cells; never on digits. Milder ranges lost 1 to 4 points
+    there; stronger ones and other cells did not differ from these by more than the noise.
+
     Args:
         rotation: largest angle, radians, either way.
         scale: smallest and largest size.
@@ -62,8 +66,8 @@ class Distortion:
     aspect: float = 0.3
     shear: float = 0.3
     shift: float = 2.0
-    stroke: tuple[float, float] = (-0.4, 0.8)
-    edge: tuple[float, float] = (1.0, 2.5)
+    stroke: tuple[float, float] = (-0.2, 1.2)
+    edge: tuple[float, float] = (1.0, 3.5)
     bend: float = 2.0
     pitch: tuple[float, ...] = (1.0, 2.0, 2.5)
 

@@ -46,24 +46,27 @@ class Glyphs:
         size: rows and columns of a picture.
         examples: pictures of each class.
         seed: of the distortions.
-        distortion: how far the pictures of a class may differ; the default was chosen on validation classes.
+        strength: 0 .. 2, how far the pictures of a class may differ: the ranges of
+            :class:`quickstudy.data.distort.Distortion` times this.
 
     Raises:
-        InputError: a size or number of examples that cannot be drawn.
+        InputError: a size, a number of examples or a strength that cannot be drawn.
     """
 
     name = "glyphs"
     splits = ("train", "validation", "test", "train+validation")
 
-    def __init__(
-        self, *, size: int = 28, examples: int = 20, seed: int = 0, distortion: Distortion | None = None
-    ) -> None:
+    def __init__(self, *, size: int = 28, examples: int = 20, seed: int = 0, strength: float = 1.0) -> None:
         if not _SIZES[0] <= size <= _SIZES[1]:
             raise InputError(f"Cannot draw glyphs of size {size}: use a size of {_SIZES[0]} to {_SIZES[1]} pixels.")
         if examples < 1:
             raise InputError(f"Cannot draw {examples} examples of each glyph: use at least 1.")
+        if not 0 <= strength <= 2:  # written so that NaN is refused
+            raise InputError(
+                f"Cannot distort glyphs with strength {strength}: use 0 (not at all) to 2 (twice the default)."
+            )
         self._size, self._examples, self._seed = size, examples, seed
-        self._distortion = distortion or Distortion()
+        self._distortion = Distortion().times(strength)
 
     @property
     def shape(self) -> tuple[int, ...]:

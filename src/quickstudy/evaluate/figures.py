@@ -110,8 +110,8 @@ def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
 
 
 def _line(axes: Axes, curve: Curve, colour: str) -> None:
-    steps, values = np.asarray(curve.steps, dtype=np.float64), np.asarray(curve.values, dtype=np.float64)
-    values = np.where(np.isfinite(values), values, np.nan) * (100 if curve.percent else 1)
+    steps = np.asarray(curve.steps, dtype=np.float64)
+    values = np.asarray(curve.values, dtype=np.float64) * (100 if curve.percent else 1)
     if len(steps) > POINTS:
         steps, values, low, high = _binned(steps, values)
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)

@@ -1,6 +1,6 @@
 """Floor 3: learners, one file an algorithm."""
 
-from quickstudy.learners.finetune import FineTune, Scratch
+from quickstudy.learners.finetune import FineTune
 from quickstudy.learners.knn import KNN
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.logistic import Logistic
@@ -8,6 +8,7 @@ from quickstudy.learners.maml import MAML
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.learners.registry import learners
 from quickstudy.learners.reptile import Reptile
+from quickstudy.learners.scratch import Scratch
 
 __all__ = [
     "KNN",

@@ -1,23 +1,21 @@
-"""Ordinary training on the support set: from a pretrained network, or from scratch."""
+"""Fine-tuning a plainly pretrained network."""
 
 from __future__ import annotations
 
-import copy
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
 
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, make_optimizer, optimize
+from quickstudy.inner import Params
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm, losses_on
+from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.maml import FastWeights
-from quickstudy.learners.minibatches import minibatches
+from quickstudy.learners.plain import PlainTraining, predict_with
 from quickstudy.nets.apply import Strategy
 
 
@@ -62,7 +60,7 @@ class FineTune(AbstractLearner):
         check_norms(net, transductive=transductive)
         self.model = HeadedNet(net, outputs, target, head, strategy=strategy)
         self.base = nn.Linear(net.out_features, classes) if classes and target == "classes" else None  # type: ignore[arg-type]
-        self.optimizer, self.steps, self.batch = make_optimizer(optimizer, lr), steps, batch
+        self.training_on_support = PlainTraining(steps, lr, batch, optimizer)
         self.transductive = transductive
 
     default_norm = staticmethod(default_norm)
@@ -74,8 +72,8 @@ class FineTune(AbstractLearner):
         return Traits(
             targets=(self.model.target,),
             any_way=any_way,
-            renames=any_way and self.batch is None,
-            order_invariant=self.batch is None,
+            renames=any_way and self.training_on_support.batch is None,
+            order_invariant=self.training_on_support.batch is None,
             transductive=self.transductive,
             exact_meta_gradient=False,
         )
@@ -83,17 +81,12 @@ class FineTune(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
         start = self.model.start(support) if state is None else state.params
-        keys = Keys.default(support.n_task) if key is None else key
-        batches = minibatches(support, self.batch, self.steps, keys.fold("minibatches"))
-        losses = [losses_on(self.model, self.loss, batch) for batch in batches]
-        params, _, _ = optimize(losses, start, self.optimizer)
-        with torch.no_grad():
-            return FastWeights(params, self.model.support_moments(params, support))
+        return self.training_on_support.run(self.model, support, start, key)
 
     @override
     def predict(self, state: FastWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        return self.model.run(state.params, query, state.moments)[0]
+        return predict_with(self.model, state, query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
@@ -115,89 +108,3 @@ class FineTune(AbstractLearner):
         counted = rows.labelled
         right = ((logits.argmax(2) == y) & counted).sum(1) / counted.sum(1)
         return MetaLoss((each * counted).sum(1) / counted.sum(1), {"accuracy": right.detach()})
-
-
-class Scratch(AbstractLearner):
-    """The same network trained on the support alone, from a random initialisation drawn for each task.
-
-    What few-shot learning costs without meta-training. Nothing is meta-trained.
-
-    Args:
-        net: the network, as a pattern; its own weights are not used.
-        outputs: the way, or the dimension of real targets.
-        target: ``"classes"`` or ``"real"``.
-        steps: optimiser steps.
-        lr: their rate.
-        batch: rows a minibatch; None: the whole support.
-        optimizer: ``"adam"`` or ``"sgd"``.
-        transductive: queries normalised together; needs norm="transductive".
-        strategy: how the network is run; see ``nets.apply``.
-    """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        outputs: int | None = None,
-        target: Literal["classes", "real"] = "classes",
-        *,
-        steps: int = 50,
-        lr: float = 1e-2,
-        batch: int | None = None,
-        optimizer: Literal["adam", "sgd"] = "adam",
-        transductive: bool = False,
-        strategy: Strategy = "auto",
-    ) -> None:
-        super().__init__()
-        check_norms(net, transductive=transductive)
-        self.model = HeadedNet(net, outputs, target, "fixed", strategy=strategy)
-        self.optimizer, self.steps, self.batch = make_optimizer(optimizer, lr), steps, batch
-        self.transductive = transductive
-
-    default_norm = staticmethod(default_norm)
-
-    @property
-    @override
-    def traits(self) -> Traits:
-        return Traits(
-            targets=(self.model.target,),
-            any_way=False,
-            renames=False,
-            order_invariant=self.batch is None,
-            transductive=self.transductive,
-            trainable=False,
-        )
-
-    @override
-    def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
-        keys = Keys.default(support.n_task) if key is None else key
-        start = self._initial(support, keys) if state is None else state.params
-        batches = minibatches(support, self.batch, self.steps, keys.fold("minibatches"))
-        params, _, _ = optimize([losses_on(self.model, self.loss, b) for b in batches], start, self.optimizer)
-        with torch.no_grad():
-            return FastWeights(params, self.model.support_moments(params, support))
-
-    @override
-    def predict(self, state: FastWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
-        del key
-        return self.model.run(state.params, query, state.moments)[0]
-
-    def _initial(self, support: Examples, keys: Keys) -> Params:
-        shapes = self.model.start(support)
-        drawn = [dict(reinitialised(self.model, key.value >> 1).named_parameters()) for key in keys.each()]
-        return {name: torch.stack([one[name].detach() for one in drawn]) for name in shapes}
-
-
-def reinitialised(module: nn.Module, seed: int) -> nn.Module:
-    """A copy of ``module`` with every layer's ``reset_parameters`` called under ``seed``.
-
-    Layers draw from torch's global generator; it is put back afterwards. Parameters of layers without
-    ``reset_parameters`` (norms) keep the values that they were built with, which are not random.
-    """
-    fresh = copy.deepcopy(module)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        for layer in fresh.modules():
-            reset = getattr(layer, "reset_parameters", None)
-            if callable(reset):
-                reset()
-    return fresh

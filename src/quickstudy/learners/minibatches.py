@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from quickstudy.episode import Examples
-from quickstudy.keys import Keys, choose
+from quickstudy.keys import Keys, shuffle
 
 
 def minibatches(support: Examples, size: int | None, steps: int, key: Keys) -> list[Examples]:
@@ -28,7 +28,7 @@ def minibatches(support: Examples, size: int | None, steps: int, key: Keys) -> l
         return [support] * steps
     passes = -(-size * steps // int(rows.min()))
     longest = int(rows.max())
-    orders = np.stack([choose(key.bits(2 * longest, stream=n), rows, rows) for n in range(passes)], 1)  # [T, P, Ns]
+    orders = np.stack([shuffle(key.bits(longest, stream=n), rows) for n in range(passes)], 1)  # [T, P, Ns]
     place = np.arange(size * steps)[None] % rows[:, None]
     turn = np.arange(size * steps)[None] // rows[:, None]
     picked = orders[np.arange(len(rows))[:, None], turn, place]  # among each task's real rows

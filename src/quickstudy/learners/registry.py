@@ -12,6 +12,6 @@ learners = Registry(
         "maml": "quickstudy.learners.maml:MAML",
         "protonet": "quickstudy.learners.protonet:ProtoNet",
         "reptile": "quickstudy.learners.reptile:Reptile",
-        "scratch": "quickstudy.learners.finetune:Scratch",
+        "scratch": "quickstudy.learners.scratch:Scratch",
     },
 )

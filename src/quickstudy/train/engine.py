@@ -251,7 +251,7 @@ class _Engine:
         bad = (~torch.isfinite(loss)).nonzero()
         if len(bad):
             raise NonFiniteLoss(
-                f"The loss of task {keys.tasks[int(bad[0])]} became {float(loss[bad[0]])} in step {done + 1}, though "
+                f"The loss of task {keys.tasks[int(bad[0])]} became {float(loss.detach()[bad[0]])} in step {done + 1}, though "
                 f"its inputs are finite: {_DIVERGED}"
             )
 

@@ -1,0 +1,73 @@
+"""Floor 3: ordinary training on a support set, which fine-tuning and training from scratch share."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Literal, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from quickstudy.episode import Examples
+from quickstudy.inner import Params, make_optimizer, optimize
+from quickstudy.keys import Keys
+from quickstudy.learners.headed import HeadedNet, losses_on
+from quickstudy.learners.learner import task_loss
+from quickstudy.learners.maml import FastWeights
+from quickstudy.learners.minibatches import minibatches
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+@dataclass(frozen=True)
+class PlainTraining:
+    """How a network is trained on one support set.
+
+    Args:
+        steps: optimiser steps.
+        lr: their rate.
+        batch: rows a minibatch; None: the whole support.
+        optimizer: ``"adam"`` or ``"sgd"``.
+    """
+
+    steps: int
+    lr: float
+    batch: int | None = None
+    optimizer: Literal["adam", "sgd"] = "adam"
+
+    def run(self, model: HeadedNet, support: Examples, start: Params, key: Keys | None) -> FastWeights:
+        """Weights for each task after training from ``start``.
+
+        Args:
+            model: the network and its head.
+            support: ``[T, Ns, ...]``.
+            start: name -> ``[T, ...]``.
+            key: of the minibatches; a fixed one by default.
+        """
+        keys = (Keys.default(support.n_task) if key is None else key).fold("minibatches")
+        losses = [losses_on(model, task_loss, part) for part in minibatches(support, self.batch, self.steps, keys)]
+        params, _, _ = optimize(losses, start, make_optimizer(self.optimizer, self.lr))
+        with torch.no_grad():
+            return FastWeights(params, model.support_moments(params, support))
+
+
+def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
+    """Outputs of a network under each task's weights, ``[T, Nq, W or D]``."""
+    return model.run(state.params, query, state.moments)[0]
+
+
+def reinitialised(module: Module, seed: int) -> Module:
+    """A copy of ``module`` with every layer's ``reset_parameters`` called under ``seed``.
+
+    Layers draw from torch's global generator; it is put back afterwards. Parameters of layers without
+    ``reset_parameters`` (norms) keep the values that they were built with, which are not random.
+    """
+    fresh = copy.deepcopy(module)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        for layer in fresh.modules():
+            reset = getattr(layer, "reset_parameters", None)
+            if callable(reset):
+                reset()
+    return fresh

@@ -1,0 +1,89 @@
+"""Floor 5: train what a recipe describes, and the curves of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+from quickstudy.evaluate import Curve, meta_test
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.recipes.building import Built
+from quickstudy.recipes.schema import Constant, Schedule, Step
+from quickstudy.train import Callback, Checkpointing, Trained, Validation, fit, schedules
+
+__all__ = ["curves_of", "fit_built"]
+
+
+def fit_built(
+    built: Built,
+    *,
+    callbacks: Sequence[Callback] = (),
+    checkpoints: Checkpointing | None = None,
+    resume: bool = False,
+) -> Trained:
+    """Meta-train the learner of ``built`` in place, as its recipe says.
+
+    Args:
+        built: from ``build``; its learner on the device that it is to be trained on.
+        callbacks: see ``train.fit``.
+        checkpoints: see ``train.fit``.
+        resume: see ``train.fit``.
+    """
+    options = built.recipe.train
+    return fit(
+        built.learner,
+        built.train,
+        steps=options.steps,
+        tasks_per_step=options.tasks_per_step,
+        tasks_at_once=options.tasks_at_once,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        schedule=_schedule(options.schedule),
+        seed=built.recipe.seed,
+        validate=_validation(built),
+        validate_every=options.validate_every,
+        callbacks=callbacks,
+        checkpoints=checkpoints,
+        resume=resume,
+    )
+
+
+def _schedule(schedule: Schedule) -> schedules.Schedule:
+    if isinstance(schedule, Constant):
+        return schedules.constant()
+    if isinstance(schedule, Step):
+        return schedules.decay_by(schedule.factor, schedule.every)
+    return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
+
+
+def _validation(built: Built) -> Callable[[AbstractLearner], Validation] | None:
+    source = built.validation
+    if source is None:
+        return None
+
+    def validate(learner: AbstractLearner) -> Validation:
+        found = meta_test(learner, source, episodes=built.recipe.train.validate_episodes)
+        return Validation(found.metric, found.mean, found.ci95)
+
+    return validate
+
+
+def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
+    """What was measured along training, to be drawn.
+
+    Args:
+        records: as in ``metrics.jsonl``: ``step``, and what was measured after it.
+        name: whose curves they are.
+    """
+    records = list(records)
+    curves = []
+    for key, quantity in (
+        ("loss", "loss"),
+        ("accuracy", "training accuracy"),
+        ("validation_accuracy", "validation accuracy"),
+        ("validation_mse", "validation error"),
+    ):
+        points = [(record["step"], record[key]) for record in records if key in record]
+        if points:
+            curves.append(Curve(name, quantity, [step for step, _ in points], [value for _, value in points]))
+    return curves
