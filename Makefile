@@ -40,17 +40,19 @@ PIP_INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check -
 
 $(VENV)/installed-core: pyproject.toml constraints.txt
 	@$(make-venv)
-	$(PIP_INSTALL) -e .
+	@echo "Installing quickstudy into $(VENV) (once, some minutes) ..."
+	@$(PIP_INSTALL) -e .
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml constraints.txt
 	@$(make-venv)
-	$(PIP_INSTALL) -e '.[dev]'
+	@echo "Installing quickstudy and its developers' tools into $(VENV) (once, some minutes) ..."
+	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/installed-core $@
 
 define make-venv
 if [ -z "$(PYTHON)" ]; then \
-	echo "error: quickstudy needs Python 3.11 or newer; found $$(python3 --version 2>&1 || echo no python3)." \
+	echo "error: quickstudy needs Python 3.11 or newer; found $$(python3 --version 2>/dev/null || echo none)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
 elif ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
 	echo "error: $(PYTHON) cannot make a virtual environment, because its venv module is not installed." \

@@ -146,7 +146,7 @@ def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
     if isinstance(recipe, Recipe):
         if overrides:
             raise InputError(
-                "Overrides belong to a recipe's name or file; change a Recipe with model_copy(update=...)."
+                "Cannot apply overrides to a Recipe that is resolved already. Give the recipe's name or file with them."
             )
         return recipe
     if is_run(Path(recipe)):

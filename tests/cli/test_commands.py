@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quickstudy import __version__
 from tests.cli.conftest import Command
 
 SHORT = ("--steps", "6", "--train.tasks-per-step", "4", "--device", "cpu")
@@ -101,6 +102,10 @@ def test_show_tells_what_a_split_is(quickstudy: Command) -> None:
     assert json.loads(quickstudy("show", "omniglot-maml-5w1s", "--json").out)["learner"]["name"] == "maml"
 
 
+def test_version(quickstudy: Command) -> None:
+    assert quickstudy("--version").out == f"{__version__}\n"
+
+
 def test_help_does_not_wait_for_torch(process: Command) -> None:
     import subprocess
     import sys
@@ -115,7 +120,7 @@ def test_help_does_not_wait_for_torch(process: Command) -> None:
     assert process().status in (0, 2)
 
 
-@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "list", "show"])
+@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "demo", "list", "show"])
 def test_every_command_has_a_help(quickstudy: Command, command: str) -> None:
     done = quickstudy(command, "--help")
     assert done.status == 0

@@ -14,7 +14,7 @@ from torch import Tensor
 from quickstudy.data.source import TaskShape
 from quickstudy.episode import Episode, EpisodeError, Examples
 from quickstudy.errors import InputError
-from quickstudy.evaluate import meta_test
+from quickstudy.evaluate import class_ci95, meta_test
 from quickstudy.evaluate.metatest import diverged_episodes, evaluating
 from quickstudy.keys import Integers, Keys
 from quickstudy.learners.learner import task_metric
@@ -51,6 +51,25 @@ def test_chunks_change_nothing(tasks_at_once: int) -> None:
     whole = meta_test(NearestMean(), Points(), episodes=23)
     cut = meta_test(NearestMean(), Points(), episodes=23, tasks_at_once=tasks_at_once)
     assert dataclasses.replace(cut, seconds=0) == dataclasses.replace(whole, seconds=0)
+
+
+class RaggedPoints(Points):
+    """Ways 3, 4, 5, 3, ...: one task at a time, as wide as its own way."""
+
+    def episodes(self, indices: range | Integers) -> Episode:
+        (index,) = indices
+        return Points(way=3 + index % 3).episodes(indices)
+
+
+def test_chunks_of_different_ways_join() -> None:
+    source = RaggedPoints(n_class=30)
+    result = meta_test(NearestMean(), source, episodes=60, tasks_at_once=1)
+    classes = np.full((60, 5), -1)
+    for i in range(60):
+        numbers = source.episodes(range(i, i + 1)).classes
+        assert numbers is not None
+        classes[i, : 3 + i % 3] = numbers[0]
+    assert result.ci95_classes == class_ci95(np.array(result.per_episode), classes)
 
 
 def test_episodes_can_be_taken_up_where_others_ended() -> None:

@@ -9,21 +9,19 @@ from torch import Tensor
 
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, Target
 from quickstudy.errors import InputError
-from quickstudy.evaluate.scores import ClassCounts, score
+from quickstudy.evaluate.scores import score
 from quickstudy.learners.learner import task_metric
 
 NAN, INF = float("nan"), float("inf")
 
 
-def an_episode(
-    y: Tensor | None, target: Target, mask: Tensor | None = None, classes: list[list[int]] | None = None
-) -> Episode:
+def an_episode(y: Tensor | None, target: Target, mask: Tensor | None = None) -> Episode:
     """Query labels ``y`` and a support that scoring must not care for."""
     tasks, rows = (len(y), y.shape[1]) if y is not None else (1, 2)
     query = Examples(torch.zeros(tasks, rows, 1), y, target, mask)
     support = Examples(torch.zeros(tasks, 1, 1), None, target)
     numbers = torch.arange(7, 7 + tasks)
-    return Episode(support, query, numbers, None if classes is None else torch.tensor(classes))
+    return Episode(support, query, numbers)
 
 
 def test_classes_agree_with_task_metric_on_ragged_tasks() -> None:
@@ -94,42 +92,6 @@ def test_multi_label_nan_is_wrong_even_where_no_is_the_truth() -> None:
     episode = an_episode(torch.tensor([[[0, 0]]]), MultiLabel(torch.tensor([2])))
     got = score(torch.tensor([[[NAN, -1.0]]]), episode)
     assert (got.values.tolist(), got.unusable.tolist()) == ([0.5], [True])
-
-
-def test_mistakes_are_shared_between_the_class_missed_and_the_class_said() -> None:
-    # One 3-way task of classes 10, 11, 12: rows of 10 are said 10 and 11, of 11 said 11, of 12 said 11 and nothing.
-    y = torch.tensor([[0, 0, 1, 2, 2]])
-    outputs = torch.eye(3)[torch.tensor([[0, 1, 1, 1, 0]])]
-    outputs[0, 4] = NAN
-    counts = score(outputs, an_episode(y, Classes(torch.tensor([3])), classes=[[10, 11, 12]])).counts
-    assert counts is not None
-    assert counts.classes.tolist() == [10, 11, 12]
-    assert counts.rows.tolist() == [2, 1, 2]
-    assert counts.mistakes.tolist() == [0.5, 1.0, 1.5]  # the answer that was none is all class 12's
-
-
-def test_shares_add_up_to_the_mistakes_of_ragged_tasks() -> None:
-    generator = torch.Generator().manual_seed(2)
-    way = torch.tensor([2, 3, 4] * 10)
-    classes = [[*range(100 * t, 100 * t + int(w)), *[-1] * (4 - int(w))] for t, w in enumerate(way)]
-    y = (torch.rand(30, 8, generator=generator) * way[:, None]).long()
-    mask = torch.rand(30, 8, generator=generator) < 0.8
-    mask[:, 0] = True
-    outputs = torch.randn(30, 8, 6, generator=generator)  # wider than any task, with answers that no task has
-    got = score(outputs, an_episode(y, Classes(way), mask, classes))
-    assert got.counts is not None
-    assert got.counts.rows.sum() == mask.sum()
-    assert got.counts.mistakes.sum() == pytest.approx(((1 - got.values) * mask.sum(1).numpy()).sum())
-    assert set(got.counts.classes.tolist()) == {number for row in classes for number in row if number >= 0}
-
-
-def test_counts_of_parts_merge_by_class() -> None:
-    one = ClassCounts(np.array([3, 1]), np.array([5.0, 5.0]), np.array([1.0, 0.5]))
-    two = ClassCounts(np.array([3, 3, 2]), np.array([1.0, 2.0, 4.0]), np.array([0.5, 0.0, 2.0]))
-    both = ClassCounts.merge([one, two])
-    assert both.classes.tolist() == [1, 2, 3]
-    assert both.rows.tolist() == [5, 4, 8]
-    assert both.mistakes.tolist() == [0.5, 2.0, 1.5]
 
 
 def test_nothing_to_score_is_refused() -> None:

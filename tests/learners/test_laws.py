@@ -9,13 +9,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from torch import Tensor
 
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.keys import Key, Keys
 from quickstudy.learners import MAML, AbstractLearner, ProtoNet, Reptile, Traits
 from quickstudy.train import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from tests.table import ROWS, Row, TakesDict, assert_close, make, outputs, ragged, tasks
+from tests.table import FEATURES, ROWS, Row, TakesDict, assert_close, make, numbers, outputs, ragged, tasks
 
 
 def those(fits: Callable[[Row, Traits], bool]) -> pytest.MarkDecorator:
@@ -259,3 +261,26 @@ def test_new_classes_join_a_prototypical_network() -> None:
     with torch.no_grad():
         state = learner.adapt(episode.support.rows(slice(6, 9)), state=learner.adapt(two))
         assert_close(learner.predict(state, episode.query), outputs(learner, episode))
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml-shared", "maml-proto", "knn-3"])
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_raggedness(name: str, data: st.DataObject) -> None:
+    """Tasks of any ways, shots and queries: stacked and padded, each is answered as alone."""
+    learner = make({row.name: row for row in ROWS}[name])
+    episodes = []
+    for number in range(data.draw(st.integers(1, 3))):
+        shots = data.draw(st.lists(st.integers(1, 3), min_size=2, max_size=4))
+        y = torch.arange(len(shots)).repeat_interleave(torch.tensor(shots))[None]
+        way = Classes(torch.tensor([len(shots)]))
+        n_query = data.draw(st.integers(1, 4))
+        asked = (torch.arange(n_query) % len(shots))[None]
+        support = Examples(numbers(f"s{number}", 1, len(y[0]), FEATURES), y, way)
+        episodes.append(Episode(support, Examples(numbers(f"q{number}", 1, n_query, FEATURES), asked, way)))
+    together = Episode(Examples.stack([e.support for e in episodes]), Examples.stack([e.query for e in episodes]))
+    said, losses = outputs(learner, together), learner.loss(outputs(learner, together), together.query)
+    for t, one in enumerate(episodes):
+        alone = outputs(learner, one)
+        assert_close(said[t, : alone.shape[1], : alone.shape[2]], alone[0])
+        assert_close(losses[t], learner.loss(alone, one.query)[0])

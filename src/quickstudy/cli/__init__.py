@@ -7,9 +7,11 @@ One file a command, each a function that typer reads; heavy modules are imported
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from quickstudy import __version__
 from quickstudy.cli.demo import demo
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.fetch import fetch
@@ -26,11 +28,23 @@ _TAKES_KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 app = typer.Typer(
     name="quickstudy",
-    help="Meta-learning: train once over many tasks, then learn a new one from a handful of examples.",
     no_args_is_help=True,
+    invoke_without_command=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+@app.callback()
+def common(
+    version: Annotated[bool, typer.Option("--version", help="Print the version.", is_eager=True)] = False,
+) -> None:
+    """Meta-learning: train once over many tasks, then learn a new one from a handful of examples."""
+    if version:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
 app.command()(fetch)
 app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)

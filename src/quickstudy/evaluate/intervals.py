@@ -14,21 +14,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.special import stdtrit
 
-from quickstudy.evaluate.scores import ClassCounts
-from quickstudy.keys import Key, integers
+from quickstudy.evaluate.scores import Floats, Numbers
 
 Z95 = 1.96
 """Half the width of the middle 95 % of a normal distribution, as papers round it."""
 
-REPLICATES = 1000
-_KEY = Key.of("class_ci95")  # fixed: the same counts always give the same interval
-_WORDS_AT_ONCE = 1 << 20
 
-
-def episode_ci95(values: NDArray[np.float64]) -> float:
+def episode_ci95(values: Floats) -> float:
     """Half-width of the usual interval, 1.96 s / sqrt(E).
 
     Args:
@@ -43,35 +38,62 @@ def episode_ci95(values: NDArray[np.float64]) -> float:
         return Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
 
 
-def class_ci95(counts: ClassCounts) -> float | None:
-    """Half-width of an interval for accuracy over a fresh draw of classes, by bootstrap over classes.
+def class_ci95(values: Floats, classes: Numbers) -> float | None:
+    """Half-width of an interval for the mean over a fresh draw of classes.
 
-    Each of 1,000 replicates draws C classes with replacement from the C seen, and weighs the pooled error
-    rate by how often each was drawn: Σ w·mistakes / Σ w·rows.
+    An episode's figure is taken to be the mean of an effect of each of its classes, plus its own luck:
+    h_e = mean of β_c over c in e, plus ε_e, with var β = τ² and var ε = σ². Two episodes then correlate by the
+    classes that they share: cov(h_e, h_f) = K_ef τ², K_ef = shared / (way_e way_f). Two quadratic forms in
+    d = h - mean, d'd and d'Kd, have expectations linear in τ² and σ²; solving these two equations (Henderson's
+    method of moments, 1953) gives τ², unbiased for any design, and with it the variance of the mean:
 
-    An error rate is a mean over *pairs* of classes (the one missed, the one said), and each pair's mistakes
-    are shared between the two. The mean of a function of pairs varies twice as much as the mean of such
-    shares (Hoeffding 1948: the variance of a U-statistic of order 2 is 4ζ₁/C), whence the factor 2. Counting
-    a mistake for the missed class alone covers the truth far too rarely where classes differ in what
-    surrounds them (in a simulation of nearest prototypes among 20 classes: 72 %, this interval 89 %).
+        s² / E  +  τ² · (sum of K off the diagonal) / (E (E - 1))
 
-    Student's t with C - 1 degrees of freedom stands in for 1.96, since test sets of 5 or 10 classes exist.
+    which is the usual variance where no class occurs twice. Student's t with C - 1 degrees of freedom stands
+    for 1.96, since test sets of ten classes exist.
+
+    Why no bootstrap over classes: drawing classes with replacement, and with them their query rows, counts
+    luck within an episode as if it belonged to the class, and blames the class missed for what the class beside
+    it did. With nearest neighbours on Omniglot's pixels (100 classes, 5-way 1-shot) that interval is 1.7 times
+    too wide; in a simulation of 20 classes that differ in their neighbours only it holds the truth 72 times in
+    100. This one is within 12 % of the true spread in both. It held the truth 93 times in 100 with 40 classes or
+    more, 91 with 20, 89 with ten, whose spread cannot be known well.
 
     Args:
-        counts: rows and mistakes by class, over all episodes.
+        values: ``[E]``, one figure an episode.
+        classes: int64 ``[E, W]``, the data set's numbers of each episode's classes, -1 where it has fewer.
 
     Returns:
-        The half-width, or None for fewer than two classes.
+        The half-width; infinite where :func:`episode_ci95` is; None if all episodes have the same classes,
+        which says nothing of others.
     """
-    seen = counts.rows > 0
-    rows, mistakes = counts.rows[seen], counts.mistakes[seen]
-    n_class = len(rows)
-    if n_class < 2:
-        return None
-    rates = np.empty(REPLICATES)
-    step = max(1, _WORDS_AT_ONCE // n_class)
-    for start in range(0, REPLICATES, step):
-        block = np.arange(start, min(start + step, REPLICATES))
-        drawn = integers(_KEY.bits(block, n_class), n_class)  # [block, C] class places
-        rates[block] = mistakes[drawn].sum(1) / rows[drawn].sum(1)
-    return float(stdtrit(n_class - 1, 0.975) * 2 * rates.std(ddof=1))
+    if not math.isfinite(episode_ci95(values)):
+        return math.inf
+    episodes = len(values)
+    member = _membership(classes)
+    shared = member @ member.sum(0)  # [E]: row sums of K
+    one, diagonal = float(shared.sum()), float(member.power(2).sum())
+    centred = values - values.mean()
+    variance = float(centred @ centred) / (episodes - 1)
+    if math.isclose(one, diagonal):  # no class occurs twice
+        reuse = 0.0
+    else:
+        # With P = 1 - 11'/E: the traces of PK and of PKPK are what d'Kd is made of.
+        trace = diagonal - one / episodes
+        square = float((member.T @ member).power(2).sum()) - 2 * float(shared @ shared) / episodes
+        square += (one / episodes) ** 2
+        left = square - trace**2 / (episodes - 1)
+        if left <= 1e-9 * diagonal**2 / episodes:
+            return None
+        effect = (float(((centred @ member) ** 2).sum()) - variance * trace) / left  # τ²
+        reuse = max(0.0, effect) * (one - diagonal) / (episodes * (episodes - 1))
+    return float(stdtrit(member.shape[1] - 1, 0.975)) * math.sqrt(variance / episodes + reuse)
+
+
+def _membership(classes: Numbers) -> csr_array:
+    """``[E, C]``: 1 / way where the episode has the class; C counts the classes met with."""
+    here = classes >= 0
+    way = here.sum(1)
+    met, column = np.unique(classes[here], return_inverse=True)
+    row = np.repeat(np.arange(len(classes)), way)
+    return csr_array((1 / way[row], (row, column)), shape=(len(classes), len(met)))

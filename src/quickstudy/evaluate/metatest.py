@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.evaluate.intervals import class_ci95, episode_ci95
 from quickstudy.evaluate.result import Result
-from quickstudy.evaluate.scores import ClassCounts, Flags, Floats, Scores, score
+from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
 
@@ -76,12 +76,12 @@ def meta_test(
     where = _device(learner, device)
     started = time.perf_counter()
     chunk = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
-    tally = _Tally([])
+    tally = _Tally()
     with evaluating(learner):
         for start in range(first, first + episodes, chunk):
             numbers = range(start, min(start + chunk, first + episodes))
             episode = source.episodes(numbers)
-            tally.parts.append(score(answer(learner, episode, seed=seed, device=where), episode))
+            tally.add(score(answer(learner, episode, seed=seed, device=where), episode), episode)
             if progress is not None:
                 progress(numbers.stop - first, episodes)
     return _result(tally, learner, source, first, seed, time.perf_counter() - started)
@@ -148,9 +148,15 @@ def diverged_episodes(values: Floats, unusable: Flags, labels: Floats | None) ->
 
 @dataclass(frozen=True)
 class _Tally:
-    """The scores of all chunks."""
+    """The scores of all chunks, and the classes of their episodes."""
 
-    parts: list[Scores]
+    parts: list[Scores] = field(default_factory=list)
+    classes: list[Numbers] = field(default_factory=list)
+
+    def add(self, scores: Scores, episode: Episode) -> None:
+        self.parts.append(scores)
+        if episode.classes is not None:
+            self.classes.append(episode.classes.numpy())
 
     @property
     def values(self) -> Floats:
@@ -164,8 +170,11 @@ class _Tally:
 
     @property
     def ci95_classes(self) -> float | None:
-        counts = [part.counts for part in self.parts if part.counts is not None]
-        return class_ci95(ClassCounts.merge(counts)) if counts else None
+        if len(self.classes) < len(self.parts):
+            return None
+        widest = max(part.shape[1] for part in self.classes)  # ragged chunks have each their own way
+        padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=-1) for part in self.classes]
+        return class_ci95(self.values, np.concatenate(padded))
 
 
 def _result(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import field
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -34,7 +33,8 @@ class Result:
         metric: ``"accuracy"`` or ``"mse"`` (mean squared error).
         mean: over all episodes; infinite if any episode's error is.
         ci95: half-width of the usual 95 % interval over episodes.
-        ci95_classes: half-width of the interval over classes; None where tasks have no numbered classes.
+        ci95_classes: half-width of the interval over classes; None where tasks have no
+            numbered classes or all have the same.
         median: over all episodes.
         diverged: how many episodes diverged; see :func:`quickstudy.evaluate.meta_test`.
         mean_converged: mean over the other episodes; None if there are none.
@@ -107,11 +107,6 @@ class Result:
     def smaller_is_better(self) -> bool:
         """True for errors, False for accuracies."""
         return self.metric != "accuracy"
-
-    @property
-    def finite(self) -> bool:
-        """Whether the mean over all episodes is a number."""
-        return math.isfinite(self.mean)
 
     def to_json(self) -> str:
         """One JSON object, indented."""

@@ -1,4 +1,4 @@
-"""Floor 4: how right a learner's outputs are, one figure a task, and which classes the mistakes were between.
+"""Floor 4: how right a learner's outputs are, one figure a task.
 
 Scoring happens on the CPU in float64 from whole counts, so that a figure does not depend on the device's
 rounding, and an output that is no number is always a mistake: ``argmax`` of a row of NaN could hit the label
@@ -24,34 +24,6 @@ Numbers: TypeAlias = NDArray[np.int64]
 
 
 @dataclass(frozen=True, eq=False)
-class ClassCounts:
-    """Query rows and mistakes by the data set's class number, over any number of episodes.
-
-    A mistake lies *between* two classes, the one that was missed and the one that was said instead, so each
-    bears half of it. The halves of all classes add up to the number of mistakes.
-
-    Args:
-        classes: int64 ``[C]``, distinct class numbers.
-        rows: float64 ``[C]``, labelled query rows of each class.
-        mistakes: float64 ``[C]``, the class's share in the mistakes.
-    """
-
-    classes: Numbers
-    rows: Floats
-    mistakes: Floats
-
-    @staticmethod
-    def merge(parts: list[ClassCounts]) -> ClassCounts:
-        """The counts of all parts together."""
-        every = np.concatenate([part.classes for part in parts])
-        classes, place = np.unique(every, return_inverse=True)
-        rows, mistakes = np.zeros(len(classes)), np.zeros(len(classes))
-        np.add.at(rows, place, np.concatenate([part.rows for part in parts]))
-        np.add.at(mistakes, place, np.concatenate([part.mistakes for part in parts]))
-        return ClassCounts(classes, rows, mistakes)
-
-
-@dataclass(frozen=True, eq=False)
 class Scores:
     """What the outputs for T tasks are worth.
 
@@ -59,7 +31,6 @@ class Scores:
         metric: ``"accuracy"`` or ``"mse"``.
         values: float64 ``[T]``: accuracy in 0 .. 1, or mean squared error (infinite where outputs are no numbers).
         unusable: bool ``[T]``: some output of the task is no usable number.
-        counts: mistakes by class; None unless the target is Classes and the episode names its classes.
         labels: float64 ``[R, D]``: the labels scored against, for real targets; None otherwise.
         predicted: int64 ``[T, Nq]``, the class said (-1: unusable); None unless the target is Classes.
     """
@@ -67,7 +38,6 @@ class Scores:
     metric: str
     values: Floats
     unusable: Flags
-    counts: ClassCounts | None = None
     labels: Floats | None = None
     predicted: Tensor | None = None
 
@@ -94,7 +64,7 @@ def score(outputs: Tensor, episode: Episode) -> Scores:
             "Meta-test on labelled queries."
         )
     if isinstance(query.target, Classes):
-        return _score_classes(outputs, query.y, counted, episode)
+        return _score_classes(outputs, query.y, counted)
     if isinstance(query.target, MultiLabel):
         return _score_labels(outputs, query.y, counted, query.target.way)
     return _score_values(outputs, query.y, counted)
@@ -109,33 +79,14 @@ def _check_shape(outputs: Tensor, query: Examples) -> None:
         )
 
 
-def _score_classes(outputs: Tensor, y: Tensor, counted: Tensor, episode: Episode) -> Scores:
+def _score_classes(outputs: Tensor, y: Tensor, counted: Tensor) -> Scores:
     # The largest logit is NaN if any is, and infinite if nothing sensible can be said (all -inf, or +inf);
     # -inf for some of the classes is a legitimate "never".
     usable = outputs.amax(2).isfinite()
     predicted = outputs.argmax(2).where(usable, torch.tensor(-1))
     right = (predicted == y) & counted
     values = right.sum(1).numpy() / counted.sum(1).numpy()
-    counts = None if episode.classes is None else _count(predicted, y, counted, episode.classes)
-    return Scores("accuracy", values, (~usable & counted).any(1).numpy(), counts, predicted=predicted)
-
-
-def _count(predicted: Tensor, y: Tensor, counted: Tensor, classes: Tensor) -> ClassCounts:
-    """Rows and shares in the mistakes for each class of each task; ``classes`` is ``[T, W]``, -1 for absent."""
-    width = classes.shape[1]
-    wrong = counted & (predicted != y)
-    # What was said may be no class of the task: unusable, or a column that the task does not have.
-    said = wrong & (predicted >= 0) & (predicted < width)
-    said &= classes.gather(1, predicted.clamp(0, width - 1)) >= 0
-    own = torch.where(said, 0.5, 1.0) * wrong  # nobody shares the blame for an answer that is no class
-    zero = torch.zeros(classes.shape, dtype=torch.float64)
-    label = y.masked_fill(~counted, 0)
-    rows = zero.scatter_add(1, label, counted.double())
-    mistakes = zero.scatter_add(1, label, own.double())
-    mistakes = mistakes.scatter_add(1, predicted.masked_fill(~said, 0), said.double() / 2)
-    here = (classes >= 0).numpy()
-    # One entry a task and class so far; merging leaves one a class.
-    return ClassCounts.merge([ClassCounts(classes.numpy()[here], rows.numpy()[here], mistakes.numpy()[here])])
+    return Scores("accuracy", values, (~usable & counted).any(1).numpy(), predicted=predicted)
 
 
 def _score_labels(outputs: Tensor, y: Tensor, counted: Tensor, way: Tensor) -> Scores:

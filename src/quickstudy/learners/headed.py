@@ -111,9 +111,9 @@ class HeadedNet(nn.Module):
         )
         out = applied.out
         if self.kind != "none":
-            rest = dict(self.named_parameters())
-            weight = params["head.weight"] if "head.weight" in params else rest["head.weight"]
-            bias = params["head.bias"] if "head.bias" in params else rest["head.bias"]
+            # A frozen head is not among the adapted parameters.
+            weight = params["head.weight"] if "head.weight" in params else self.head.weight
+            bias = params["head.bias"] if "head.bias" in params else self.head.bias
             out = task_linear(out, weight, bias)
         return mask_absent(out, examples), applied
 

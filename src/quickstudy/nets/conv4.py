@@ -93,7 +93,7 @@ class Conv4(nn.Module):
         InputError: the pictures are too small for four halvings.
     """
 
-    batched_on_cpu = False  # grouped convolutions are slower than a loop there
+    batched_on_cpu = True  # 0.6-0.9 of a loop's time, see benchmarks/strategies.py
 
     def __init__(
         self,

@@ -235,7 +235,8 @@ class _Engine:
             keys = Keys(key, chunk.indices.numpy())
             # Modules of others (dropout) draw from torch's global generator; it is given back as it was.
             with torch.random.fork_rng(devices=[]):
-                torch.manual_seed(key.fold("global", int(keys.tasks[0])).value >> 1)
+                # Not torch.manual_seed, which also queues a call for GPUs that are not there, a stack trace each time.
+                torch.default_generator.manual_seed(key.fold("global", int(keys.tasks[0])).value >> 1)
                 out = self.learner.meta_loss(chunk, key=keys)
             self._check_finite(out.loss, keys, done)
             try:
