@@ -50,7 +50,9 @@ $(VENV)/installed-dev: pyproject.toml constraints.txt
 	@$(PIP_INSTALL) -e '.[dev]'
 	@touch $(VENV)/installed-core $@
 
+# One that works is kept, whichever Python it was made with; half of one, or one whose Python is gone, is made anew.
 define make-venv
+if $(BIN)/python -c 'import pip' 2>/dev/null; then exit 0; fi; \
 if [ -z "$(PYTHON)" ]; then \
 	echo "error: quickstudy needs Python 3.11 or newer; found $$(python3 --version 2>/dev/null || echo none)." \
 		"Install one, or name it: make PYTHON=/path/to/python3.12" >&2; exit 2; \
@@ -58,7 +60,7 @@ elif ! "$(PYTHON)" -c 'import ensurepip, venv' 2>/dev/null; then \
 	echo "error: $(PYTHON) cannot make a virtual environment, because its venv module is not installed." \
 		"On Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; \
 fi; \
-"$(PYTHON)" -m venv $(VENV)
+"$(PYTHON)" -m venv --clear $(VENV)
 endef
 
 system-deps:

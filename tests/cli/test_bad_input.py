@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 from tests.cli.conftest import Command
 
@@ -86,6 +87,19 @@ def test_what_should_not_happen_says_how_to_see_more(quickstudy: Command, monkey
         "error: This should not happen: ZeroDivisionError: division by zero. "
         "Run it again with --debug to see where, and report it.\n"
     )
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, typer.Abort])
+def test_ctrl_c_elsewhere_than_in_training(
+    quickstudy: Command, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    def interrupted(*given: Any, **named: Any) -> None:
+        raise stop
+
+    monkeypatch.setattr("quickstudy.api.evaluate", interrupted)
+    done = quickstudy("evaluate", "x")
+    assert (done.status, done.out) == (130, "")
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")])

@@ -240,3 +240,9 @@ def test_frozen_parts_stay() -> None:
     net.linears[0].requires_grad_(False)
     learner = MAML(net, 3, inner_steps=2)
     assert sorted(learner.model.adapted) == ["head.bias", "head.weight", "net.linears.1.bias", "net.linears.1.weight"]
+
+
+@pytest.mark.parametrize("n", [1, 127, 128, 129, 300])
+def test_many_rows_are_computed_in_portions(n: int) -> None:
+    net, x = build("mlp", "layer"), numbers("many", 2, n, 6)
+    assert_close(apply(net, x, strategy="packed").out, apply(net, x, strategy="loop").out)

@@ -4,7 +4,7 @@ import tomllib
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from quickstudy.recipes import load_recipe, parse_recipe, recipe_hash, recipes, to_toml
@@ -43,6 +43,8 @@ OVERRIDES = st.fixed_dictionaries(
 
 
 @given(OVERRIDES)
+@example({"data.split": '\x7f\x00\n"\\\u2028é'})  # what TOML wants escaped, and what it does not
+@example({"learner.inner-lr": 1e-05, "train.schedule": {"name": "step", "every": 1, "factor": 1e16}})
 def test_what_is_written_loads_back(overrides: dict[str, Any]) -> None:
     if "episodes.validation.shot" in overrides or "episodes.validation.query" in overrides:
         overrides |= {f"episodes.validation.{key}": 3 for key in ("shot", "query")}
