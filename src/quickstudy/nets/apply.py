@@ -166,8 +166,8 @@ def _blocks(rows: Inputs) -> list[Inputs]:
     if leaf.is_cuda or leaf.shape[0] <= ROWS_AT_ONCE:
         return [rows]
     if isinstance(rows, Tensor):
-        return list(rows.split(ROWS_AT_ONCE))
-    parts = zip(*(leaf.split(ROWS_AT_ONCE) for leaf in rows.values()), strict=True)
+        return list(torch.split(rows, ROWS_AT_ONCE))
+    parts = zip(*(torch.split(leaf, ROWS_AT_ONCE) for leaf in rows.values()), strict=True)
     return [dict(zip(rows, part, strict=True)) for part in parts]
 
 
