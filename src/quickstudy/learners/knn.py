@@ -30,12 +30,6 @@ class KNN(AbstractLearner):
             raise InputError(f"k-NN needs k of at least 1, received {k}.")
         self.net, self.k = net, k
 
-    @staticmethod
-    def default_norm(*, transductive: bool) -> str:
-        """The norm of a network where none is named."""
-        del transductive
-        return "batch"
-
     @property
     @override
     def traits(self) -> Traits:

@@ -69,6 +69,12 @@ class MetaLoss:
 class AbstractLearner(nn.Module, ABC):
     """A meta-learner. Subclasses are final: one paper, one file, one class."""
 
+    @staticmethod
+    def default_norm(*, transductive: bool) -> str:
+        """The norm of a network for this learner, where a recipe names none; gradient-based learners have another."""
+        del transductive
+        return "batch"
+
     @property
     @abstractmethod
     def traits(self) -> Traits:

@@ -47,12 +47,6 @@ class Logistic(AbstractLearner):
             raise InputError(f"Logistic regression needs c above 0, received {c}.")
         self.net, self.c, self.max_iter = net, c, max_iter
 
-    @staticmethod
-    def default_norm(*, transductive: bool) -> str:
-        """The norm of a network where none is named."""
-        del transductive
-        return "batch"
-
     @property
     @override
     def traits(self) -> Traits:

@@ -69,12 +69,6 @@ class ProtoNet(AbstractLearner):
         super().__init__()
         self.net, self.distance, self.temperature, self.strategy = net, distance, temperature, strategy
 
-    @staticmethod
-    def default_norm(*, transductive: bool) -> str:
-        """The norm of a network where none is named."""
-        del transductive
-        return "batch"
-
     @property
     @override
     def traits(self) -> Traits:
