@@ -44,8 +44,11 @@ def imports(path: Path) -> Iterator[str]:
             yield from (alias.name for alias in node.names if alias.name.split(".")[0] == "quickstudy")
         elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "quickstudy":
             assert node.module is not None
-            # `from quickstudy import api` names the room in the list
-            yield from (f"quickstudy.{a.name}" for a in node.names) if node.module == "quickstudy" else [node.module]
+            if node.module != "quickstudy":
+                yield node.module
+                continue
+            for alias in node.names:  # `from quickstudy import api` names a room, `... import __version__` none
+                yield f"quickstudy.{alias.name}" if alias.name in FLOOR else "quickstudy"
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relatively; write the whole name"
 
