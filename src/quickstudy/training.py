@@ -24,6 +24,7 @@ from quickstudy.train import (
     Interrupted,
     JsonLines,
     RunFolder,
+    TensorBoard,
     Trained,
 )
 from quickstudy.train.checkpoint import has_checkpoint, load_checkpoint
@@ -62,6 +63,7 @@ def train(
     device: str | torch.device | None = None,
     callbacks: Sequence[Callback] = (),
     progress: bool = False,
+    tensorboard: bool = False,
     resume: bool = False,
 ) -> Run:
     """Meta-train a learner from a recipe, in a new run folder.
@@ -75,6 +77,7 @@ def train(
         device: where to compute; by default a GPU if there is one.
         callbacks: told of every step; see ``quickstudy.train.Callback``.
         progress: show progress on stderr.
+        tensorboard: write event files into the run's folder too (the extra ``tracking``).
         resume: go on with the newest run of this recipe, or with the run that ``recipe`` names. The result is the
             same, bit for bit, as if it had never stopped. Only ``train.steps`` can be overridden then.
 
@@ -94,8 +97,10 @@ def train(
     if old is not None:
         atomic_write_bytes(folder.recipe, to_toml(resolved).encode())  # with the new number of steps
     metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))
-    shown = [TrainingProgress()] if progress else []
+    shown: list[Callback] = [TrainingProgress()] if progress else []
     try:
+        if tensorboard:
+            shown.append(TensorBoard(folder.path / "tensorboard"))
         trained = fit_built(
             built,
             callbacks=[metrics, *shown, *callbacks],

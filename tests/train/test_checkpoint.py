@@ -15,7 +15,16 @@ import torch
 
 from quickstudy.errors import CheckpointError, InputError, StorageError
 from quickstudy.nets import MLP
-from quickstudy.train import Checkpoint, EndEvent, JsonLines, RunFolder, StepEvent, TensorBoard
+from quickstudy.train import (
+    Checkpoint,
+    EndEvent,
+    JsonLines,
+    RunFolder,
+    StepEvent,
+    TensorBoard,
+    Validation,
+    ValidationEvent,
+)
 from quickstudy.train.checkpoint import (
     load_checkpoint,
     load_weights,
@@ -183,3 +192,16 @@ def test_tensorboard_is_asked_for_by_its_extra(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(InputError, match=r"TensorBoard is not installed\. .*pip install 'quickstudy\[tracking\]'"):
         TensorBoard(tmp_path)
+
+
+def test_tensorboard_reads_what_was_written(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    board = TensorBoard(tmp_path)
+    for step in (1, 2):
+        board.step(StepEvent(step, 2, {"loss": 0.5 / step}, 0.1))
+    board.validation(ValidationEvent(2, Validation("accuracy", 0.75, 0.01), True))
+    board.end(EndEvent(2, "finished"))
+    events = EventAccumulator(str(tmp_path)).Reload()
+    assert [(e.step, e.value) for e in events.Scalars("train/loss")] == [(1, 0.5), (2, 0.25)]
+    assert [e.value for e in events.Scalars("validation/accuracy")] == [0.75]

@@ -24,6 +24,9 @@ def train(
     data_root: DataRoot = None,
     runs: Runs = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, or the recipe's newest run.")] = False,
+    tensorboard: Annotated[
+        bool, typer.Option("--tensorboard", help="Write TensorBoard files into the run's folder (extra: tracking).")
+    ] = False,
     json: Json = False,
     debug: Debug = False,
 ) -> None:
@@ -50,6 +53,7 @@ def train(
             runs=runs,
             device=device,
             progress=True,
+            tensorboard=tensorboard,
             resume=resume,
         )
     except Interrupted as interrupted:

@@ -251,9 +251,9 @@ class _Engine:
     def _check_finite(self, loss: Tensor, keys: Keys, done: int) -> None:
         bad = (~torch.isfinite(loss)).nonzero()
         if len(bad):
+            task, value = keys.tasks[int(bad[0])], float(loss.detach()[bad[0]])
             raise NonFiniteLoss(
-                f"The loss of task {keys.tasks[int(bad[0])]} became {float(loss.detach()[bad[0]])} in step {done + 1}, though "
-                f"its inputs are finite: {_DIVERGED}"
+                f"The loss of task {task} became {value} in step {done + 1}, though its inputs are finite: {_DIVERGED}"
             )
 
     def _gradient_norm(self, done: int) -> float:

@@ -13,7 +13,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -104,13 +104,20 @@ class RunFolder:
 def describe_environment() -> dict[str, Any]:
     """What a number may depend on besides the recipe."""
     return {
-        "quickstudy": version("quickstudy"),
+        "quickstudy": _version("quickstudy"),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
-        "numpy": version("numpy"),
+        "numpy": _version("numpy"),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpus": os.cpu_count(),
         "threads": torch.get_num_threads(),
         "cuda": torch.version.cuda if torch.cuda.is_available() else None,
     }
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:  # run from the sources without being installed
+        return "not installed"
