@@ -52,6 +52,8 @@ ROWS = [
     Row("protonet-batchnorm", lambda: ProtoNet(mlp("batch"))),
     Row("protonet-euclidean", lambda: ProtoNet(mlp(), distance="euclidean")),
     Row("protonet-cosine", lambda: ProtoNet(mlp(), distance="cosine", temperature=0.1)),
+    Row("protonet-tasknorm", lambda: ProtoNet(mlp("task"))),
+    Row("protonet-transductive", lambda: ProtoNet(mlp("transductive"))),
     Row("protonet-conv4", lambda: ProtoNet(nn.Sequential(Picture(), Conv4(1, 16, filters=4))), smooth=False),
     Row("maml", lambda: MAML(mlp(), WAY, inner_steps=2, inner_lr=0.3)),
     Row(

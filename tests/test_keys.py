@@ -51,15 +51,6 @@ def test_folding_tells_types_and_boundaries_apart() -> None:
     assert len(keys) == 7 and Key.of(1).fold(2) != Key.of(1, 2) and Key.of(1, 2) == Key.of(1, 2)
 
 
-def test_a_generator_of_its_own() -> None:
-    import torch
-
-    before = torch.get_rng_state()
-    a, b = Key.of(5).generator(), Key.of(5).generator()
-    assert torch.equal(torch.rand(3, generator=a), torch.rand(3, generator=b))
-    assert torch.equal(before, torch.get_rng_state())
-
-
 def chi_square(counts: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> float:
     expected = counts.sum() / counts.size
     return float(((counts - expected) ** 2 / expected).sum())

@@ -436,6 +436,11 @@ class Episode:
                 f"Episode.query.target: expected {type(self.support.target).__name__} as in the support, "
                 f"found {type(self.query.target).__name__}."
             )
+        ways = [part.target.way for part in (self.support, self.query) if not isinstance(part.target, Real)]
+        if len(ways) == 2 and not ways[0].is_cuda and not torch.equal(ways[0], ways[1].cpu()):
+            raise EpisodeError(
+                f"Episode.query.target.way: expected {ways[0].tolist()} as in the support, found {ways[1].tolist()}."
+            )
         for name, field in (("index", self.index), ("classes", self.classes)):
             if field is not None and field.shape[0] != self.n_task:
                 raise EpisodeError(

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 __all__ = ["Bits", "Integers", "Key", "Keys", "choose", "integers", "philox4x32", "shuffle", "uniform"]
@@ -105,10 +104,6 @@ class Key:
         words[..., 0] = r0 | (r1 << _32)
         words[..., 1] = r2 | (r3 << _32)
         return words.reshape(len(tasks), -1)[:, :n]
-
-    def generator(self) -> torch.Generator:
-        """A torch generator of its own, seeded with this key (on the CPU, so that devices agree)."""
-        return torch.Generator().manual_seed(self.value >> 1)
 
 
 @dataclass(frozen=True, eq=False)

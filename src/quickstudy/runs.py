@@ -35,7 +35,7 @@ __all__ = [
 Which: TypeAlias = Literal["best", "last"]
 
 # What may differ between a run and its continuation: it does not change what the steps that are done have done.
-_FREE = {"train": {"steps", "tasks_at_once", "validate_every", "validate_episodes"}, "evaluate": True, "name": True}
+_FREE = {"train": {"steps"}, "evaluate": True, "name": True}
 
 
 def is_run(path: Path) -> bool:

@@ -110,7 +110,7 @@ def train(
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except InputError:
-        if old is None and not has_checkpoint(folder.checkpoints / "last"):
+        if old is None and not has_checkpoint(folder.checkpoints / "last") and not folder.metrics.stat().st_size:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     finally:
@@ -136,7 +136,7 @@ def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path
                 "Start a new run without resume."
             )
         folder = RunFolder(Path(recipe))
-        return folder, recipe_of(folder, overrides)
+        return folder, _with_more_steps(recipe_of(folder), recipe_of(folder, overrides))
     resolved = _resolved(recipe, overrides)
     found = newest_run_of(resolved, runs)
     if found is None:
@@ -144,7 +144,24 @@ def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path
             f"There is no run of {resolved.name!r} with these settings in {runs} to go on with. "
             "Name the run's folder, or start one without resume."
         )
-    return found, resolved
+    return found, _with_more_steps(recipe_of(found), resolved)
+
+
+def _with_more_steps(before: Recipe, now: Recipe) -> Recipe:
+    """The recipe to go on with; its steps may only grow, and only where the steps done do not depend on them."""
+    if now.train.steps == before.train.steps:
+        return now
+    schedule = now.train.schedule.name
+    if schedule not in ("constant", "step"):
+        raise InputError(
+            f"Cannot go on to {now.train.steps} steps: the {schedule} schedule of this run was laid out for "
+            f"{before.train.steps}. Resume without steps, or start a new run."
+        )
+    if now.train.steps < before.train.steps:
+        raise InputError(
+            f"Cannot go on to {now.train.steps} steps: this run is to have {before.train.steps}. Resume without steps."
+        )
+    return now
 
 
 def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from quickstudy.episode import Classes, Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys
 from quickstudy.learners import MAML, AbstractLearner, ProtoNet, Reptile, Traits
 from quickstudy.train import Checkpoint, load_checkpoint, load_weights, save_checkpoint
@@ -148,9 +149,8 @@ def test_save_and_load_give_the_same_predictions(row: Row, tmp_path) -> None:  #
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_dtype_is_kept(row: Row, dtype: torch.dtype) -> None:
     learner = make(row, dtype)
-    has_weights = any(True for _ in learner.parameters())
     out = outputs(learner, tasks(row.target, dtype=dtype))
-    assert out.dtype == (dtype if has_weights else torch.float32)
+    assert out.dtype == dtype
     if learner.traits.trainable:
         assert learner.meta_loss(tasks(row.target, dtype=dtype)).loss.dtype == dtype
 
@@ -189,6 +189,22 @@ def test_chunks_give_the_same_gradient(row: Row) -> None:
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             assert_close(a, b, row.tolerance)
+
+
+@those(lambda row, traits: traits.any_way and traits.trainable)
+def test_ragged_chunks_give_the_same_gradient(row: Row) -> None:
+    """A task does not notice how long its neighbours in the chunk are."""
+    found = []
+    for at_once in (3, 1):
+        learner, total = make(row).train(), []
+        for chunk in ragged(float("nan")).chunks(at_once):
+            out = learner.meta_loss(chunk, key=Keys(Key.of(5), chunk.indices.numpy()))
+            out.loss.sum().backward()  # type: ignore[no-untyped-call]
+            total.append(out.loss.detach())
+        grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learner.parameters()]
+        found.append([torch.cat(total), *grads])
+    for a, b in zip(*found, strict=True):
+        assert_close(a, b, 1e-9)
 
 
 @those(lambda row, traits: traits.incremental)
@@ -253,6 +269,25 @@ def test_dict_inputs(learner: AbstractLearner) -> None:
     episode = replace(episode, support=split(episode.support), query=split(episode.query))
     assert outputs(learner, episode).shape == (3, 12, 3)
     assert torch.isfinite(learner.meta_loss(episode).loss).all()
+
+
+def test_a_set_of_fewer_classes_adds_to_those_it_names() -> None:
+    learner, episode = make(ROWS[0]), tasks()
+    assert isinstance(learner, ProtoNet)
+    with torch.no_grad():
+        state = learner.adapt(episode.support)
+        more = replace(episode.support.rows(slice(0, 1)), target=Classes(torch.ones(3, dtype=torch.int64)))
+        assert learner.adapt(more, state=state).counts.tolist() == [[4, 3, 3]] * 3
+
+
+def test_frozen_after_it_was_built_still_adapts() -> None:
+    """An evaluation may freeze everything, with gradients on; inference mode is refused with a sentence."""
+    learner, episode = make({row.name: row for row in ROWS}["maml"]), tasks()
+    expected = outputs(learner, episode)
+    learner.requires_grad_(False)
+    assert_close(learner.predict(learner.adapt(episode.support), episode.query).detach(), expected)
+    with torch.inference_mode(), pytest.raises(InputError, match=r"Cannot adapt under torch\.inference_mode\(\)"):
+        learner.adapt(episode.support)
 
 
 def test_new_classes_join_a_prototypical_network() -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from quickstudy.episode import Episode, Examples, Real
+from quickstudy.errors import InputError
 from quickstudy.inner import Adam, Sgd, descend, gradients, optimize
 from quickstudy.keys import Key, Keys
 from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
@@ -277,6 +278,12 @@ def test_minibatches_show_every_row_equally_often(sizes: list[int], size: int, s
         assert all(batch is support for batch in batches)
         return
     for t, n in enumerate(sizes):
+        if n <= size:  # the whole support every time, as if the task were alone
+            assert all(
+                batch.real[t].sum() == n and batch.x[t, batch.real[t], 0].tolist() == list(range(n))  # type: ignore[index]
+                for batch in batches
+            )
+            continue
         rows = torch.cat([batch.x[t, :, 0] for batch in batches])  # type: ignore[index]
         counts = torch.bincount(rows.long(), minlength=n)
         assert len(counts) == n and counts.sum() == size * steps and counts.max() - counts.min() <= 1
@@ -297,3 +304,46 @@ def test_reptile_normalises_a_query_with_the_support_alone() -> None:
             batch = torch.cat([episode.support.x[t], episode.query.x[t, q : q + 1]])
             logits = net(batch)[-1] @ weights["head.weight"].T + weights["head.bias"]
             assert_close(said[t, q], logits.detach(), 1e-8)
+
+
+def test_scratch_owes_nothing_to_the_network_that_it_was_given() -> None:
+    net = MLP(4, (6, 5), norm="task", init="normal-0.01").double()
+    with torch.no_grad():
+        for p in net.parameters():
+            p.fill_(7.0)
+    first = Scratch(net, 3, steps=0).double().adapt(tasks().support).params
+    assert (first["net.norms.0.weight"] == 1).all() and (first["net.norms.0.scale"] == 0).all()
+    assert 0 < first["net.linears.0.weight"].abs().max() <= 0.02 and 0 < first["head.weight"].abs().max() <= 0.02
+
+    class Keeps(nn.Module):
+        out_features = 4
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(4, dtype=torch.float64))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return x + self.shift
+
+    with pytest.raises(InputError, match=r"Cannot start from scratch: the layer 'net' \(Keeps\) has"):
+        Scratch(Keeps(), 3).double().adapt(tasks().support)
+
+
+def test_distances_far_from_the_origin_do_not_cancel() -> None:
+    class Far(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x + 1000
+
+    episode = tasks(dtype=torch.float32)
+    near, far = (outputs(ProtoNet(net), episode) for net in (nn.Identity(), Far()))
+    torch.testing.assert_close(near, far, rtol=1e-3, atol=1e-3)
+
+
+def test_small_weights_reach_the_head() -> None:
+    learner = MAML(MLP(4, init="normal-0.01"), 3)
+    assert isinstance(learner.model.head, nn.Linear) and learner.model.head.weight.abs().max() <= 0.02
+
+
+def test_real_targets_of_another_dimension_are_refused() -> None:
+    with pytest.raises(InputError, match=r"built for 1 real values an example, the tasks have 2"):
+        MAML(MLP(4), 1, "real").double().adapt(tasks("real").support)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from quickstudy.errors import InputError
-from quickstudy.learners import MAML, ProtoNet
+from quickstudy.learners import KNN, MAML, ProtoNet, Reptile
 from quickstudy.nets import MLP, Conv4, apply
-from quickstudy.nets.apply import Strategy, channels_last, choose_strategy
+from quickstudy.nets.apply import Strategy, choose_strategy, laid_out
 from quickstudy.nets.norms import (
     NORMS,
     BatchNorm,
@@ -178,8 +178,60 @@ def test_the_choice_of_strategy() -> None:
 
 def test_channels_last_keeps_the_values() -> None:
     x = numbers("x", 2, 1, 5, 4)
-    out = channels_last(x)
+    out = laid_out(Conv4(), x)
     assert isinstance(out, Tensor) and torch.equal(out, x) and out.stride() == (20, 1, 4, 1)
+
+
+class Flattens(nn.Module):
+    """The commonest idiom of few-shot code, which channels-last layout would break."""
+
+    out_features = 2 * 4 * 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(3, 2, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.conv(x)).view(x.size(0), -1)
+
+
+@pytest.mark.parametrize("strategy", ["packed", "loop", "vmap"])
+def test_networks_that_flatten_with_view(strategy: Strategy) -> None:
+    net, x = Flattens().double(), numbers("view", 2, 5, 3, 4, 4)
+    assert_close(apply(net, x, strategy=strategy).out[1], net(x[1]))
+
+
+def test_foreign_layers_that_see_several_rows_are_looped_over_unpadded() -> None:
+    net, x = nn.Sequential(nn.BatchNorm1d(6, track_running_stats=False)).double(), numbers("x", 2, 4, 6)
+    mask = torch.tensor([[True] * 4, [True, True, True, False]])
+    assert_close(apply(net, x, mask=mask).out[1, :3], net(x[1, :3]))
+    with pytest.raises(InputError, match=r"Strategy 'vmap' cannot run ragged tasks through a layer that looks at"):
+        apply(net, x, mask=mask, strategy="vmap")
+
+
+@pytest.mark.parametrize("layer", [nn.InstanceNorm1d(6, track_running_stats=True), nn.BatchNorm1d(6)])
+def test_foreign_buffers_are_returned_and_not_written(layer: nn.Module) -> None:
+    net = nn.Sequential(layer).double().train()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    applied = apply(net, numbers("x", 3, 4, 6, 5))
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert applied.buffers["0.running_mean"].shape == (3, 6)
+    assert not torch.equal(applied.buffers["0.running_mean"][0], applied.buffers["0.running_mean"][2])
+
+
+def test_norms_called_directly_behave_like_any_module() -> None:
+    mine, other = BatchNorm(6).double(), nn.BatchNorm1d(6).double()
+    for _ in range(3):
+        mine(numbers("direct", 5, 6))
+        other(numbers("direct", 5, 6))
+    assert_close(mine.running_mean, other.running_mean)  # type: ignore[arg-type]
+    assert_close(mine.eval()(numbers("x", 2, 6)), other.eval()(numbers("x", 2, 6)))
+
+
+def test_a_norm_used_twice_is_refused() -> None:
+    norm = TaskNorm(6)
+    with pytest.raises(InputError, match=r"The norm '0' is used twice in one call of the network"):
+        apply(nn.Sequential(norm, norm), torch.ones(2, 3, 6))
 
 
 REFUSED: list[tuple[Any, str]] = [
@@ -193,7 +245,7 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (
         lambda: apply(nn.Sequential(nn.BatchNorm1d(6)), torch.zeros(2, 3, 6), strategy="vmap"),
-        r"Strategy 'vmap' cannot run torch's own batch norm in training mode",
+        r"Strategy 'vmap' cannot run layers in training mode that write into their buffers",
     ),
     (lambda: make_norm("bach", 4), r"There is no norm called 'bach'\. Known: batch, transductive, task"),
     (lambda: GroupNorm(6, 4), r"Cannot split 6 channels into 4 equal groups"),
@@ -203,6 +255,13 @@ REFUSED: list[tuple[Any, str]] = [
         r"built for pictures of shape \[1, 28, 28\], received \[3, 28, 28\]",
     ),
     (lambda: MLP(6)(torch.zeros(2, 5)), r"built for 6 inputs an example, received 5"),
+    (lambda: MLP(6, (-3,)), r"An MLP's layers need at least one unit each, received 6 and \(-3,\)"),
+    (lambda: Conv4(filters=0), r"Conv-4 needs at least one channel and one filter, received 1 and 0"),
+    (lambda: ProtoNet(MLP(6), temperature=0), r"ProtoNet needs a temperature above 0, received 0"),
+    (lambda: KNN(MLP(6, norm="task")), r"This baseline needs features that do not depend on the examples beside one"),
+    (lambda: Reptile(MLP(6), 3, inner_batch=0), r"Reptile needs at least one inner step and one row a minibatch"),
+    (lambda: Reptile(MLP(6), 3, inner_steps=0), r"Reptile needs at least one inner step"),
+    (lambda: MAML(MLP(6), 3, inner_lr=-0.1), r"Inner learning rates cannot be negative, received -0\.1"),
     (lambda: MLP(6, ()), r"An MLP needs at least one hidden layer"),
     (lambda: MAML(MLP(6, norm="batch"), 3), r"Layer 'norms\.0' keeps running statistics, .* Use norm='task'"),
     (lambda: MAML(nn.Sequential(nn.BatchNorm1d(6)), 3, head="none"), r"Layer '0' keeps running statistics"),

@@ -80,6 +80,10 @@ DAMAGE: list[tuple[Any, str]] = [
     (lambda folder: (folder / "state.json").unlink(), r"state\.json is missing"),
     (lambda folder: (folder / "state.json").write_text('{"step": 1'), r"state\.json is cut off or no JSON"),
     (lambda folder: (folder / "state.json").write_text('{"schema": 99}'), r"state\.json is not of this version"),
+    (
+        lambda folder: (folder / "state.json").write_text((folder / "state.json").read_text().replace("1,", "3,", 1)),
+        r"state\.json is not of this version|state\.json was changed",
+    ),
     (lambda folder: (folder / "state.json").write_text("[]"), r"state\.json is not of this version"),
 ]
 

@@ -45,6 +45,19 @@ def gradients(losses: Tensor, params: Params, *, create_graph: bool = False) -> 
     return dict(zip(params, (grad for grad in found if grad is not None), strict=True))
 
 
+def check_mode() -> None:
+    """Adapting takes gradients, which inference mode forbids.
+
+    Raises:
+        InputError: called under ``torch.inference_mode()``.
+    """
+    if torch.is_inference_mode_enabled():
+        raise InputError(
+            "Cannot adapt under torch.inference_mode(), which forbids the gradients that adapting takes. "
+            "Use torch.no_grad() instead."
+        )
+
+
 def explained(error: RuntimeError) -> Exception:
     """Torch's complaint about a missing second derivative as an :class:`InputError`; any other error as it is.
 
@@ -76,12 +89,15 @@ def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_
     Returns:
         Name -> ``[T, ...]``.
     """
+    check_mode()
     recorded = torch.is_grad_enabled()
     params = start
     for _ in range(steps):
         with torch.enable_grad():
-            if not recorded:
-                params = {name: p.detach().requires_grad_() for name, p in params.items()}
+            # Frozen since the learner was built, or not recorded: a leaf of its own for this step.
+            params = {
+                name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
+            }
             grads = gradients(losses(params), params, create_graph=recorded and second_order)
         params = {name: p - lr * grads[name] for name, p in params.items()}
     return params

@@ -12,7 +12,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from quickstudy.inner.descent import Params, TaskLosses, gradients
+from quickstudy.inner.descent import Params, TaskLosses, check_mode, gradients
 
 
 class InnerOptimizer(Protocol):
@@ -103,6 +103,7 @@ def optimize(
     Returns:
         Weights, the optimiser's state, and the loss before each step, ``[steps, T]``.
     """
+    check_mode()
     params = {name: p.detach() for name, p in start.items()}
     state = optimizer.init(params) if state is None else state
     history = []

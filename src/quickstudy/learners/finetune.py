@@ -106,5 +106,6 @@ class FineTune(AbstractLearner):
         y = episode.classes.to(rows.device).gather(1, rows.y.clamp(min=0))
         each = F.cross_entropy(logits.flatten(0, 1), y.flatten(), reduction="none").view_as(y)
         counted = rows.labelled
-        right = ((logits.argmax(2) == y) & counted).sum(1) / counted.sum(1)
-        return MetaLoss((each * counted).sum(1) / counted.sum(1), {"accuracy": right.detach()})
+        n = counted.sum(1).clamp(min=1)
+        right = ((logits.argmax(2) == y) & counted).sum(1) / n
+        return MetaLoss((each * counted).sum(1) / n, {"accuracy": right.detach()})

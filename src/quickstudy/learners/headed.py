@@ -3,8 +3,9 @@
 What MAML, Reptile and fine-tuning share. The head turns features ``[T, N, D]`` into outputs:
 
     fixed    a linear layer of the trained network: one way, knows label numbers (as published)
-    shared   one learned row copied to every class: any way; needs two or more inner steps, because after the
-             first all rows still see the same features
+    shared   one row copied to every class: any way; needs two or more inner steps, because until the second all
+             rows are equal and no feature learns. Softmax cannot see what all rows share, so the row itself stays
+             about where it began
     proto    a linear layer made from the support's class means, w = 2c and b = -|c|^2 (Triantafillou et al. 2020):
              any way
     none     the network's own outputs are the logits
@@ -64,19 +65,23 @@ class HeadedNet(nn.Module):
         features = out_features if out_features is not None else getattr(net, "out_features", None)
         if head != "none" and not isinstance(features, int):
             raise InputError(
-                f"Cannot build a head on {type(net).__name__}: its feature size is not known. Pass out_features=, "
-                "give the network an attribute out_features, or use head='none' if it outputs logits."
+                f"Cannot build a head on {type(net).__name__}: its feature size is not known. "
+                "Give the network an attribute out_features, or use head='none' if it outputs logits."
             )
         if head in ("fixed", "shared"):
             assert features is not None
             self.head = nn.Linear(features, outputs if head == "fixed" and outputs is not None else 1)
-            if getattr(net, "init", "default") == "normal-0.01":
-                init_small_normal(self.head)
+            self.reset_parameters()
         # What is adapted was decided when the network was built: a later requires_grad_(False), as for an
         # evaluation, must not change what the learner does.
         self.adapted = tuple(name for name, p in self.named_parameters() if p.requires_grad)
         if head != "proto" and not self.adapted:
             raise InputError("Nothing to adapt: every parameter of the network is frozen (requires_grad=False).")
+
+    def reset_parameters(self) -> None:
+        """A head as small as the network's own weights, where that asks for small ones."""
+        if getattr(self.net, "init", "default") == "normal-0.01" and isinstance(getattr(self, "head", None), nn.Linear):
+            init_small_normal(self.head)
 
     def start(self, support: Examples) -> Params:
         """θ for each task: name -> ``[T, ...]``.
@@ -133,6 +138,11 @@ class HeadedNet(nn.Module):
             raise InputError(
                 f"This learner was built for target={self.target!r}, the tasks have {examples.target}. "
                 "Build it with the tasks' target."
+            )
+        if isinstance(examples.target, Real) and examples.target.dim != self.outputs:
+            raise InputError(
+                f"This learner was built for {self.outputs} real values an example, the tasks have "
+                f"{examples.target.dim}. Build it with outputs={examples.target.dim}."
             )
         if self.kind in ("fixed", "none") and isinstance(examples.target, Classes):
             assert self.outputs is not None

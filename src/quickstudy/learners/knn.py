@@ -9,7 +9,7 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.features import flat_features
+from quickstudy.learners.features import check_singly, flat_features
 from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
 from quickstudy.learners.learner import AbstractLearner, Traits
 
@@ -26,6 +26,7 @@ class KNN(AbstractLearner):
 
     def __init__(self, net: nn.Module | None = None, *, k: int = 1) -> None:
         super().__init__()
+        check_singly(net)
         if k < 1:
             raise InputError(f"k-NN needs k of at least 1, received {k}.")
         self.net, self.k = net, k

@@ -150,6 +150,8 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
         each = F.binary_cross_entropy_with_logits(torch.where(present, outputs, 0.0), truth, reduction="none")
         rows = (each * present).sum(2) / present.sum(2).clamp(min=1)
     else:
+        if outputs.shape != examples.y.shape:  # would broadcast in silence
+            raise ValueError(f"Cannot compute a loss: outputs {list(outputs.shape)}, labels {list(examples.y.shape)}.")
         rows = (outputs - torch.where(counted[..., None], examples.y, 0.0)).square().mean(2)
     return torch.where(counted, rows, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 

@@ -13,7 +13,7 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.features import flat_features
+from quickstudy.learners.features import check_singly, flat_features
 from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
 from quickstudy.learners.learner import AbstractLearner, Traits
 from quickstudy.nets.mlp import task_linear
@@ -43,6 +43,7 @@ class Logistic(AbstractLearner):
 
     def __init__(self, net: nn.Module | None = None, *, c: float = 1.0, max_iter: int = 1000) -> None:
         super().__init__()
+        check_singly(net)
         if c <= 0:
             raise InputError(f"Logistic regression needs c above 0, received {c}.")
         self.net, self.c, self.max_iter = net, c, max_iter

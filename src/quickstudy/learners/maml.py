@@ -87,6 +87,8 @@ class MAML(AbstractLearner):
         self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
         if min(inner_steps, self.test_inner_steps) < 0:
             raise InputError(f"Inner steps cannot be negative, received {inner_steps} and {test_inner_steps}.")
+        if min(inner_lr, inner_lr if test_inner_lr is None else test_inner_lr) < 0:
+            raise InputError(f"Inner learning rates cannot be negative, received {inner_lr} and {test_inner_lr}.")
         if head == "shared" and min(inner_steps, self.test_inner_steps) < 2:
             raise InputError(
                 f"head='shared' needs at least 2 inner steps, received {min(inner_steps, self.test_inner_steps)}: "

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.episode import Examples
+from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
 from quickstudy.learners.headed import HeadedNet, losses_on
@@ -58,16 +59,24 @@ def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tenso
 
 
 def reinitialised(module: Module, seed: int) -> Module:
-    """A copy of ``module`` with every layer's ``reset_parameters`` called under ``seed``.
+    """A copy of ``module`` with every layer's ``reset_parameters`` called under ``seed``, inner layers first.
 
-    Layers draw from torch's global generator; it is put back afterwards. Parameters of layers without
-    ``reset_parameters`` (norms) keep the values that they were built with, which are not random.
+    Layers draw from torch's global generator, on the CPU so that devices agree; it is put back afterwards.
+
+    Raises:
+        InputError: a layer has parameters of its own but no ``reset_parameters``; the copy would keep its weights.
     """
-    fresh = copy.deepcopy(module)
+    device = next(module.parameters()).device
+    fresh = copy.deepcopy(module).cpu()
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        for layer in fresh.modules():
+        for name, layer in reversed(list(fresh.named_modules())):
             reset = getattr(layer, "reset_parameters", None)
             if callable(reset):
                 reset()
-    return fresh
+            elif next(layer.parameters(recurse=False), None) is not None:
+                raise InputError(
+                    f"Cannot start from scratch: the layer {name or 'network'!r} ({type(layer).__name__}) has weights "
+                    "of its own and no reset_parameters. Give it that method."
+                )
+    return fresh.to(device)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from torch import Tensor, nn
@@ -10,11 +10,12 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, task_logs
-from quickstudy.nets.apply import Strategy, apply
-from quickstudy.nets.norms import absorb_statistics
+from quickstudy.nets.apply import Applied, Strategy, apply
+from quickstudy.nets.norms import Moments, absorb_statistics, needs_support_moments, uses_current_rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -24,10 +25,12 @@ class Prototypes:
     Args:
         sums: ``[T, W, D]``.
         counts: ``[T, W]``, zero for classes that a task does not have.
+        moments: what norms measured on the support, where the network has norms that ask for it.
     """
 
     sums: Tensor
     counts: Tensor
+    moments: Moments
 
     @property
     def means(self) -> Tensor:
@@ -45,13 +48,17 @@ class ProtoNet(AbstractLearner):
 
     With the squared Euclidean distance it is a linear classifier on the features (w = 2c, b = -|c|^2). Unlike
     MAML it takes no gradient step on a new task, learns any number of classes, and new examples or classes join
-    by adding to the sums. Inductive: in eval mode batch norm uses running statistics.
+    by adding to the sums. Inductive: in eval mode batch norm uses running statistics, TaskNorm the support's. Only
+    a network that normalises with the current rows even then makes it transductive, and it says so.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
         distance: ``"squared"`` Euclidean (the paper), ``"euclidean"`` or ``"cosine"``.
         temperature: logits are divided by it; for ``"cosine"`` a value near 0.1 is usual.
         strategy: how the network is run; see ``nets.apply``.
+
+    Raises:
+        InputError: a temperature that is not above 0.
 
     >>> from quickstudy.nets import MLP
     >>> ProtoNet(MLP(4)).traits.any_way
@@ -67,33 +74,43 @@ class ProtoNet(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
+        if not temperature > 0:
+            raise InputError(f"ProtoNet needs a temperature above 0, received {temperature}.")
         self.net, self.distance, self.temperature, self.strategy = net, distance, temperature, strategy
 
     @property
     @override
     def traits(self) -> Traits:
-        return Traits(incremental=True)
+        together = uses_current_rows(self.net)
+        return Traits(transductive=together, incremental=not (together or needs_support_moments(self.net)))
 
     @override
     def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
         del key
-        features = apply(self.net, support.x, mask=support.mask, strategy=self.strategy).out
-        return self._summarise(features, support, state)
+        applied = apply(self.net, support.x, mask=support.mask, strategy=self.strategy)
+        return self._summarise(applied, support, state)
 
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        features = apply(self.net, query.x, mask=query.mask, strategy=self.strategy).out
-        return self._logits(state, features, query)
+        given = state.moments if needs_support_moments(self.net) else None
+        applied = apply(self.net, query.x, mask=query.mask, given=given, strategy=self.strategy)
+        return self._logits(state, applied.out, query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
-        """The query loss, with support and query embedded in one pass as the authors do (one batch of moments)."""
-        del key
+        """The query loss, with support and query embedded in one pass as the authors do (one batch of moments).
+
+        Not so with norms that ask for the support's moments, which must not see the query.
+        """
         support, query = episode.support, episode.query
+        if needs_support_moments(self.net):
+            state = self.adapt(support, key=key)
+            outputs = self.predict(state, query.unlabelled(), key=key)
+            return MetaLoss(self.loss(outputs, query), task_logs(outputs, query))
         both = support.unlabelled().followed_by(query.unlabelled())
         applied = apply(self.net, both.x, mask=both.mask, strategy=self.strategy)
-        state = self._summarise(applied.out[:, : support.n_example], support, None)
+        state = self._summarise(replace(applied, out=applied.out[:, : support.n_example]), support, None)
         outputs = self._logits(state, applied.out[:, support.n_example :], query)
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), applied.carried)
 
@@ -102,17 +119,21 @@ class ProtoNet(AbstractLearner):
         absorb_statistics(self.net, carried)
 
     @staticmethod
-    def _summarise(features: Tensor, support: Examples, before: Prototypes | None) -> Prototypes:
-        sums, counts = class_sums(features, support)
-        if before is not None:  # the later set may have brought new classes
-            new = sums.shape[1] - before.sums.shape[1]
-            sums = sums + F.pad(before.sums, (0, 0, 0, max(new, 0)))
-            counts = counts + F.pad(before.counts, (0, max(new, 0)))
+    def _summarise(applied: Applied, support: Examples, before: Prototypes | None) -> Prototypes:
+        sums, counts = class_sums(applied.out, support)
+        if before is not None:  # either set may know more classes
+            way = max(sums.shape[1], before.sums.shape[1])
+            sums = _widen(sums, way, -2) + _widen(before.sums, way, -2)
+            counts = _widen(counts, way, -1) + _widen(before.counts, way, -1)
         check_every_class(counts, support)
-        return Prototypes(sums, counts)
+        return Prototypes(sums, counts, applied.moments)
 
     def _logits(self, state: Prototypes, features: Tensor, query: Examples) -> Tensor:
         centres = state.means
+        if self.distance != "cosine":
+            # Distances do not change when all is moved; far from the origin the squares below would cancel.
+            origin = centres.detach().mean(1, keepdim=True)
+            features, centres = features - origin, centres - origin
         if self.distance == "cosine":
             logits = F.normalize(features, dim=2) @ F.normalize(centres, dim=2).transpose(1, 2)
         else:
@@ -122,3 +143,9 @@ class ProtoNet(AbstractLearner):
             # At distance 0 the root has no derivative; the floor gives it the derivative 0.
             logits = -square if self.distance == "squared" else -square.clamp(min=1e-12).sqrt()
         return mask_absent(logits / self.temperature, query)
+
+
+def _widen(values: Tensor, way: int, axis: int) -> Tensor:
+    """Zeros appended to the class axis (the last, or the one before it) up to ``way``."""
+    missing = way - values.shape[axis]
+    return F.pad(values, (0, missing) if axis == -1 else (0, 0, 0, missing))

@@ -95,6 +95,12 @@ class Reptile(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive, one_query_at_a_time=True)
+        batches = [size for size in (inner_batch, test_inner_batch) if size is not None]
+        if inner_steps < 1 or (test_inner_steps is not None and test_inner_steps < 0) or min(batches, default=1) < 1:
+            raise InputError(
+                f"Reptile needs at least one inner step and one row a minibatch, received inner_steps={inner_steps}, "
+                f"test_inner_steps={test_inner_steps}, inner_batch={inner_batch}, test_inner_batch={test_inner_batch}."
+            )
         if head == "proto":
             raise InputError(
                 "Reptile cannot use head='proto', which is no parameter that could move. Use head='shared'."

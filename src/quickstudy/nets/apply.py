@@ -22,7 +22,7 @@ from torch.func import functional_call, vmap
 
 from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves
 from quickstudy.errors import InputError
-from quickstudy.nets.norms import Moments, NormPass, couples_examples, norm_pass
+from quickstudy.nets.norms import AbstractNorm, Moments, NormPass, couples_examples, foreign_coupling, norm_pass
 
 ROWS_AT_ONCE = 128
 """Examples that a packed call on a CPU computes at once."""
@@ -104,13 +104,13 @@ def apply(
 
 def choose_strategy(net: nn.Module, leaf: Tensor, *, shared: bool) -> Strategy:
     """The fastest strategy that fits, by the measurements in ``benchmarks/strategies.py``."""
-    if shared and not couples_examples(net):
+    if shared and not couples_examples(net) and not _has_foreign_buffers(net):
         return "packed"
     if leaf.shape[0] == 1:
         return "loop"
     if isinstance(net, HasBatchedForm) and (shared or leaf.is_cuda or net.batched_on_cpu):
         return "batched"
-    return "vmap" if leaf.is_cuda and not _has_foreign_buffers(net) else "loop"
+    return "vmap" if leaf.is_cuda and not foreign_coupling(net) and not _has_foreign_buffers(net) else "loop"
 
 
 def network_dtype(net: nn.Module) -> torch.dtype:
@@ -118,8 +118,14 @@ def network_dtype(net: nn.Module) -> torch.dtype:
     return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
 
 
-def channels_last(x: Inputs) -> Inputs:
-    """Pictures ``[N, C, H, W]`` in the memory layout that the convolution kernels of CPUs run twice as fast in."""
+def laid_out(net: nn.Module, x: Inputs) -> Inputs:
+    """Pictures ``[N, C, H, W]`` in channels-last layout for networks that say ``channels_last = True``.
+
+    The convolution kernels of CPUs run about twice as fast so. Others get them as they are: many flatten with
+    ``view``, which that layout does not allow.
+    """
+    if not getattr(net, "channels_last", False):
+        return x
 
     def convert(leaf: Tensor) -> Tensor:
         if leaf.dim() != 4 or not leaf.is_floating_point() or leaf.requires_grad:
@@ -139,21 +145,22 @@ def _names(net: nn.Module) -> dict[nn.Module, str]:
 
 
 def _has_foreign_buffers(net: nn.Module) -> bool:
+    """Whether a layer that is not ours may write into its buffers, as torch's batch norm does in training."""
     return any(
-        isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.training and layer.running_mean is not None
+        layer.training and not isinstance(layer, AbstractNorm) and next(layer.buffers(recurse=False), None) is not None
         for layer in net.modules()
     )
 
 
 def _packed(net: nn.Module, x: Inputs, mask: Tensor | None) -> Applied:
-    if couples_examples(net):
+    if couples_examples(net) or _has_foreign_buffers(net):
         raise InputError(
             "Strategy 'packed' would mix tasks: this network's outputs depend on the rows beside an example. "
             "Use strategy='loop' (or 'auto')."
         )
     n_task, n_row = first_leaf(x).shape[:2]
     rows = map_leaves(lambda leaf: leaf.flatten(0, 1) if mask is None else leaf[mask], x)
-    out = torch.cat([net(channels_last(block)) for block in _blocks(rows)])
+    out = torch.cat([net(laid_out(net, block)) for block in _blocks(rows)])
     if mask is None:
         return Applied(out.reshape(n_task, n_row, *out.shape[1:]))
     full = out.new_zeros(n_task, n_row, *out.shape[1:])
@@ -188,13 +195,13 @@ def _call(
 def _loop(net: nn.Module, x: Inputs, params: Params, mask: Tensor | None, given: Moments | None) -> Applied:
     names = _names(net)
     n_task, n_row = first_leaf(x).shape[:2]
-    # Torch's own batch norm writes its buffers in training: it is given copies, passed on from task to task.
+    # Layers of others may write their buffers in training: they get copies, passed on from task to task.
     foreign = {n: b.clone() for n, b in net.named_buffers()} if _has_foreign_buffers(net) else {}
     outs, measured, left = [], [], []
     for t in range(n_task):
         mine = {name: value[t] for name, value in params.items()} | foreign
         theirs = None if given is None else {name: value[t] for name, value in given.items()}
-        out, moments = _call(net, names, mine, channels_last(_rows_of(x, t, mask)), theirs)
+        out, moments = _call(net, names, mine, laid_out(net, _rows_of(x, t, mask)), theirs)
         if mask is not None:
             out = out.new_zeros(n_row, *out.shape[1:]).index_put((mask[t],), out)
         outs.append(out)
@@ -211,7 +218,12 @@ def _rows_of(x: Inputs, task: int, mask: Tensor | None) -> Inputs:
 def _vmap(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
     if _has_foreign_buffers(net):
         raise InputError(
-            "Strategy 'vmap' cannot run torch's own batch norm in training mode, which writes into its buffers. "
+            "Strategy 'vmap' cannot run layers in training mode that write into their buffers, such as torch's own "
+            "batch norm. Use strategy='loop' (or 'auto'), or one of quickstudy's norms."
+        )
+    if mask is not None and foreign_coupling(net):
+        raise InputError(
+            "Strategy 'vmap' cannot run ragged tasks through a layer that looks at several rows and knows no mask. "
             "Use strategy='loop' (or 'auto'), or one of quickstudy's norms."
         )
     names = _names(net)

@@ -93,6 +93,7 @@ class Conv4(nn.Module):
         InputError: the pictures are too small for four halvings.
     """
 
+    channels_last = True  # see nets.apply.laid_out
     batched_on_cpu = True  # 0.6-0.9 of a loop's time, see benchmarks/strategies.py
 
     def __init__(
@@ -106,6 +107,8 @@ class Conv4(nn.Module):
         readout: Literal["flatten", "mean"] = "flatten",
     ) -> None:
         super().__init__()
+        if min(filters, in_channels) < 1:
+            raise InputError(f"Conv-4 needs at least one channel and one filter, received {in_channels} and {filters}.")
         size = image_size
         for _ in range(4):
             size = size // 2 if pool == "max" else (size + 1) // 2

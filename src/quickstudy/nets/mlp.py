@@ -43,10 +43,19 @@ class MLP(nn.Module):
         if not hidden:
             raise InputError("An MLP needs at least one hidden layer, received hidden=(). Use hidden=(40, 40).")
         widths = [in_features, *hidden]
+        if min(widths) < 1:
+            raise InputError(
+                f"An MLP's layers need at least one unit each, received {in_features} and {tuple(hidden)}."
+            )
         self.linears = nn.ModuleList(nn.Linear(before, after) for before, after in pairwise(widths))
         self.norms = nn.ModuleList(make_norm(norm, width) for width in hidden)
         self.in_features, self.activation, self.out_features = in_features, activation, widths[-1]
-        if init == "normal-0.01":
+        self.init = init
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Small weights, where ``init`` asks for them; torch's own have been drawn by the layers."""
+        if self.init == "normal-0.01":
             for linear in self.linears:
                 assert isinstance(linear, nn.Linear)
                 init_small_normal(linear)

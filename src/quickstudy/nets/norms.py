@@ -54,7 +54,6 @@ class NormPass:
 
 
 _current: ContextVar[NormPass | None] = ContextVar("quickstudy_norm_pass", default=None)
-_ALONE = NormPass(names={})
 
 
 @contextmanager
@@ -81,6 +80,11 @@ class AbstractNorm(nn.Module):
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
 
+    def reset_parameters(self) -> None:
+        """Scale 1 and shift 0, as built."""
+        nn.init.ones_(self.weight)
+        nn.init.zeros_(self.bias)
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[N, C, ...]`` (or ``[T, N, C, ...]`` in a batched pass)."""
         return self.normalise(x, dict(self.named_parameters(recurse=False)))
@@ -106,7 +110,21 @@ class AbstractNorm(nn.Module):
 
 def current_pass() -> NormPass:
     """The pass in force, or one that says nothing (a layer called directly)."""
-    return _current.get() or _ALONE
+    return _current.get() or NormPass(names={})
+
+
+def leave(the_pass: NormPass, name: str, **measured: Tensor) -> None:
+    """Leave a layer's moments in the pass.
+
+    Raises:
+        InputError: the layer was used before in this pass, so that one name would mean two things.
+    """
+    if f"{name}.mean" in the_pass.measured:
+        raise InputError(
+            f"The norm {name!r} is used twice in one call of the network, so its statistics would be mixed up. "
+            "Give each place a norm of its own."
+        )
+    the_pass.measured |= {f"{name}.{field_name}": value for field_name, value in measured.items()}
 
 
 def example_moments(x: Tensor, batched: bool) -> tuple[Tensor, Tensor]:
@@ -190,7 +208,9 @@ class BatchNorm(AbstractNorm):
             pixels = x[0, 0, 0].numel() if the_pass.batched else x[0, 0].numel()
             n = count * pixels  # running variances are unbiased, as torch keeps them
             unbiased = var.detach() * (n / (n - 1).clamp(min=1)).unsqueeze(-1)
-            the_pass.measured |= {f"{name}.mean": mean.detach(), f"{name}.var": unbiased}
+            if _current.get() is None:  # called directly, as any module of torch: behave like one
+                self.absorb(mean.detach()[None], unbiased[None])
+            leave(the_pass, name, mean=mean.detach(), var=unbiased)
         return out
 
     @torch.no_grad()
@@ -224,6 +244,12 @@ class TaskNorm(AbstractNorm):
         self.offset = nn.Parameter(torch.zeros(()))
 
     @override
+    def reset_parameters(self) -> None:
+        nn.init.ones_(self.weight)
+        for parameter in (self.bias, self.scale, self.offset):
+            nn.init.zeros_(parameter)
+
+    @override
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         the_pass = current_pass()
         name = the_pass.names.get(self, "")
@@ -232,11 +258,7 @@ class TaskNorm(AbstractNorm):
             weights = row_weights(the_pass, x)
             support_mean, support_var = pool_moments(mean, var, weights, -2)  # [..., 1, C]
             rows = x.new_full(mean.shape[:-2], mean.shape[-2]) if weights is None else weights.sum((-2, -1))
-            the_pass.measured |= {
-                f"{name}.mean": support_mean.squeeze(-2),
-                f"{name}.var": support_var.squeeze(-2),
-                f"{name}.count": rows,
-            }
+            leave(the_pass, name, mean=support_mean.squeeze(-2), var=support_var.squeeze(-2), count=rows)
         else:
             support_mean = the_pass.given[f"{name}.mean"].unsqueeze(-2)
             support_var = the_pass.given[f"{name}.var"].unsqueeze(-2)
@@ -310,10 +332,16 @@ def couples_examples(net: nn.Module) -> bool:
 
     Known norms answer for themselves; any other module may say so with an attribute ``couples_examples``.
     """
+    ours = any(
+        isinstance(layer, TaskNorm) or (isinstance(layer, BatchNorm) and layer.couples) for layer in net.modules()
+    )
+    return ours or foreign_coupling(net)
+
+
+def foreign_coupling(net: nn.Module) -> bool:
+    """The same of layers that are not ours, which know nothing of masks."""
     return any(
-        isinstance(layer, TaskNorm)
-        or (isinstance(layer, BatchNorm) and layer.couples)
-        or (isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None))
+        (isinstance(layer, nn.modules.batchnorm._BatchNorm) and (layer.training or layer.running_mean is None))
         or bool(getattr(layer, "couples_examples", False))
         for layer in net.modules()
     )

@@ -96,9 +96,14 @@ def test_tasks(
         seed: of the tasks. By default not the recipe's, so that runs of other seeds are tested on the same tasks
             and can be compared in pairs.
     """
-    size = recipe.episodes.test
+    size, role = recipe.episodes.test, role or recipe.evaluate.role
+    if role in recipe.train.role.split("+"):
+        raise InputError(
+            f"Cannot test on the role {role!r}: the recipe trains on {recipe.train.role!r}, and the result would be of "
+            "classes that training has seen. Use role 'test'."
+        )
     return data.tasks(
-        role or recipe.evaluate.role,
+        role,
         way=size.way if way is None else way,
         shot=size.shot if shot is None else shot,
         query=size.query if query is None else query,

@@ -11,6 +11,7 @@ A callback may have any of four methods; the engine calls them in order of the l
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 
 from typing_extensions import override
 
-from quickstudy.files import storage_error
+from quickstudy.files import atomic_write_bytes, storage_error
 
 Outcome: TypeAlias = Literal["finished", "interrupted", "failed"]
 
@@ -139,9 +140,12 @@ class JsonLines(Silent):
     def __init__(self, path: Path, *, resumed_at: int = 0) -> None:
         self._path = path
         keep = _whole_lines_up_to(path, resumed_at)
-        self._guard(lambda: path.parent.mkdir(parents=True, exist_ok=True))
-        self._guard(lambda: path.write_bytes(keep) if not path.exists() or path.read_bytes() != keep else None)
-        self._file = path.open("ab")
+        if keep != (path.read_bytes() if path.exists() else None):
+            atomic_write_bytes(path, keep)
+        try:
+            self._file = path.open("ab")
+        except OSError as error:
+            raise storage_error(path, error) from error
 
     @override
     def step(self, event: StepEvent) -> None:
@@ -165,7 +169,9 @@ class JsonLines(Silent):
         self._guard(self._file.close)
 
     def _line(self, record: dict[str, Any]) -> None:
-        self._guard(lambda: self._file.write(json.dumps(record).encode() + b"\n"))
+        # JSON has no infinite numbers and no NaN: as in results, they are strings.
+        said = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        self._guard(lambda: self._file.write(json.dumps(said, allow_nan=False).encode() + b"\n"))
 
     def _sync(self) -> None:
         self._file.flush()

@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from quickstudy.errors import CheckpointError
-from quickstudy.files import atomic_write_bytes, storage_error
+from quickstudy.files import atomic_write_bytes, storage_error, sync_folder
 
 SCHEMA = 1
 
@@ -52,6 +53,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     tensors |= {f"optimizer.{name}": _plain(value) for name, value in checkpoint.optimizer.items()}
     weights = save_tensors(tensors)
     state = checkpoint.state | {"schema": SCHEMA, "weights_sha256": hashlib.sha256(weights).hexdigest()}
+    state["state_sha256"] = _state_digest(state)
     new, old = _beside(folder, "new"), _beside(folder, "old")
     try:
         shutil.rmtree(new, ignore_errors=True)
@@ -62,6 +64,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             shutil.rmtree(old, ignore_errors=True)
             os.replace(folder, old)
         os.replace(new, folder)
+        sync_folder(folder)
     except OSError as error:
         raise storage_error(folder, error) from error
     shutil.rmtree(old, ignore_errors=True)
@@ -129,8 +132,18 @@ def _read(place: Path) -> Checkpoint:
         raise broken("state.json is not of this version of quickstudy")
     if hashlib.sha256(weights).hexdigest() != state.get("weights_sha256"):
         raise broken("weights.safetensors is cut off or was changed (its SHA-256 is not the one in state.json)")
-    tensors = load_tensors(weights)
+    if _state_digest(state) != state.get("state_sha256"):
+        raise broken("state.json was changed (its SHA-256 is not the one that it holds)")
+    try:
+        tensors = load_tensors(weights)
+    except SafetensorError as error:
+        raise broken(f"weights.safetensors is no safetensors file ({error})") from error
     return Checkpoint(_under("learner.", tensors), _under("optimizer.", tensors), state)
+
+
+def _state_digest(state: dict[str, Any]) -> str:
+    content = {name: value for name, value in state.items() if name != "state_sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:

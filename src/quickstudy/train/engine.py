@@ -102,7 +102,8 @@ def fit(
         source: where tasks come from.
         steps: steps of the outer optimiser, those of an earlier part of the run included.
         tasks_per_step: T, tasks whose losses are averaged in one step.
-        tasks_at_once: how many of them are computed together; smaller needs less memory, the result is the same.
+        tasks_at_once: how many of them are computed together; smaller needs less memory, the result is the same but
+            for rounding (and for dropout, which draws once for each portion).
         optimizer: of the meta-parameters.
         lr: its rate, before the schedule.
         schedule: see ``train.schedules``; constant by default.
@@ -221,8 +222,14 @@ class _Engine:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        logs = self._backward(episode.to(device), done)
-        norm = self._gradient_norm(done)
+        buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
+        try:
+            logs = self._backward(episode.to(device), done)
+            norm = self._gradient_norm(done)
+        except NonFiniteLoss:
+            for name, buffer in self.learner.named_buffers():
+                buffer.copy_(buffers[name])
+            raise
         self.optimizer.step()
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         return StepEvent(done + 1, self.steps, means | {"grad_norm": norm, "lr": rate}, time.perf_counter() - started)
@@ -233,10 +240,7 @@ class _Engine:
         logs: dict[str, list[Tensor]] = {}
         for chunk in episode.chunks(self.tasks_at_once):
             keys = Keys(key, chunk.indices.numpy())
-            # Modules of others (dropout) draw from torch's global generator; it is given back as it was.
-            with torch.random.fork_rng(devices=[]):
-                # Not torch.manual_seed, which also queues a call for GPUs that are not there, a stack trace each time.
-                torch.default_generator.manual_seed(key.fold("global", int(keys.tasks[0])).value >> 1)
+            with _global_generators(chunk.support.device, key.fold("global", int(keys.tasks[0]))):
                 out = self.learner.meta_loss(chunk, key=keys)
             self._check_finite(out.loss, keys, done)
             try:
@@ -284,6 +288,8 @@ class _Saver:
             "source": engine.source.settings,
             "seed": engine.seed,
             "tasks_per_step": engine.tasks_per_step,
+            # Cut otherwise, sums are rounded otherwise, and the run would not go on to the last bit.
+            "tasks_at_once": engine.tasks_at_once,
         }
 
     def save(self, which: str, progress: Trained, callbacks: Sequence[Callback]) -> None:
@@ -296,7 +302,6 @@ class _Saver:
             "steps": engine.steps,
             "best": progress.best,
             "best_step": progress.best_step,
-            "tasks_at_once": engine.tasks_at_once,
             "identity": self._identity,
         }
         tensors = optimizer_tensors(engine.learner, engine.optimizer)
@@ -308,6 +313,12 @@ class _Saver:
         if not has_checkpoint(folder):
             return Trained(0)
         found = load_checkpoint(folder)
+        absent = {"step", "best", "best_step", "identity"} - found.state.keys()
+        if absent:
+            raise CheckpointError(
+                f"Cannot go on from {folder}: its state.json does not say {sorted(absent)[0]!r}. "
+                "Use a checkpoint that training wrote."
+            )
         before, now = found.state["identity"], self._identity
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         if changed:
@@ -318,13 +329,39 @@ class _Saver:
             )
         load_weights(self.engine.learner, found, folder)
         restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        if found.state["step"] > self.engine.steps:
+            raise CheckpointError(
+                f"Cannot go on from {folder} to step {self.engine.steps}: it is of step {found.state['step']}. "
+                "Ask for more steps."
+            )
         return Trained(found.state["step"], found.state["best"], found.state["best_step"])
+
+
+@contextmanager
+def _global_generators(device: torch.device, key: Key) -> Iterator[None]:
+    """Torch's global generators, from which modules of others (dropout) draw, seeded and then given back."""
+    gpu = device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if gpu else []):
+        # Not torch.manual_seed, which also queues a call for GPUs that are not there, a stack trace each time.
+        torch.default_generator.manual_seed(key.value >> 1)
+        if gpu:
+            with torch.cuda.device(device):
+                torch.cuda.manual_seed(key.value >> 1)
+        yield
 
 
 @contextmanager
 def _training_mode(learner: AbstractLearner) -> Iterator[None]:
     flags = {layer: layer.training for layer in learner.modules()}
+    # A frozen part that was put into eval mode (a pretrained body's batch norm) is meant to stay there.
+    frozen = [
+        layer
+        for layer, training in flags.items()
+        if not training and learner.training and not any(p.requires_grad for p in layer.parameters())
+    ]
     learner.train()
+    for layer in frozen:
+        layer.eval()
     try:
         yield
     finally:
