@@ -144,7 +144,7 @@ DAMAGE = [
     ("weights.safetensors", flip, "weights.safetensors is cut off or was changed"),
     ("weights.safetensors", Path.unlink, "weights.safetensors is missing"),
     ("state.json", cut, "state.json is cut off or no JSON"),
-    ("state.json", foreign, "its state.json does not say what the tasks were like"),
+    ("state.json", foreign, "state.json was changed"),
 ]
 
 
