@@ -14,7 +14,7 @@ from quickstudy.errors import InputError
 from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.progress import TrainingProgress
-from quickstudy.recipes import Recipe, build, load_recipe, to_toml
+from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
 from quickstudy.recipes.fitting import fit_built
 from quickstudy.runs import identity, is_run, newest_run_of, recipe_of
 from quickstudy.train import (
@@ -24,6 +24,7 @@ from quickstudy.train import (
     Interrupted,
     JsonLines,
     RunFolder,
+    Silent,
     TensorBoard,
     Trained,
 )
@@ -94,31 +95,54 @@ def train(
     built = build(resolved, None if data_root is None else Path(data_root))
     built.learner.to(pick_device(device))
     folder = old or RunFolder.create(Path(runs), resolved.name, resolved.seed, to_toml(resolved))
-    if old is not None:
-        atomic_write_bytes(folder.recipe, to_toml(resolved).encode())  # with the new number of steps
+    with folder.locked():
+        return _train_in(
+            folder, built, new=old is None, callbacks=callbacks, progress=progress, tensorboard=tensorboard
+        )
+
+
+# --- pieces ------------------------------------------------------------------------------------
+
+
+class _RecipeWithFirstCheckpoint(Silent):
+    """Writes the recipe, which may ask for more steps than before, once there is progress to go with it."""
+
+    def __init__(self, folder: RunFolder, recipe: Recipe) -> None:
+        self._path, self._text = folder.recipe, to_toml(recipe).encode()
+
+    def saving(self, step: int) -> None:
+        """Before a checkpoint."""
+        del step
+        if self._path.read_bytes() != self._text:
+            atomic_write_bytes(self._path, self._text)
+
+
+def _train_in(
+    folder: RunFolder, built: Built, *, new: bool, callbacks: Sequence[Callback], progress: bool, tensorboard: bool
+) -> Run:
+    """Train in a folder that no other process trains in."""
+    recipe = built.recipe
     metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))
     shown: list[Callback] = [TrainingProgress()] if progress else []
+    shown.append(_RecipeWithFirstCheckpoint(folder, recipe))
     try:
         if tensorboard:
             shown.append(TensorBoard(folder.path / "tensorboard"))
         trained = fit_built(
             built,
             callbacks=[metrics, *shown, *callbacks],
-            checkpoints=Checkpointing(folder.checkpoints, _every(resolved), identity(resolved, built.train.shape)),
-            resume=resume,
+            checkpoints=Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape)),
+            resume=not new,
         )
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except InputError:
-        if old is None and not has_checkpoint(folder.checkpoints / "last") and not folder.metrics.stat().st_size:
+        if new and not has_checkpoint(folder.checkpoints / "last") and not folder.metrics.stat().st_size:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
     finally:
         metrics.end(EndEvent(0, "failed"))  # once more, as the engine tells nobody if it refuses before it begins
-    return Run(folder, resolved, built.learner, trained)
-
-
-# --- pieces ------------------------------------------------------------------------------------
+    return Run(folder, recipe, built.learner, trained)
 
 
 def _every(recipe: Recipe) -> int:

@@ -70,10 +70,12 @@ def test_all_mistakes_of_a_recipe(quickstudy: Command) -> None:
 
 def test_debug_shows_the_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     from quickstudy.cli import main
-    from quickstudy.errors import UnknownName
 
-    with pytest.raises(UnknownName, match="There is no recipe called 'x'"):
+    with pytest.raises(SystemExit) as left:
         main(["train", "x", "--debug"])
+    assert left.value.code == 2, "the status is the same with and without --debug"
+    said = capsys.readouterr().err
+    assert "Traceback (most recent call last)" in said and "There is no recipe called 'x'" in said
 
 
 def test_what_should_not_happen_says_how_to_see_more(quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -319,3 +319,29 @@ def test_any_raggedness(name: str, data: st.DataObject) -> None:
         alone = outputs(learner, one)
         assert_close(said[t, : alone.shape[1], : alone.shape[2]], alone[0])
         assert_close(losses[t], learner.loss(alone, one.query)[0])
+
+
+@every
+def test_a_support_that_cannot_be_learned_from_is_refused(row: Row) -> None:
+    learner, support = make(row), tasks(row.target).support
+    with pytest.raises(InputError, match=r"Cannot adapt: the support carries no labels"):
+        learner.adapt(support.unlabelled())
+    assert isinstance(support.x, Tensor)
+    with pytest.raises(InputError, match=r"support\.x: expected finite numbers, found NaN .* in task 1, row 2"):
+        nan = support.x.clone()
+        nan[1, 2] = float("nan")
+        learner.adapt(replace(support, x=nan))
+    if row.target == "classes":
+        assert support.y is not None
+        with pytest.raises(InputError, match=r"support\.y: expected class numbers 0 \.\. 2 .* found 7 in row 0"):
+            wrong = support.y.clone()
+            wrong[0, 0] = 7
+            learner.adapt(replace(support, y=wrong))
+
+
+@pytest.mark.parametrize("name", ["protonet", "maml", "fine-tune"])
+def test_a_state_answers_for_its_own_tasks(name: str) -> None:
+    learner, episode = make({row.name: row for row in ROWS}[name]), tasks()
+    state = learner.adapt(episode.support.tasks(slice(0, 1)))
+    with pytest.raises(InputError, match=r"Cannot predict: the state is of 1 tasks, the query of 3"):
+        learner.predict(state, episode.query)

@@ -420,3 +420,19 @@ def test_a_frozen_part_in_eval_mode_stays_there() -> None:
     fit(learner, Small(), steps=2)
     assert int(body[1].num_batches_tracked) == 0 and not body.training  # type: ignore[arg-type]
     assert learner.training
+
+
+def test_a_callback_without_a_method_is_refused() -> None:
+    class Steps:
+        def step(self, event: StepEvent) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(InputError, match=r"The callback Steps has no method 'validation'\. Derive it from"):
+        fit(make(ROW["maml"]), Small(), steps=1, callbacks=[Steps()])  # type: ignore[list-item]
+
+    class Fails(Silent):
+        def step(self, event: StepEvent) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine"):
+        fit(make(ROW["maml"]), Small(), steps=1, callbacks=[Fails()])

@@ -49,6 +49,7 @@ def demo(
         from quickstudy.evaluate import render_table
 
         typer.echo(render_table(table))
+        typer.echo(f"\n{_over_classes(table)}")
     typer.echo(f"{duration(time.monotonic() - started)} in all. The page: {report.resolve()}", err=True)
 
 
@@ -56,6 +57,16 @@ def prepare_worker() -> None:
     """The settings of this process, for those that it starts."""
     keep_large_blocks()
     set_threads(1)
+
+
+def _over_classes(table: Comparison) -> str:
+    """How far the figures speak for classes other than the ten digits."""
+    widths = [cell.result.ci95_classes for row in table.rows for cell in row.cells if cell is not None]
+    known = [100 * width for width in widths if width is not None]
+    return (
+        f"Ten digits are few classes: for others intervals would be ± {min(known):.0f} to ± {max(known):.0f} points. "
+        "The differences are between answers to the very same tasks."
+    )
 
 
 def _results(table: Comparison) -> list[dict[str, object]]:

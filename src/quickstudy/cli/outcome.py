@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
@@ -33,7 +34,7 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
         sys.exit(INTERRUPTED)
     except Exception as error:
         if "--debug" in arguments:
-            raise
+            traceback.print_exc()
         sentence, status = _explain(error)
         _say(f"error: {sentence}")
         sys.exit(status)

@@ -63,11 +63,12 @@ def explained(error: RuntimeError) -> Exception:
 
     Torch notices when the second derivative is taken, which is in the outer loop's backward pass.
     """
-    text = str(error).splitlines()[0]
-    if "is not implemented" in text or "double backward" in text.lower():
+    text = str(error).splitlines()[0].rstrip(".")
+    if any(sign in text.lower() for sign in ("is not implemented", "double backward", "differentiate twice")):
         return InputError(
-            f"Cannot take a second derivative through this network: {text} "
-            "Use first_order=True, or replace that layer (for attention: attn_implementation='eager')."
+            f"Cannot take a second derivative through this network: {text}. Use first_order=True, or replace that "
+            "layer (fused attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in "
+            "transformers attn_implementation='eager')."
         )
     return error
 

@@ -13,7 +13,7 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
 from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
 from quickstudy.learners.maml import FastWeights
 from quickstudy.learners.plain import PlainTraining, predict_with
 from quickstudy.nets.apply import Strategy
@@ -80,6 +80,7 @@ class FineTune(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
+        check_support(support)
         start = self.model.start(support) if state is None else state.params
         return self.training_on_support.run(self.model, support, start, key)
 

@@ -110,6 +110,7 @@ class HeadedNet(nn.Module):
             examples: ``[T, N, ...]``.
             given: norm moments measured on the support.
         """
+        same_tasks(next(iter(params.values())).shape[0] if params else examples.n_task, examples)
         body = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
         applied = apply(
             self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy
@@ -160,6 +161,18 @@ def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], exam
         return loss(model.run(params, examples)[0], examples)
 
     return losses
+
+
+def same_tasks(n_task: int, query: Examples) -> None:
+    """A state answers for the tasks that it was adapted to.
+
+    Raises:
+        InputError: the query is of another number of tasks.
+    """
+    if n_task != query.n_task:
+        raise InputError(
+            f"Cannot predict: the state is of {n_task} tasks, the query of {query.n_task}. Adapt to each task."
+        )
 
 
 def mask_absent(logits: Tensor, examples: Examples) -> Tensor:

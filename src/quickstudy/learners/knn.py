@@ -11,7 +11,7 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.features import check_singly, flat_features
 from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
-from quickstudy.learners.learner import AbstractLearner, Traits
+from quickstudy.learners.learner import AbstractLearner, Traits, check_support
 
 
 class KNN(AbstractLearner):
@@ -39,6 +39,7 @@ class KNN(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Examples | None = None, key: Keys | None = None) -> Examples:
         """The state is the support set, with features in place of inputs."""
+        check_support(support)
         del key
         features = flat_features(self.net, support)
         known = Examples(features, support.y, support.target, support.mask)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel
+from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 
 
@@ -120,6 +121,18 @@ class AbstractLearner(nn.Module, ABC):
         """Write carried state into this learner's buffers; called by the engine alone, in task order."""
         if carried:
             raise NotImplementedError(f"{type(self).__name__} carries {sorted(carried)} but does not absorb it.")
+
+
+def check_support(support: Examples) -> None:
+    """What ``adapt`` is given can be learned from.
+
+    Raises:
+        InputError: it carries no labels.
+        EpisodeError: labels out of range, NaN; names the task and row.
+    """
+    if support.y is None:
+        raise InputError("Cannot adapt: the support carries no labels (y is None). Give each example its label.")
+    support.check("support")
 
 
 def task_loss(outputs: Tensor, examples: Examples) -> Tensor:

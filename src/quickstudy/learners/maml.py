@@ -13,7 +13,7 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Params, descend
 from quickstudy.keys import Keys
 from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm, losses_on
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments
 
@@ -115,6 +115,7 @@ class MAML(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
+        check_support(support)
         del key
         start = self.model.start(support) if state is None else state.params
         return self._steps(support, start, self.test_inner_steps, self.test_inner_lr)

@@ -12,8 +12,8 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, task_logs
+from quickstudy.learners.headed import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.nets.apply import Applied, Strategy, apply
 from quickstudy.nets.norms import Moments, absorb_statistics, needs_support_moments, uses_current_rows
 
@@ -86,6 +86,7 @@ class ProtoNet(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
+        check_support(support)
         del key
         applied = apply(self.net, support.x, mask=support.mask, strategy=self.strategy)
         return self._summarise(applied, support, state)
@@ -93,6 +94,7 @@ class ProtoNet(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        same_tasks(state.sums.shape[0], query)
         given = state.moments if needs_support_moments(self.net) else None
         applied = apply(self.net, query.x, mask=query.mask, given=given, strategy=self.strategy)
         return self._logits(state, applied.out, query)

@@ -12,7 +12,7 @@ from quickstudy.episode import Examples
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
 from quickstudy.learners.headed import HeadedNet, check_norms, default_norm
-from quickstudy.learners.learner import AbstractLearner, Traits
+from quickstudy.learners.learner import AbstractLearner, Traits, check_support
 from quickstudy.learners.maml import FastWeights
 from quickstudy.learners.plain import PlainTraining, predict_with, reinitialised
 from quickstudy.nets.apply import Strategy
@@ -70,6 +70,7 @@ class Scratch(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
+        check_support(support)
         start = self._initial(support, key) if state is None else state.params
         return self.training_on_support.run(self.model, support, start, key)
 

@@ -86,11 +86,18 @@ class TaskSize(Table):
 
 
 class Episodes(Table):
-    """Sizes of the tasks to train on, to validate on (those of the test when absent), and to be tested on."""
+    """Sizes of the tasks to train on, to validate on (or as in the test), to be tested on (or as in training)."""
 
     train: TaskSize
     validation: TaskSize | None = None
     test: TaskSize
+
+    @model_validator(mode="before")
+    @classmethod
+    def _test_like_training(cls, given: Any) -> Any:
+        if isinstance(given, dict) and "train" in given and "test" not in given:
+            return given | {"test": given["train"]}
+        return given
 
 
 class Constant(Table):
@@ -138,7 +145,7 @@ class TrainOptions(Table):
     tasks_per_step: int = Field(default=1, ge=1)
     tasks_at_once: int | None = Field(default=None, ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = Field(default=1e-3, gt=0)
+    lr: float = Field(default=1e-3, gt=0, le=1e3)
     schedule: Schedule = Constant()
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)

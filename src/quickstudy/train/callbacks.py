@@ -1,6 +1,7 @@
 """Floor 4: what the engine tells others while it works.
 
-A callback may have any of four methods; the engine calls them in order of the list. It prints nothing itself.
+A callback has four methods; derive from :class:`Silent` to write only those that you need. The engine calls them
+in order of the list. It prints nothing itself.
 
     step(StepEvent)               after each step of the outer optimiser
     validation(ValidationEvent)   after each meta-validation

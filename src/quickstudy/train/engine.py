@@ -124,7 +124,7 @@ def fit(
         Interrupted: Ctrl-C; the running step was finished and saved.
         StorageError: the disk refused; the last checkpoint is whole.
     """
-    engine = _Engine(learner, source, steps, tasks_per_step, tasks_at_once, lr, schedule or constant(), seed)
+    engine = _Engine(learner, source, steps, tasks_per_step, tasks_at_once, lr, schedule or constant(), seed, callbacks)
     engine.check()
     engine.build_optimizer(optimizer)
     saver = None if checkpoints is None else _Saver(engine, checkpoints)
@@ -184,6 +184,7 @@ class _Engine:
     lr: float
     schedule: Schedule
     seed: int
+    callbacks: Sequence[Callback]
     optimizer: torch.optim.Optimizer = field(init=False)
 
     def check(self) -> None:
@@ -196,6 +197,15 @@ class _Engine:
                 f"{name} learns {' and '.join(self.learner.traits.targets)}, but these tasks have "
                 f"{self.source.shape.target!r} targets. Choose another learner or another data set."
             )
+        for callback in self.callbacks:
+            absent = [
+                name for name in ("step", "validation", "saving", "end") if not callable(getattr(callback, name, None))
+            ]
+            if absent:
+                raise InputError(
+                    f"The callback {type(callback).__name__} has no method {absent[0]!r}. Derive it from "
+                    "quickstudy.train.Silent, which has all four and does nothing."
+                )
         for field_name in ("steps", "tasks_per_step", "tasks_at_once"):
             value = getattr(self, field_name)
             if value is not None and value < 1:

@@ -12,12 +12,19 @@ import json
 import os
 import platform
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None  # type: ignore[assignment]
 
 from quickstudy.errors import InputError
 from quickstudy.files import atomic_write_bytes, storage_error
@@ -69,6 +76,29 @@ class RunFolder:
                 "Name a folder that `quickstudy train` made (`quickstudy list runs`)."
             )
         return run
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """While it lasts no other process may train in this folder. The system lets go of it when a process dies.
+
+        Raises:
+            InputError: another process trains here.
+        """
+        if fcntl is None:  # not a POSIX system
+            yield
+            return
+        try:
+            file = (self.path / ".lock").open("w")
+        except OSError as error:
+            raise storage_error(self.path / ".lock", error) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise InputError(
+                    f"Another process is training in {self.path}. Wait for it to end, or start a new run."
+                ) from error
+            yield
 
     @property
     def recipe(self) -> Path:
