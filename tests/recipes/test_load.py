@@ -192,3 +192,11 @@ def test_a_name_that_is_not_known() -> None:
         UnknownName, match=r"There is no recipe called 'sinusoid-mmal'\. Did you mean 'sinusoid-maml'\?"
     ):
         load_recipe("sinusoid-mmal")
+
+
+def test_the_smallest_recipe_of_the_architecture_page() -> None:
+    """It parses as printed, and is tested on tasks as large as those it trains on."""
+    page = (Path(__file__).parents[2] / "docs" / "architecture.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```toml\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    recipe = parse_recipe(block, source="architecture.md")
+    assert recipe.episodes.test == recipe.episodes.train
