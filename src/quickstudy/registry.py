@@ -8,6 +8,7 @@ entry-point group of the same name.
 from __future__ import annotations
 
 import importlib
+import warnings
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
@@ -29,7 +30,15 @@ class Registry:
 
     @cached_property
     def _outside(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=self.group)}
+        points = {point.name: point for point in entry_points(group=self.group)}
+        for name in sorted(points.keys() & self._own.keys()):
+            package = points[name].dist
+            warnings.warn(
+                f"The installed package {package.name if package else '?'!r} announces a {self.kind} called {name!r}, "
+                "a name that quickstudy ships; it is not used. Give it another name.",
+                stacklevel=3,
+            )
+        return points
 
     def names(self) -> list[str]:
         """All names, sorted."""

@@ -136,7 +136,7 @@ def _train_in(
         )
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
-    except InputError:
+    except Exception:  # whatever it was: a folder without a single step is of no use
         if new and not has_checkpoint(folder.checkpoints / "last") and not folder.metrics.stat().st_size:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise

@@ -162,10 +162,14 @@ def _test(learner: AbstractLearner, name: str, episodes: int, digest: str = "") 
             learner,
             _digits(shot),
             episodes=episodes,
-            progress=lambda done, total: tell(News(name, done, total, "test tasks")),
+            progress=partial(_tell_tests, name, shot),
         )
         results[cell_name(found)] = replace(found, learner=name, recipe_hash=digest)
     return results
+
+
+def _tell_tests(name: str, shot: int, done: int, total: int) -> None:
+    tell(News(name, done, total, f"{shot}-shot test tasks"))
 
 
 def _picture(learner: AbstractLearner, name: str) -> EpisodePicture:
@@ -201,6 +205,10 @@ def _write(report: Path, table: Comparison, findings: list[_Finding]) -> None:
         notes=[
             "All learners and baselines saw the same tasks, so they are compared task by task. Letters and training "
             "settings were chosen on letters held out of training; no setting was chosen on digits.",
-            "Both meta-learners were trained on tasks with one example a class; at five, the same weights are tested.",
+            "Both meta-learners were trained on tasks with one example a class; at five, the same weights are tested. "
+            "ProtoNet trains on tasks of 20 classes and MAML on tasks of 5, so their training curves are not to be "
+            "compared with each other; the validation curves are of 5 classes for both.",
+            "Ten digits are few classes. The intervals above are over tasks made of these ten; how far they "
+            "would move with other classes stands beside each result in the full list.",
         ],
     )
