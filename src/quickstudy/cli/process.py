@@ -18,7 +18,7 @@ def keep_large_blocks() -> bool:
     """Let freed memory be used again instead of returned; whether that could be set.
 
     By default glibc gives each large block back to the system when it is freed and asks for another for the next
-    tensor, whose pages are then faulted in one by one. Keeping them made meta-training 1.4 to 1.55 times faster.
+    tensor, whose pages are then faulted in one by one. Keeping them is faster.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -34,7 +34,7 @@ def set_threads(threads: int | None = None) -> None:
     """Let one operation on the CPU use so many threads; by default what OMP_NUM_THREADS says, else one.
 
     One, because networks of this size gain little from more, and lose much as soon as another process wants the cores:
-    threads then wait for each other in busy loops (training measured 5 times slower, scikit-learn's solver 7 times).
+    threads then wait for each other in busy loops.
     """
     if threads is None:
         given = os.environ.get("OMP_NUM_THREADS", "")

@@ -38,7 +38,7 @@ class MAML(AbstractLearner):
 
     adapt:      φ = θ - α ∇L_support(θ), ``inner_steps`` times
     meta-loss:  L_query(φ), differentiated through the steps (``first_order=True``: the steps' gradients held
-                constant, about a third cheaper)
+                constant, which is cheaper)
 
     Unlike Reptile it needs a query set in training and second derivatives. Published numbers are
     *transductive*: batch norm uses the query batch's statistics. Here that is an option; the default norm is

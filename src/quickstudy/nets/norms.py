@@ -192,7 +192,7 @@ class BatchNorm(AbstractNorm):
             return self.finish(x, self.running_mean[None], self.running_var[None], own)
         name = the_pass.names.get(self, "")
         if not the_pass.batched and the_pass.mask is None:
-            # torch's fused kernel: the same numbers, about twice as fast in a first derivative.
+            # torch's fused kernel: the same numbers in fewer passes over the activations.
             weight, bias = own["weight"], own["bias"]
             out, mean, invstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, self.eps)
             var = invstd.detach().square().reciprocal() - self.eps
