@@ -162,10 +162,11 @@ def test_strategies_agree(row: Row) -> None:
     found = []
     for strategy in ("loop", "vmap", "batched"):
         learner = make(row)
-        holder = getattr(learner, "model", learner)
-        if strategy == "batched" and not hasattr(holder.net, "batched"):
+        holders = [part for part in learner.modules() if hasattr(part, "strategy")]
+        if strategy == "batched" and not all(hasattr(holder.net, "batched") for holder in holders):
             continue
-        holder.strategy = strategy
+        for holder in holders:
+            setattr(holder, "strategy", strategy)  # noqa: B010
         learner.train()
         found.append([learner.meta_loss(episode).loss, *gradients(learner, episode)])
     for other in found[1:]:

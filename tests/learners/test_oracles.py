@@ -14,7 +14,7 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Adam, Sgd, descend, gradients, optimize
 from quickstudy.keys import Key, Keys
 from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
-from quickstudy.learners.minibatches import minibatches
+from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.nets import MLP
 from quickstudy.nets.mlp import task_linear
 from tests.table import ROWS, assert_close, make, mlp, numbers, outputs, tasks
@@ -68,7 +68,7 @@ def test_first_order_is_second_order_without_the_hessian() -> None:
     for first_order in (False, True):
         learner = make(ROW["maml"])
         assert isinstance(learner, MAML)
-        learner.inner_steps, learner.first_order = 1, first_order
+        learner.loop.steps, learner.loop.first_order = 1, first_order
         learner.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
         grads[first_order] = torch.cat([p.grad.flatten() for p in learner.parameters()])  # type: ignore[union-attr]
     learner = make(ROW["maml"])
@@ -83,14 +83,14 @@ def test_first_order_is_second_order_without_the_hessian() -> None:
 
     theta = torch.cat([p.detach().flatten() for p in learner.parameters()])
     hessian = torch.autograd.functional.hessian(support_loss, theta)  # type: ignore[no-untyped-call]
-    assert_close(grads[False], grads[True] - learner.inner_lr * hessian @ grads[True])
+    assert_close(grads[False], grads[True] - learner.loop.lr * hessian @ grads[True])
     assert (grads[False] - grads[True]).abs().max() > 1e-3
 
 
 def test_zero_steps_is_the_plain_network() -> None:
     learner = make(ROW["maml"])
     assert isinstance(learner, MAML)
-    learner.test_inner_steps = 0
+    learner.loop.test_steps = 0
     episode = tasks()
     head = learner.model.head
     assert isinstance(head, nn.Linear) and isinstance(episode.query.x, Tensor)
@@ -106,7 +106,7 @@ def test_protonet_is_a_linear_classifier() -> None:
     with torch.no_grad():
         state = learner.adapt(episode.support)
         assert isinstance(episode.query.x, Tensor)
-        features = learner.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12))
+        features = learner.embed.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12))
         linear = task_linear(features, 2 * state.means, -state.means.square().sum(2))
     assert_close(outputs(learner, episode), linear - features.square().sum(2, keepdim=True))
 
@@ -120,7 +120,7 @@ def test_protonet_distances_against_numpy() -> None:
         learner = make(ROW[name])
         assert isinstance(learner, ProtoNet) and isinstance(episode.query.x, Tensor)
         with torch.no_grad():
-            f = learner.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12)).numpy()
+            f = learner.embed.net(episode.query.x.flatten(0, 1)).unflatten(0, (3, 12)).numpy()
             c = learner.adapt(episode.support).means.numpy()
         expected = [[[distance(q, centre) for centre in c[t]] for q in f[t]] for t in range(3)]
         assert_close(outputs(learner, episode), torch.tensor(expected))

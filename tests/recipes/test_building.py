@@ -23,7 +23,7 @@ test_tasks.__test__ = False  # type: ignore[attr-defined]  # a function of the l
 def test_the_net_gets_the_size_of_the_pictures_and_the_learner_the_way() -> None:
     learner = build_learner(parse(net__filters=8, learner__inner_steps=3), TaskShape((3, 32, 32), "classes", 7))
     assert isinstance(learner, MAML)
-    assert learner.inner_steps == 3
+    assert learner.loop.steps == 3
     net = learner.model.net
     assert isinstance(net, Conv4)
     assert (net.in_channels, net.image_size) == (3, 32)

@@ -206,7 +206,7 @@ def test_divergence_stops_before_it_is_saved(tmp_path: Path) -> None:
     assert isinstance(learner, MAML)
     fit(learner, Small("real"), steps=2, checkpoints=Checkpointing(tmp_path, every=1))
     before = weights(learner)
-    learner.inner_lr = 1e200
+    learner.loop.lr = 1e200
     with pytest.raises(NonFiniteLoss, match=r"The loss of task 2 became (nan|inf) in step 3, .* training diverged"):
         fit(learner, Small("real"), steps=4, checkpoints=Checkpointing(tmp_path, every=1), resume=True)
     assert same(weights(learner), before)
@@ -406,7 +406,7 @@ def test_divergence_puts_running_statistics_back() -> None:
             return x * (float("nan") if next(calls) == 1 else 1.0)
 
     assert isinstance(learner, ProtoNet)
-    learner.net = nn.Sequential(learner.net, BreaksLater())
+    learner.embed.net = nn.Sequential(learner.embed.net, BreaksLater())
     before = weights(learner)
     with pytest.raises(NonFiniteLoss, match="The loss of task 1 became nan in step 1"):
         fit(learner, Small(), steps=1, tasks_per_step=3, tasks_at_once=1)

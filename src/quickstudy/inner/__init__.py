@@ -1,6 +1,16 @@
 """Floor 2: the maths of adaptation, without data sets, files or networks."""
 
-from quickstudy.inner.descent import Params, TaskLosses, descend, explained, gradients
+from quickstudy.inner.descent import (
+    Params,
+    StepLosses,
+    TaskLosses,
+    Update,
+    descend,
+    explained,
+    gradients,
+    plain_step,
+    trajectory,
+)
 from quickstudy.inner.optimizers import Adam, InnerOptimizer, Sgd, make_optimizer, optimize
 
 __all__ = [
@@ -8,10 +18,14 @@ __all__ = [
     "InnerOptimizer",
     "Params",
     "Sgd",
+    "StepLosses",
     "TaskLosses",
+    "Update",
     "descend",
     "explained",
     "gradients",
     "make_optimizer",
     "optimize",
+    "plain_step",
+    "trajectory",
 ]

@@ -6,7 +6,7 @@ sum with respect to one task's weights is that task's own gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import torch
@@ -16,6 +16,10 @@ from quickstudy.errors import InputError
 
 Params: TypeAlias = dict[str, Tensor]
 TaskLosses: TypeAlias = Callable[[Params], Tensor]
+StepLosses: TypeAlias = Callable[[int, Params], Tensor]
+"""(number of the step, weights ``[T, ...]``) -> loss ``[T]``."""
+Update: TypeAlias = Callable[[int, Params, Params], Params]
+"""(number of the step, weights, gradients) -> weights after the step; all ``[T, ...]`` by name."""
 
 
 def gradients(losses: Tensor, params: Params, *, create_graph: bool = False) -> Params:
@@ -73,32 +77,64 @@ def explained(error: RuntimeError) -> Exception:
     return error
 
 
+def plain_step(lr: float) -> Update:
+    """Gradient descent: ``p <- p - lr * dloss/dp``."""
+
+    def update(step: int, params: Params, grads: Params) -> Params:
+        del step
+        return {name: p - lr * grads[name] for name, p in params.items()}
+
+    return update
+
+
 def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_order: bool = True) -> Params:
     """``steps`` steps of gradient descent, ``p <- p - lr * dloss/dp``, for each task.
-
-    Where the caller records gradients, the result is a differentiable function of ``start``: exactly with
-    ``second_order``, else with each step's gradient held constant. Where the caller does not (``no_grad``), no
-    graph outlives a step.
 
     Args:
         losses: weights ``[T, ...]`` -> loss ``[T]``.
         start: name -> ``[T, ...]``.
         steps: how many, 0 or more.
         lr: the inner learning rate.
-        second_order: differentiate through the gradients too.
+        second_order: differentiate through the gradients too; see :func:`trajectory`.
 
     Returns:
         Name -> ``[T, ...]``.
     """
+    *_, end = trajectory(
+        lambda step, params: losses(params), start, steps=steps, update=plain_step(lr), second_order=second_order
+    )
+    return end
+
+
+def trajectory(
+    losses: StepLosses, start: Params, *, steps: int, update: Update, second_order: bool = True
+) -> Iterator[Params]:
+    """The weights of each task before the first step, and after each.
+
+    Where the caller records gradients, they are a differentiable function of ``start``: exactly with
+    ``second_order``, else with each step's gradient held constant (what else ``update`` reads, such as a learned
+    rate, is differentiated in either case). Where the caller does not (``no_grad``), no graph outlives a step.
+
+    Args:
+        losses: (step, weights ``[T, ...]``) -> loss ``[T]``.
+        start: name -> ``[T, ...]``.
+        steps: how many, 0 or more.
+        update: (step, weights, gradients) -> the next weights.
+        second_order: differentiate through the gradients too.
+
+    Yields:
+        Name -> ``[T, ...]``, ``steps + 1`` times.
+    """
     check_mode()
     recorded = torch.is_grad_enabled()
     params = start
-    for _ in range(steps):
+    yield params
+    for step in range(steps):
         with torch.enable_grad():
             # Frozen since the learner was built, or not recorded: a leaf of its own for this step.
             params = {
                 name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
             }
-            grads = gradients(losses(params), params, create_graph=recorded and second_order)
-        params = {name: p - lr * grads[name] for name, p in params.items()}
-    return params
+            grads = gradients(losses(step, params), params, create_graph=recorded and second_order)
+        params = update(step, params, grads)
+        yield params

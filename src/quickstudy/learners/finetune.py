@@ -12,10 +12,10 @@ from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
-from quickstudy.learners.maml import FastWeights
-from quickstudy.learners.plain import PlainTraining, predict_with
+from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm
+from quickstudy.learners.parts.innerloop import FastWeights, predict_with
+from quickstudy.learners.parts.plain import PlainTraining
 from quickstudy.nets.apply import Strategy
 
 
@@ -28,7 +28,7 @@ class FineTune(AbstractLearner):
     adapt: optimiser steps on the support, with a fresh copy of the head.
 
     Args:
-        net: the network; see ``learners.headed`` for heads.
+        net: the network; see ``learners.parts.headed`` for heads.
         outputs: the way, or the dimension of real targets.
         target: ``"classes"`` or ``"real"``.
         classes: how many training classes there are (``TaskShape.classes``); needed to train on classes.
@@ -80,7 +80,7 @@ class FineTune(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
-        check_support(support)
+        check_support(support, state)
         start = self.model.start(support) if state is None else state.params
         return self.training_on_support.run(self.model, support, start, key)
 

@@ -9,9 +9,9 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.features import check_singly, flat_features
-from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
+from quickstudy.learners.parts.features import check_singly, flat_features
 
 
 class KNN(AbstractLearner):
@@ -39,7 +39,7 @@ class KNN(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Examples | None = None, key: Keys | None = None) -> Examples:
         """The state is the support set, with features in place of inputs."""
-        check_support(support)
+        check_support(support, state)
         del key
         features = flat_features(self.net, support)
         known = Examples(features, support.y, support.target, support.mask)

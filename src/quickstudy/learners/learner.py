@@ -38,6 +38,8 @@ class Traits:
         incremental: ``adapt(more, state=state)`` equals adapting to all at once.
         exact_meta_gradient: the gradient of ``meta_loss`` is the exact derivative of the query loss.
         trainable: it has meta-parameters to train.
+        phases: what it can be trained on, in this order: ``"batches"`` (plain labelled batches over all training
+            classes, with :meth:`AbstractLearner.batch_loss`), ``"episodes"`` (tasks, with ``meta_loss``).
     """
 
     targets: tuple[str, ...] = ("classes",)
@@ -49,6 +51,7 @@ class Traits:
     incremental: bool = False
     exact_meta_gradient: bool = True
     trainable: bool = True
+    phases: tuple[str, ...] = ("episodes",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,22 +120,44 @@ class AbstractLearner(nn.Module, ABC):
         outputs = self.predict(state, episode.query.unlabelled(), key=key)
         return MetaLoss(self.loss(outputs, episode.query), task_logs(outputs, episode.query))
 
+    def batch_loss(self, batch: Examples, *, key: Keys | None = None) -> MetaLoss:
+        """The loss of one plain labelled batch: T = 1, N rows, ``y`` numbers all training classes.
+
+        Learners with ``"batches"`` among their phases replace it.
+
+        Raises:
+            InputError: this learner is trained on tasks alone.
+        """
+        del batch, key
+        raise InputError(
+            f"{type(self).__name__} is not trained on plain labelled batches. Train it on tasks: leave [pretrain] out."
+        )
+
     def absorb(self, carried: dict[str, Tensor]) -> None:
         """Write carried state into this learner's buffers; called by the engine alone, in task order."""
         if carried:
             raise NotImplementedError(f"{type(self).__name__} carries {sorted(carried)} but does not absorb it.")
 
 
-def check_support(support: Examples) -> None:
+def check_support(support: Examples, state: object = None) -> None:
     """What ``adapt`` is given can be learned from.
 
+    Args:
+        support: ``[T, Ns, ...]``.
+        state: the earlier state that it adds to, if any.
+
     Raises:
-        InputError: it carries no labels.
+        InputError: it carries no labels, or a task of a single class, where nothing can be told apart.
         EpisodeError: labels out of range, NaN; names the task and row.
     """
     if support.y is None:
         raise InputError("Cannot adapt: the support carries no labels (y is None). Give each example its label.")
     support.check("support")
+    if state is None and isinstance(support.target, Classes) and int(support.target.way.min()) < 2:
+        task = int(support.target.way.argmin())
+        raise InputError(
+            f"Task {task} has a single class, so there is nothing to tell apart. Give examples of at least two classes."
+        )
 
 
 def task_loss(outputs: Tensor, examples: Examples) -> Tensor:

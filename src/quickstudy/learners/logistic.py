@@ -13,9 +13,9 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.features import check_singly, flat_features
-from quickstudy.learners.headed import check_every_class, class_sums, mask_absent
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
+from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.nets.mlp import task_linear
 
 
@@ -55,7 +55,7 @@ class Logistic(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: None = None, key: Keys | None = None) -> LinearClassifier:
-        check_support(support)
+        check_support(support, state)
         del key
         if state is not None:
             raise InputError("Logistic regression cannot go on from a state: fit it to all examples at once.")

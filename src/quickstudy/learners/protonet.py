@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -12,10 +12,11 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import check_every_class, class_sums, mask_absent, same_tasks
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.nets.apply import Applied, Strategy, apply
-from quickstudy.nets.norms import Moments, absorb_statistics, needs_support_moments, uses_current_rows
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.parts.embedder import Embedder, Features
+from quickstudy.nets.apply import Strategy
+from quickstudy.nets.norms import Moments, absorb_statistics
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,59 +77,48 @@ class ProtoNet(AbstractLearner):
         super().__init__()
         if not temperature > 0:
             raise InputError(f"ProtoNet needs a temperature above 0, received {temperature}.")
-        self.net, self.distance, self.temperature, self.strategy = net, distance, temperature, strategy
+        self.embed = Embedder(net, strategy)
+        self.distance, self.temperature = distance, temperature
 
     @property
     @override
     def traits(self) -> Traits:
-        together = uses_current_rows(self.net)
-        return Traits(transductive=together, incremental=not (together or needs_support_moments(self.net)))
+        return Traits(transductive=self.embed.transductive, incremental=self.embed.singly)
 
     @override
     def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
-        check_support(support)
+        check_support(support, state)
         del key
-        applied = apply(self.net, support.x, mask=support.mask, strategy=self.strategy)
-        return self._summarise(applied, support, state)
+        return self._summarise(self.embed.support(support), support, state)
 
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
         same_tasks(state.sums.shape[0], query)
-        given = state.moments if needs_support_moments(self.net) else None
-        applied = apply(self.net, query.x, mask=query.mask, given=given, strategy=self.strategy)
-        return self._logits(state, applied.out, query)
+        return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
-        """The query loss, with support and query embedded in one pass as the authors do (one batch of moments).
-
-        Not so with norms that ask for the support's moments, which must not see the query.
-        """
-        support, query = episode.support, episode.query
-        if needs_support_moments(self.net):
-            state = self.adapt(support, key=key)
-            outputs = self.predict(state, query.unlabelled(), key=key)
-            return MetaLoss(self.loss(outputs, query), task_logs(outputs, query))
-        both = support.unlabelled().followed_by(query.unlabelled())
-        applied = apply(self.net, both.x, mask=both.mask, strategy=self.strategy)
-        state = self._summarise(replace(applied, out=applied.out[:, : support.n_example]), support, None)
-        outputs = self._logits(state, applied.out[:, support.n_example :], query)
-        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), applied.carried)
+        """The query loss, with support and query embedded in one pass; see ``parts.embedder``."""
+        del key
+        features, query = self.embed.episode(episode), episode.query
+        state = self._summarise(features.support, episode.support, None)
+        outputs = self._logits(state, features.query, query)
+        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), features.carried)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
-        absorb_statistics(self.net, carried)
+        absorb_statistics(self.embed.net, carried)
 
     @staticmethod
-    def _summarise(applied: Applied, support: Examples, before: Prototypes | None) -> Prototypes:
-        sums, counts = class_sums(applied.out, support)
+    def _summarise(features: Features, support: Examples, before: Prototypes | None) -> Prototypes:
+        sums, counts = class_sums(features.out, support)
         if before is not None:  # either set may know more classes
             way = max(sums.shape[1], before.sums.shape[1])
             sums = _widen(sums, way, -2) + _widen(before.sums, way, -2)
             counts = _widen(counts, way, -1) + _widen(before.counts, way, -1)
         check_every_class(counts, support)
-        return Prototypes(sums, counts, applied.moments)
+        return Prototypes(sums, counts, features.moments)
 
     def _logits(self, state: Prototypes, features: Tensor, query: Examples) -> Tensor:
         centres = state.means

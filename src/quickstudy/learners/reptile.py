@@ -13,9 +13,9 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import Head, HeadedNet, check_norms, default_norm, losses_on
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
-from quickstudy.learners.minibatches import minibatches
+from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm, losses_on
+from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, uses_current_rows
 
@@ -53,7 +53,7 @@ class Reptile(AbstractLearner):
     all queries together.
 
     Args:
-        net: the network; see ``learners.headed`` for heads.
+        net: the network; see ``learners.parts.headed`` for heads.
         outputs: the way, or the dimension of real targets.
         target: ``"classes"`` or ``"real"``.
         inner_steps: steps in meta-training.
@@ -141,7 +141,7 @@ class Reptile(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: ReptileState | None = None, key: Keys | None = None) -> ReptileState:
-        check_support(support)
+        check_support(support, state)
         start = self.model.start(support) if state is None else state.params
         memory = self._memory(support.n_task) if state is None else state.optimizer
         params, memory, _ = self._train(support, start, memory, self.test_inner_steps, self.test_inner_batch, key)

@@ -11,10 +11,10 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import HeadedNet, check_norms, default_norm
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.maml import FastWeights
-from quickstudy.learners.plain import PlainTraining, predict_with, reinitialised
+from quickstudy.learners.parts.headed import HeadedNet, check_norms, default_norm
+from quickstudy.learners.parts.innerloop import FastWeights, predict_with
+from quickstudy.learners.parts.plain import PlainTraining, reinitialised
 from quickstudy.nets.apply import Strategy
 
 
@@ -70,7 +70,7 @@ class Scratch(AbstractLearner):
 
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
-        check_support(support)
+        check_support(support, state)
         start = self._initial(support, key) if state is None else state.params
         return self.training_on_support.run(self.model, support, start, key)
 

@@ -16,17 +16,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal, TypeAlias
 
-import torch
 from torch import Tensor, nn
 
 from quickstudy.episode import Classes, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, TaskLosses
+from quickstudy.learners.parts.classwise import class_means, mask_absent, same_tasks
 from quickstudy.nets.apply import Applied, Strategy, apply
 from quickstudy.nets.mlp import init_small_normal, task_linear
 from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
 
 Head: TypeAlias = Literal["fixed", "shared", "proto", "none"]
+Part: TypeAlias = Literal["all", "head", "body", "biases", "norms", "film", "lora"]
 
 
 class HeadedNet(nn.Module):
@@ -37,6 +38,8 @@ class HeadedNet(nn.Module):
         outputs: W, the way, or the dimension of real targets.
         target: ``"classes"`` or ``"real"``.
         head: see the module.
+        part: what is adapted to a task: ``"all"``, the ``"head"`` or the ``"body"`` alone, ``"biases"``, ``"norms"``.
+        rank: of ``part="lora"``.
         out_features: D, where the network has no attribute ``out_features``.
         strategy: how to run the network; see ``nets.apply``.
 
@@ -51,6 +54,8 @@ class HeadedNet(nn.Module):
         target: Literal["classes", "real"],
         head: Head,
         *,
+        part: Part = "all",
+        rank: int = 4,
         out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
@@ -74,7 +79,9 @@ class HeadedNet(nn.Module):
             self.reset_parameters()
         # What is adapted was decided when the network was built: a later requires_grad_(False), as for an
         # evaluation, must not change what the learner does.
-        self.adapted = tuple(name for name, p in self.named_parameters() if p.requires_grad)
+        self.adapted = tuple(name for name, p in self.named_parameters() if p.requires_grad and _is_in(name, part))
+        if head == "none" and part in ("head", "body"):
+            raise InputError(f"part={part!r} asks for a network and a head, but head='none'. Use another head.")
         if head != "proto" and not self.adapted:
             raise InputError("Nothing to adapt: every parameter of the network is frozen (requires_grad=False).")
 
@@ -95,7 +102,9 @@ class HeadedNet(nn.Module):
         params = {name: named[name].expand(n_task, *named[name].shape) for name in self.adapted}
         if self.kind == "shared":
             params |= {
-                n: params[n].expand(-1, support.max_way, *params[n].shape[2:]) for n in ("head.weight", "head.bias")
+                n: params[n].expand(-1, support.max_way, *params[n].shape[2:])
+                for n in ("head.weight", "head.bias")
+                if n in params
             }
         if self.kind == "proto":
             centre, _ = class_means(self.features(support), support)
@@ -154,6 +163,12 @@ class HeadedNet(nn.Module):
                 )
 
 
+def _is_in(name: str, part: Part) -> bool:
+    """Whether a parameter of a :class:`HeadedNet` is of this part."""
+    of_head = name.startswith("head.")
+    return part == "all" or (part == "head" and of_head) or (part == "body" and not of_head)
+
+
 def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], examples: Examples) -> TaskLosses:
     """Weights ``[T, ...]`` -> loss ``[T]`` on these examples: what an inner loop descends."""
 
@@ -161,59 +176,6 @@ def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], exam
         return loss(model.run(params, examples)[0], examples)
 
     return losses
-
-
-def same_tasks(n_task: int, query: Examples) -> None:
-    """A state answers for the tasks that it was adapted to.
-
-    Raises:
-        InputError: the query is of another number of tasks.
-    """
-    if n_task != query.n_task:
-        raise InputError(
-            f"Cannot predict: the state is of {n_task} tasks, the query of {query.n_task}. Adapt to each task."
-        )
-
-
-def mask_absent(logits: Tensor, examples: Examples) -> Tensor:
-    """``logits`` with -inf for classes that a task does not have; unchanged for other targets."""
-    if not isinstance(examples.target, Classes):
-        return logits
-    absent = torch.arange(logits.shape[2], device=logits.device) >= examples.target.way[:, None]  # [T, W]
-    return logits.masked_fill(absent[:, None], -torch.inf) if bool(absent.any()) else logits
-
-
-def class_sums(features: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
-    """Each class's feature sum ``[T, W, D]`` and number of labelled rows ``[T, W]``."""
-    assert examples.y is not None
-    members = torch.arange(examples.max_way, device=features.device) == examples.y[..., None]  # [T, N, W]
-    members = members & examples.labelled[..., None]
-    weights = members.to(features.dtype)
-    return torch.einsum("tnw,tnd->twd", weights, features), weights.sum(1)
-
-
-def class_means(features: Tensor, examples: Examples) -> tuple[Tensor, Tensor]:
-    """Class means ``[T, W, D]`` (zero for absent classes) and counts ``[T, W]``."""
-    sums, counts = class_sums(features, examples)
-    check_every_class(counts, examples)
-    return sums / counts.clamp(min=1)[..., None], counts
-
-
-def check_every_class(counts: Tensor, examples: Examples) -> None:
-    """Every class of every task has an example.
-
-    Raises:
-        InputError: naming the task and the class.
-    """
-    if not isinstance(examples.target, Classes):
-        raise InputError(f"This learner needs classes, the tasks have {examples.target}. Use MAML or Reptile instead.")
-    present = torch.arange(counts.shape[1], device=counts.device) < examples.target.way[:, None]
-    empty = (present & (counts == 0)).nonzero()
-    if len(empty):
-        task, label = (int(i) for i in empty[0])
-        raise InputError(
-            f"Class {label} of task {task} has no labelled example in the support. Give at least one of each class."
-        )
 
 
 def check_norms(net: nn.Module, *, transductive: bool, one_query_at_a_time: bool = False) -> None:

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Literal, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
-from quickstudy.learners.headed import HeadedNet, losses_on
 from quickstudy.learners.learner import task_loss
-from quickstudy.learners.maml import FastWeights
-from quickstudy.learners.minibatches import minibatches
+from quickstudy.learners.parts.headed import HeadedNet, losses_on
+from quickstudy.learners.parts.innerloop import FastWeights
+from quickstudy.learners.parts.minibatches import minibatches
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -51,11 +51,6 @@ class PlainTraining:
         params, _, _ = optimize(losses, start, make_optimizer(self.optimizer, self.lr))
         with torch.no_grad():
             return FastWeights(params, model.support_moments(params, support))
-
-
-def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
-    """Outputs of a network under each task's weights, ``[T, Nq, W or D]``."""
-    return model.run(state.params, query, state.moments)[0]
 
 
 def reinitialised(module: Module, seed: int) -> Module:

@@ -1,0 +1,79 @@
+"""Floor 3: the classifier over all training classes, trained on plain labelled batches and then thrown away."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.episode import Classes, Examples
+from quickstudy.errors import InputError
+from quickstudy.learners.learner import MetaLoss, task_logs
+from quickstudy.nets.apply import Applied
+
+
+class BaseClassifier(nn.Module):
+    """Features ``[1, B, D]`` to logits over all training classes.
+
+    Args:
+        features: D.
+        classes: how many training classes there are; None where nobody said, and then it cannot be trained.
+        kind: ``"linear"``, or ``"cosine"``: ``scale`` times the cosine between features and each class's weight.
+        scale: of ``"cosine"``.
+        smoothing: label smoothing, 0 .. 1.
+    """
+
+    def __init__(
+        self,
+        features: int,
+        classes: int | None,
+        *,
+        kind: Literal["linear", "cosine"] = "linear",
+        scale: float = 10.0,
+        smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.layer = None if classes is None else nn.Linear(features, classes, bias=kind == "linear")
+        self.kind, self.scale, self.smoothing = kind, scale, smoothing
+
+    def forward(self, features: Tensor) -> Tensor:
+        """``[T, N, D] -> [T, N, classes]``."""
+        assert self.layer is not None
+        if self.kind == "linear":
+            logits: Tensor = self.layer(features)
+            return logits
+        return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.layer.weight, dim=-1))
+
+    def batch_loss(self, applied: Applied, batch: Examples) -> MetaLoss:
+        """Cross-entropy of a plain labelled batch.
+
+        Args:
+            applied: the network's features of the batch, ``[1, B, D]``.
+            batch: ``[1, B, ...]``, its ``y`` the numbers of all training classes.
+
+        Returns:
+            The loss, accuracy, and what norms carry.
+
+        Raises:
+            InputError: nobody said how many training classes there are, or they are more than was said.
+        """
+        if self.layer is None or batch.y is None or not isinstance(batch.target, Classes):
+            raise InputError(
+                "Cannot train on plain labelled batches: the number of training classes is not known. "
+                "Pass classes= (how many there are) when the learner is built."
+            )
+        if batch.max_way > self.layer.out_features:
+            raise InputError(
+                f"These batches number {batch.max_way} classes, but the learner was built for classes="
+                f"{self.layer.out_features}. Build it with classes={batch.max_way}."
+            )
+        logits = self(applied.out.flatten(2))
+        counted = batch.labelled
+        y = batch.y.masked_fill(~counted, 0)
+        each = F.cross_entropy(
+            logits.flatten(0, 1), y.flatten(), reduction="none", label_smoothing=self.smoothing
+        ).view_as(y)
+        loss = torch.where(counted, each, 0.0).sum(1) / counted.sum(1).clamp(min=1)
+        return MetaLoss(loss, task_logs(logits, batch), applied.carried)

@@ -1,0 +1,149 @@
+"""Floor 3: gradient steps on the support, and the query loss after them; what the kin of MAML share.
+
+Each of them is a :class:`HeadedNet` (which weights exist, which of them are φ), an :class:`InnerLoop` (how many
+steps, how long, of which order) and, where its paper has one, an ``update`` of its own (learned rates, curvature).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from quickstudy.episode import Episode, Examples
+from quickstudy.errors import InputError
+from quickstudy.inner import Params, Update, plain_step, trajectory
+from quickstudy.learners.learner import MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.parts.headed import HeadedNet, losses_on
+from quickstudy.nets.norms import Moments
+
+Loss = Callable[[Tensor, Examples], Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class FastWeights:
+    """What a task taught a gradient-based learner.
+
+    Args:
+        params: φ, name -> ``[T, ...]``.
+        moments: norm moments of the support under φ, or None.
+    """
+
+    params: Params
+    moments: Moments | None
+
+
+@dataclass
+class InnerLoop:
+    """How a gradient-based learner descends on a support set.
+
+    Args:
+        steps: in meta-training.
+        lr: the rate there.
+        test_steps: in ``adapt`` (meta-testing).
+        test_lr: the rate there.
+        first_order: each step's gradient held constant in the outer derivative.
+
+    Raises:
+        InputError: a negative number of steps or rate.
+    """
+
+    steps: int
+    lr: float
+    test_steps: int
+    test_lr: float
+    first_order: bool = False
+
+    @classmethod
+    def checked(
+        cls, steps: int, lr: float, test_steps: int | None, test_lr: float | None, *, first_order: bool = False
+    ) -> InnerLoop:
+        """An inner loop from a constructor's options: what is None in testing is as in training.
+
+        Raises:
+            InputError: a negative number of steps, or a negative rate.
+        """
+        loop = cls(
+            steps, lr, steps if test_steps is None else test_steps, lr if test_lr is None else test_lr, first_order
+        )
+        if min(loop.steps, loop.test_steps) < 0:
+            raise InputError(f"Inner steps cannot be negative, received {steps} and {test_steps}.")
+        if min(loop.lr, loop.test_lr) < 0:
+            raise InputError(f"Inner learning rates cannot be negative, received {lr} and {test_lr}.")
+        return loop
+
+    def adapt(
+        self,
+        model: HeadedNet,
+        support: Examples,
+        state: FastWeights | None,
+        loss: Loss,
+        update: Update | None = None,
+    ) -> FastWeights:
+        """φ for each task, by the steps of meta-testing, from θ or from an earlier state.
+
+        Args:
+            model: the network.
+            support: ``[T, Ns, ...]``, labelled.
+            state: where to go on from.
+            loss: (outputs, examples) -> ``[T]``.
+            update: what a step does; plain descent with ``test_lr`` by default.
+        """
+        check_support(support, state)
+        start = model.start(support) if state is None else state.params
+        return self.run(model, support, start, loss, self.test_steps, update or plain_step(self.test_lr))
+
+    def meta_loss(self, model: HeadedNet, episode: Episode, loss: Loss, update: Update | None = None) -> MetaLoss:
+        """The query loss after the steps of meta-training; arguments as in :meth:`adapt`."""
+        support, query = episode.support, episode.query
+        start = model.start(support)
+        state = self.run(model, support, start, loss, self.steps, update or plain_step(self.lr))
+        outputs = predict_with(model, state, query.unlabelled())
+        return MetaLoss(loss(outputs, query), task_logs(outputs, query))
+
+    def run(
+        self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
+    ) -> FastWeights:
+        """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
+        losses = losses_on(model, loss, support)
+        *_, params = trajectory(
+            lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order
+        )
+        return FastWeights(params, model.support_moments(params, support))
+
+
+def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
+    """Outputs of a network under each task's weights, ``[T, Nq, W or D]``."""
+    return model.run(state.params, query, state.moments)[0]
+
+
+def gradient_traits(model: HeadedNet, *, transductive: bool, exact: bool) -> Traits:
+    """What a gradient-based learner with full-batch steps can do.
+
+    Args:
+        model: the network; its head decides whether any way can be learned.
+        transductive: queries are normalised together.
+        exact: the meta-gradient is the exact derivative of the query loss.
+    """
+    any_way = model.kind in ("shared", "proto")
+    return Traits(
+        targets=(model.target,),
+        any_way=any_way,
+        renames=any_way,
+        transductive=transductive,
+        exact_meta_gradient=exact,
+    )
+
+
+def check_shared_head(model: HeadedNet, steps: int) -> None:
+    """A shared head needs a second step.
+
+    Raises:
+        InputError: it has fewer than two.
+    """
+    if model.kind == "shared" and steps < 2:
+        raise InputError(
+            f"head='shared' needs at least 2 inner steps, received {steps}: "
+            "until the second all classes share one row. Use more steps, or head='proto'."
+        )

@@ -1,0 +1,5 @@
+"""Rows of the baselines learners."""
+
+from tests.smalltasks import Row
+
+ROWS: list[Row] = []

@@ -1,0 +1,5 @@
+"""Rows of the closedform learners."""
+
+from tests.smalltasks import Row
+
+ROWS: list[Row] = []

@@ -1,0 +1,5 @@
+"""Rows of the transductive learners."""
+
+from tests.smalltasks import Row
+
+ROWS: list[Row] = []

@@ -1,0 +1,131 @@
+"""What a row of the table of learners is, and the small tasks that they are given; the rows are in ``tests/rows``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from quickstudy.episode import Classes, Episode, Examples, Real
+from quickstudy.keys import Key, uniform
+from quickstudy.learners import AbstractLearner
+from quickstudy.nets import MLP
+
+WAY, FEATURES = 3, 4
+
+
+@dataclass(frozen=True)
+class Row:
+    """One learner in the table.
+
+    Args:
+        name: shown in the test's name.
+        build: a new learner with random weights (from torch's global generator, seeded by :func:`make`).
+        target: the tasks that it is given.
+        tolerance: of float64 comparisons; larger only with a reason.
+        reason: why the tolerance is larger.
+        smooth: the network has no kinks (ReLU, max-pooling), so that finite differences mean something.
+        follows_query: ``meta_loss`` is the query loss (Reptile's is a surrogate, fine-tuning's a plain loss).
+    """
+
+    name: str
+    build: Callable[[], AbstractLearner]
+    target: str = "classes"
+    tolerance: float = 1e-10
+    reason: str = ""
+    smooth: bool = True
+    follows_query: bool = True
+
+
+def mlp(norm: str = "none", activation: str = "tanh") -> MLP:
+    return MLP(FEATURES, (6, 5), norm=norm, activation=activation)  # type: ignore[arg-type]
+
+
+class Picture(nn.Module):
+    """The table's four features as a 16x16 picture, so that convolutions meet the laws too."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, 4] -> [N, 1, 16, 16]``."""
+        waves = torch.sin(torch.arange(1, 257, dtype=x.dtype)[:, None] * torch.arange(1, 5) * 0.37)
+        return (x @ waves.T).reshape(-1, 1, 16, 16)
+
+
+class TakesDict(nn.Module):
+    """A network whose input is a dict of two tensors."""
+
+    out_features = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(3, 5), nn.Linear(FEATURES - 3, 5)
+
+    def forward(self, x: dict[str, Tensor]) -> Tensor:
+        return torch.tanh(self.left(x["left"]) + self.right(x["right"]))
+
+
+def make(row: Row, dtype: torch.dtype = torch.float64, seed: int = 0) -> AbstractLearner:
+    """The row's learner in eval mode, its weights fixed by ``seed``."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return row.build().to(dtype).eval()
+
+
+def numbers(name: str, *shape: int) -> Tensor:
+    """Uniform float64 numbers in -1 .. 1, fixed by ``name`` and shape."""
+    words = Key.of(0, name).bits(np.arange(1), int(np.prod(shape)))
+    return torch.from_numpy(2 * uniform(words[0]) - 1).reshape(shape)
+
+
+def tasks(
+    target: str = "classes",
+    *,
+    n_task: int = 3,
+    shot: int = 3,
+    query: int = 4,
+    way: int = WAY,
+    dtype: torch.dtype = torch.float64,
+) -> Episode:
+    """T regular tasks with some structure to learn."""
+    if target == "real":
+        x = [numbers(f"real {part}", n_task, n, FEATURES) for part, n in (("s", way * shot), ("q", way * query))]
+        slope = numbers("slope", n_task, FEATURES, 2)
+        sets = [Examples(part.to(dtype), torch.sin(part @ slope).to(dtype), Real(2)) for part in x]
+        return Episode(sets[0], sets[1])
+    centres = 2 * numbers("centres", n_task, way, FEATURES)
+    sets = []
+    for name, n in (("support", shot), ("query", query)):
+        y = torch.arange(way).repeat_interleave(n).expand(n_task, -1)
+        x_ = centres.gather(1, y[..., None].expand(-1, -1, FEATURES)) + numbers(name, n_task, way * n, FEATURES)
+        sets.append(Examples(x_.to(dtype), y.contiguous(), Classes(torch.full((n_task,), way))))
+    return Episode(sets[0], sets[1], classes=torch.arange(n_task * way).reshape(n_task, way) % 9)
+
+
+def ragged(filler: float = 0.0) -> Episode:
+    """Three tasks of 3, 2 and 3 classes with 1 to 3 shots, ``filler`` in every padded entry."""
+    whole = tasks()
+    keep_s = torch.tensor(
+        [[1, 1, 1, 1, 0, 0, 1, 1, 0], [1, 0, 0, 1, 1, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1, 1]], dtype=torch.bool
+    )
+    keep_q = torch.ones(3, 12, dtype=torch.bool)
+    keep_q[0, 5:8], keep_q[1, 8:] = False, False
+    way = torch.tensor([3, 2, 3])
+    sets = []
+    for part, keep in ((whole.support, keep_s), (whole.query, keep_q)):
+        assert isinstance(part.x, Tensor) and part.y is not None
+        x = part.x.masked_fill(~keep[..., None], filler)
+        sets.append(replace(part, x=x, target=Classes(way), mask=keep))
+    assert whole.classes is not None
+    return Episode(sets[0], sets[1], classes=whole.classes.masked_fill(torch.arange(3) >= way[:, None], -1))
+
+
+def outputs(learner: AbstractLearner, episode: Episode) -> Tensor:
+    """Predictions after adapting, as in meta-testing."""
+    with torch.no_grad():
+        return learner.predict(learner.adapt(episode.support), episode.query.unlabelled())
+
+
+def assert_close(a: Tensor, b: Tensor, tolerance: float = 1e-10) -> None:
+    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance)
