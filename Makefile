@@ -3,6 +3,7 @@
 #   make demo         meta-train and meta-test on real images, about 4 minutes on 2 cores; writes demo-report.html
 #   make test         linter, types, import directions, tests: at most 12 minutes on 2 cores
 #   make test-all     the same, then the deep checks; stopped, it goes on where it was
+#   make test-peers   losses and meta-gradients beside higher, torchopt, learn2learn, easyfsl, torchmeta
 #   make check        linter and types only, seconds
 #   make install      the environment for developing, .venv
 #   make system-deps  what the tests use of Debian: chromium
@@ -18,7 +19,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # What stands in the caller's environment must not decide which packages are found.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all check install system-deps
+.PHONY: demo test test-all test-peers check install system-deps
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-core
@@ -33,6 +34,19 @@ check: $(VENV)/installed-dev
 	@$(BIN)/mypy
 
 install: $(VENV)/installed-dev
+
+test-peers: .venv-peers/installed
+	@.venv-peers/bin/python -m pytest -q -m peers tests/peers
+
+.venv-peers/installed: tests/peers/requirements.txt tests/peers/install.sh
+	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/bin/python
+	@echo "Installing other meta-learning libraries into .venv-peers (once, some minutes) ..."
+	@tests/peers/install.sh .venv-peers/bin/python
+	@.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
+
+$(VENV)/bin/python:
+	@$(make-venv)
 
 # --- the environment ---------------------------------------------------------------------------------
 

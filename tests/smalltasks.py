@@ -5,16 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
-from quickstudy.episode import Classes, Episode, Examples, Real
-from quickstudy.keys import Key, uniform
+from quickstudy.doctor.smalltasks import FEATURES, WAY, numbers, small_tasks
+from quickstudy.episode import Classes, Episode
 from quickstudy.learners import AbstractLearner
 from quickstudy.nets import MLP
 
-WAY, FEATURES = 3, 4
+__all__ = [
+    "FEATURES",
+    "WAY",
+    "Picture",
+    "Row",
+    "TakesDict",
+    "assert_close",
+    "make",
+    "mlp",
+    "numbers",
+    "outputs",
+    "ragged",
+    "tasks",
+]
+
+tasks = small_tasks
 
 
 @dataclass(frozen=True)
@@ -71,36 +85,6 @@ def make(row: Row, dtype: torch.dtype = torch.float64, seed: int = 0) -> Abstrac
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return row.build().to(dtype).eval()
-
-
-def numbers(name: str, *shape: int) -> Tensor:
-    """Uniform float64 numbers in -1 .. 1, fixed by ``name`` and shape."""
-    words = Key.of(0, name).bits(np.arange(1), int(np.prod(shape)))
-    return torch.from_numpy(2 * uniform(words[0]) - 1).reshape(shape)
-
-
-def tasks(
-    target: str = "classes",
-    *,
-    n_task: int = 3,
-    shot: int = 3,
-    query: int = 4,
-    way: int = WAY,
-    dtype: torch.dtype = torch.float64,
-) -> Episode:
-    """T regular tasks with some structure to learn."""
-    if target == "real":
-        x = [numbers(f"real {part}", n_task, n, FEATURES) for part, n in (("s", way * shot), ("q", way * query))]
-        slope = numbers("slope", n_task, FEATURES, 2)
-        sets = [Examples(part.to(dtype), torch.sin(part @ slope).to(dtype), Real(2)) for part in x]
-        return Episode(sets[0], sets[1])
-    centres = 2 * numbers("centres", n_task, way, FEATURES)
-    sets = []
-    for name, n in (("support", shot), ("query", query)):
-        y = torch.arange(way).repeat_interleave(n).expand(n_task, -1)
-        x_ = centres.gather(1, y[..., None].expand(-1, -1, FEATURES)) + numbers(name, n_task, way * n, FEATURES)
-        sets.append(Examples(x_.to(dtype), y.contiguous(), Classes(torch.full((n_task,), way))))
-    return Episode(sets[0], sets[1], classes=torch.arange(n_task * way).reshape(n_task, way) % 9)
 
 
 def ragged(filler: float = 0.0) -> Episode:

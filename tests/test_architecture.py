@@ -21,7 +21,7 @@ FLOORS = {
     2: {"inner"},
     3: {"learners"},
     4: {"train", "evaluate"},
-    5: {"recipes"},
+    5: {"recipes", "doctor"},
     6: {"api", "training", "testing", "runs", "reporting", "progress"},
     7: {"cli", "__init__", "__main__"},
 }
@@ -125,7 +125,7 @@ def test_public_names_are_sorted_and_there() -> None:
     assert set(quickstudy.__all__) <= set(dir(quickstudy))
 
 
-@pytest.mark.parametrize("room", ["data", "evaluate", "inner", "learners", "nets", "recipes", "train"])
+@pytest.mark.parametrize("room", ["data", "doctor", "evaluate", "inner", "learners", "nets", "recipes", "train"])
 def test_a_room_exports_what_it_says(room: str) -> None:
     module = getattr(quickstudy, room)
     assert module.__name__ == f"quickstudy.{room}"

@@ -66,6 +66,14 @@ def test_it_is_trained_and_evaluated(with_plugin: Run, tmp_path: Path) -> None:
     assert with_plugin("-c", code).stdout == "quickstudy_blobs.learner\n"
 
 
+def test_its_learner_holds_the_laws_in_one_line(with_plugin: Run) -> None:
+    test = Path(__file__).parent / "plugin" / "test_learner.py"
+    options = ["-q", "-p", "no:cacheprovider", "--import-mode=importlib", "-c", os.devnull, "--rootdir", test.parent]
+    done = with_plugin("-m", "pytest", *options, test)
+    assert done.returncode == 0, done.stdout
+    assert int(done.stdout.split(" passed")[0].split()[-1]) >= 28
+
+
 def test_one_that_cannot_be_imported_is_named(with_plugin: Run) -> None:
     done = with_plugin("-m", "quickstudy", "show", "blobs-soft-neighbours-3w2s", "--data.name", "unfinished")
     assert done.returncode == 2

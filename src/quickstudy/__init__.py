@@ -3,6 +3,7 @@
     quickstudy.train("omniglot-protonet-fast")     meta-train a learner from a recipe
     quickstudy.evaluate(run, way=20, shot=1)       meta-test it on classes that it has never seen
     quickstudy.load(run)                           the learner itself: adapt(support), predict(state, query)
+    quickstudy.doctor(learner, source)             is it right? a table of checks, each with what to do
 
 The rest stands in ``quickstudy.learners``, ``.inner``, ``.nets``, ``.data``, ``.train``, ``.evaluate`` and
 ``.recipes``. Importing this package imports neither torch nor any of those: each comes with its first use.
@@ -15,17 +16,21 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from quickstudy.api import evaluate, load, train
+    from quickstudy.doctor.suite import Doctor
     from quickstudy.episode import Episode, Examples
     from quickstudy.errors import QuickstudyError
 
-__version__ = "0.1.0"
-__all__ = ["Episode", "Examples", "QuickstudyError", "evaluate", "load", "train"]
+    doctor: Doctor
 
-# Where each public name stands. `train` and `evaluate` are packages that can be called; see callable_module.py.
+__version__ = "0.1.0"
+__all__ = ["Episode", "Examples", "QuickstudyError", "doctor", "evaluate", "load", "train"]
+
+# Where each public name stands. `doctor`, `evaluate` and `train` are packages that can be called: callable_module.py.
 _HOME = {
     "Episode": "quickstudy.episode",
     "Examples": "quickstudy.episode",
     "QuickstudyError": "quickstudy.errors",
+    "doctor": "quickstudy",
     "evaluate": "quickstudy",
     "load": "quickstudy.api",
     "train": "quickstudy",

@@ -79,20 +79,25 @@ class TrainingProgress(Silent):
 
     def __init__(self, line: Line | None = None, clock: Callable[[], float] = time.monotonic) -> None:
         self._line, self._clock = line or Line(), clock
-        self._started = clock()
+        self._started = self._since = clock()
         self._first: int | None = None
+        self._phase = ""
         self._validation = ""
 
     def step(self, event: StepEvent) -> None:
         """Show the state of things."""
-        if self._first is None:
+        if event.phase != self._phase:
+            if self._phase:  # steps of another kind take another time
+                self._since = self._clock() - event.seconds
             self._first = event.step - 1  # a run that goes on does not begin at 0
+            self._phase = event.phase
         self._line.show(lambda: self._text(event))
 
     def _text(self, event: StepEvent) -> str:
         done = event.step - (self._first or 0)
-        rate = done / max(self._clock() - self._started, 1e-9)
-        parts = [f"step {event.step:,}/{event.steps:,}", f"loss {event.logs['loss']:.4g}"]
+        rate = done / max(self._clock() - self._since, 1e-9)
+        on = " on batches" if event.phase == "batches" else ""
+        parts = [f"step {event.step:,}/{event.steps:,}{on}", f"loss {event.logs['loss']:.4g}"]
         if "accuracy" in event.logs:
             parts.append(f"accuracy {100 * event.logs['accuracy']:.1f} %")
         if self._validation:

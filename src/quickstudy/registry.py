@@ -44,6 +44,10 @@ class Registry:
         """All names, sorted."""
         return sorted({*self._own, *self._outside})
 
+    def shipped(self) -> list[str]:
+        """Names of what ships with quickstudy, sorted."""
+        return sorted(self._own)
+
     def get(self, name: str) -> Any:
         """The object called ``name``. What ships cannot be replaced from outside.
 

@@ -35,7 +35,7 @@ __all__ = [
 Which: TypeAlias = Literal["best", "last"]
 
 # What may differ between a run and its continuation: it does not change what the steps that are done have done.
-_FREE = {"train": {"steps"}, "evaluate": True, "name": True}
+_FREE: dict[str, Any] = {"train": {"steps"}, "evaluate": True, "name": True}
 
 
 def is_run(path: Path) -> bool:
@@ -53,7 +53,7 @@ def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
 
     With the shape the learner can be built again where the data is not.
     """
-    settings = recipe.model_dump(mode="json", exclude=_FREE)  # type: ignore[arg-type]
+    settings = recipe.settings(exclude=_FREE)
     settings["episodes"].pop("test")
     settings["data"]["options"].pop("path", None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
@@ -117,7 +117,7 @@ def _number(path: Path) -> int:
 
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
-    return recipe.model_dump(mode="json", exclude=_FREE)  # type: ignore[arg-type]
+    return recipe.settings(exclude=_FREE)
 
 
 @dataclass(frozen=True)

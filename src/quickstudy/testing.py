@@ -29,6 +29,7 @@ def evaluate(
     way: Count | None = None,
     shot: Count | None = None,
     query: Count | None = None,
+    dirichlet: float | None = None,
     episodes: int | None = None,
     role: str | None = None,
     seed: int = TEST_SEED,
@@ -47,6 +48,7 @@ def evaluate(
         way: classes a task; this and what follows is as the recipe says by default.
         shot: support examples a class.
         query: query examples a class.
+        dirichlet: concentration of the classes' shares of the way x query queries, such as 2; 0: as many of each class.
         episodes: how many tasks.
         role: ``"test"`` or ``"validation"``.
         seed: of the tasks; runs tested with the same one saw the same tasks.
@@ -68,7 +70,7 @@ def evaluate(
     which = checkpoint or which_checkpoint(folder)
     learner = learner_of(folder, recipe, which).to(pick_device(device))
     data = build_data(recipe, None if data_root is None else Path(data_root))
-    source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, seed=seed)
+    source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
     shown = EvaluationProgress() if progress is True else progress or None
     result = meta_test(
         learner,

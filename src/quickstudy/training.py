@@ -147,7 +147,8 @@ def _train_in(
 
 def _every(recipe: Recipe) -> int:
     """Steps between checkpoints: a run that is killed loses a twentieth of its work at most."""
-    return max(1, min(500, recipe.train.steps // 20))
+    steps = recipe.train.steps + (recipe.pretrain.steps if recipe.pretrain else 0)
+    return max(1, min(500, steps // 20))
 
 
 def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path) -> tuple[RunFolder, Recipe]:

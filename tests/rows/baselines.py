@@ -1,5 +1,27 @@
-"""Rows of the baselines learners."""
+"""Rows of the learners that are trained on plain labelled batches."""
 
-from tests.smalltasks import Row
+from quickstudy.learners.baseline import Baseline
+from quickstudy.learners.baselinepp import BaselinePlusPlus
+from quickstudy.learners.finetune import FineTune
+from quickstudy.learners.metabaseline import MetaBaseline
+from quickstudy.learners.rfs import RFS
+from quickstudy.learners.simpleshot import SimpleShot
+from tests.smalltasks import Row, mlp
 
-ROWS: list[Row] = []
+STOPS = "scikit-learn stops at a gradient of 1e-4"
+
+ROWS = [
+    Row("baseline", lambda: Baseline(mlp(), classes=9, steps=6)),
+    Row("baseline-whole-support", lambda: Baseline(mlp(), classes=9, steps=6, batch=None)),
+    Row("baseline-batchnorm", lambda: Baseline(mlp("batch"), classes=9, steps=6)),
+    Row("baseline++", lambda: BaselinePlusPlus(mlp(), classes=9, steps=6)),
+    Row("simpleshot", lambda: SimpleShot(mlp(), classes=9)),
+    Row("simpleshot-un", lambda: SimpleShot(mlp(), classes=9, transform="un")),
+    Row("simpleshot-l2n", lambda: SimpleShot(mlp("batch"), classes=9, transform="l2n")),
+    Row("rfs", lambda: RFS(mlp(), classes=9), tolerance=1e-3, reason=STOPS),
+    Row("rfs-distil", lambda: RFS(mlp("batch"), classes=9, distil=True), tolerance=1e-3, reason=STOPS),
+    Row("meta-baseline", lambda: MetaBaseline(mlp(), classes=9)),
+    Row("meta-baseline-batchnorm", lambda: MetaBaseline(mlp("batch"), classes=9)),
+    Row("meta-baseline-tasknorm", lambda: MetaBaseline(mlp("task"), classes=9)),
+    Row("fine-tune-proto", lambda: FineTune(mlp(), classes=9, head="proto", steps=4, batch=4), follows_query=False),
+]

@@ -1,5 +1,23 @@
 """Rows of the transductive learners."""
 
-from tests.smalltasks import Row
+from quickstudy.learners.alphatim import AlphaTIM
+from quickstudy.learners.bdcspn import BDCSPN
+from quickstudy.learners.laplacianshot import LaplacianShot
+from quickstudy.learners.ptmap import PTMAP
+from quickstudy.learners.tim import TIM
+from quickstudy.learners.transductivefinetune import TransductiveFineTune
+from tests.smalltasks import Row, mlp
 
-ROWS: list[Row] = []
+ROWS: list[Row] = [
+    Row("bd-cspn", lambda: BDCSPN(mlp(), classes=9, confident=2)),
+    Row("bd-cspn-batchnorm", lambda: BDCSPN(mlp("batch"), classes=9, confident=None, transform="cl2n")),
+    Row("laplacianshot", lambda: LaplacianShot(mlp(), classes=9)),
+    Row("laplacianshot-plain", lambda: LaplacianShot(mlp(), rectify=False, transform="none", neighbours=99)),
+    Row("tim", lambda: TIM(mlp(), classes=9, steps=5, lr=0.1)),
+    Row("tim-adm", lambda: TIM(mlp(), solver="adm", steps=5)),
+    Row("alpha-tim", lambda: AlphaTIM(mlp(), classes=9, steps=5, lr=0.1)),
+    Row("alpha-tim-7", lambda: AlphaTIM(mlp("batch"), alpha=7.0, steps=3, lr=0.1)),
+    Row("pt-map", lambda: PTMAP(mlp(), classes=9, iterations=5)),
+    Row("transductive-fine-tune", lambda: TransductiveFineTune(mlp(), classes=9, steps=3, lr=0.05)),
+    Row("transductive-fine-tune-sgd", lambda: TransductiveFineTune(mlp(), steps=2, lr=0.1, optimizer="sgd")),
+]

@@ -13,6 +13,7 @@ import typer
 
 from quickstudy import __version__
 from quickstudy.cli.demo import demo
+from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.fetch import fetch
 from quickstudy.cli.list import list_names
@@ -50,6 +51,7 @@ app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)
 
 app.command()(demo)
+app.command(context_settings=_TAKES_KEYS)(doctor)
 app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
 

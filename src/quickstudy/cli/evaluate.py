@@ -25,6 +25,13 @@ def evaluate(
     way: Annotated[str | None, typer.Option(help=f"Classes a task. {_SIZE}")] = None,
     shot: Annotated[str | None, typer.Option(help=f"Support examples a class. {_SIZE}")] = None,
     query: Annotated[str | None, typer.Option(help=f"Query examples a class. {_SIZE}")] = None,
+    dirichlet: Annotated[
+        float | None,
+        typer.Option(
+            help="Concentration of the classes' shares of the queries, such as 2; 0 for as many of each class. "
+            "As in the recipe by default."
+        ),
+    ] = None,
     episodes: Annotated[int | None, typer.Option(help="How many tasks; as in the recipe by default.")] = None,
     role: Annotated[str | None, typer.Option(help="test or validation; as in the recipe by default.")] = None,
     seed: Annotated[int, typer.Option(help="Of the tasks. Runs tested with the same one saw the same tasks.")] = 0,
@@ -54,6 +61,7 @@ def evaluate(
         way=ways,
         shot=shots,
         query=queries,
+        dirichlet=dirichlet,
         episodes=episodes,
         role=role,
         seed=seed,

@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quickstudy.data.batches import BatchSource
     from quickstudy.data.classtasks import ClassTasks
     from quickstudy.data.counts import Count
     from quickstudy.data.dataset import DataSet
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ArrayStore",
+    "BatchSource",
     "ClassTasks",
     "Count",
     "DataSet",
@@ -37,6 +39,7 @@ __all__ = [
 
 _WHERE = {
     "ArrayStore": "store",
+    "BatchSource": "batches",
     "ClassTasks": "classtasks",
     "Count": "counts",
     "DataSet": "dataset",

@@ -19,7 +19,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
+from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
 from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
@@ -36,8 +38,8 @@ class _Draw:
     """What T tasks are made of; W is the largest way there may be, K the most examples of a class."""
 
     way: Integers  # [T]
-    query: Integers  # [T]
     shot: Integers  # [T, W], 0 beyond a task's way
+    query: Integers  # [T, W], likewise
     classes: Integers  # [T, W], numbers for Episode.classes, -1 beyond a task's way
     rows: Integers  # [T, W, K], rows of the (turned) store, each class's in random order
 
@@ -61,6 +63,8 @@ class ClassTasks(TaskSource):
         rotations: ``"none"``; ``"classes"``, each class turned by 0, 90, 180, 270 degrees is four classes (Santoro et
             al. 2016, Vinyals et al. 2016); ``"per-class"``, each class of a task is turned at random (Finn et al.
             2017, MAML); ``"per-task"``, all classes of a task are turned alike (Sung et al. 2018, Relation Network).
+        dirichlet: None: ``query`` examples of each class. A concentration, such as 2: way x query of them in all, and
+            the classes' proportions drawn for each task (Veilleux et al. 2021), so that a class may have none.
 
     Raises:
         InputError: a number makes no sense, the way exceeds the classes, shot + query exceed a class, or the
@@ -80,10 +84,13 @@ class ClassTasks(TaskSource):
         query: Count,
         seed: int,
         rotations: Rotations = "none",
+        dirichlet: float | None = None,
     ) -> None:
+        check_concentration(dirichlet)
         if rotations not in get_args(Rotations):
             raise UnknownName.among("mode of rotation", rotations, get_args(Rotations))
         self._store, self._data, self._split, self._seed, self._rotations = store, data, split, seed, rotations
+        self._dirichlet = None if dirichlet is None else float(dirichlet)
         self._classes = np.asarray(classes, dtype=np.int64)
         self._way: Bounds = bounds("way", way)
         self._shot: Bounds = bounds("shot", shot)
@@ -101,13 +108,29 @@ class ClassTasks(TaskSource):
                 f"Use a way of at most {n}, or a larger split."
             )
         sizes = self._store.sizes[self._classes]
-        smallest, wanted = int(sizes.argmin()), self._shot[1] + self._query[1]
+        smallest, wanted = int(sizes.argmin()), self._most
         if wanted > sizes[smallest]:
+            if self._dirichlet is not None:
+                raise InputError(self._too_few(where, smallest, int(sizes[smallest])))
             raise InputError(
                 f"Cannot draw {self._shot[1]} support and {self._query[1]} query examples a class from {where}: "
                 f"the class {self._store.classes[self._classes[smallest]]!r} has only {sizes[smallest]} examples. "
                 f"Reduce shot or query so that together they are at most {sizes[smallest]}."
             )
+
+    def _too_few(self, where: str, smallest: int, size: int) -> str:
+        most = (size - self._shot[1]) // self._way[1]
+        advice = f"Reduce query to at most {most}." if most else "Reduce shot or way."
+        return (
+            f"Cannot draw Dirichlet queries from {where}: all {self._way[1]} x {self._query[1]} queries of a task may "
+            f"be of one class, beside its {self._shot[1]} support examples, but the class "
+            f"{self._store.classes[self._classes[smallest]]!r} has only {size} examples. {advice}"
+        )
+
+    @property
+    def _most(self) -> int:
+        """The most examples of one class that a task may take."""
+        return self._shot[1] + self._query[1] * (1 if self._dirichlet is None else self._way[1])
 
     @property
     def _n_class(self) -> int:
@@ -137,7 +160,7 @@ class ClassTasks(TaskSource):
             "shot": as_setting(self._shot),
             "query": as_setting(self._query),
             "seed": self._seed,
-        }
+        } | ({} if self._dirichlet is None else {"dirichlet": self._dirichlet})
 
     def episodes(self, indices: range | Integers) -> Episode:
         """The tasks with these numbers; pictures are uint8 ``[T, N, H, W]`` or ``[T, N, C, H, W]``.
@@ -146,13 +169,51 @@ class ClassTasks(TaskSource):
         """
         tasks = as_indices(indices)
         draw = self._draw(tasks)
-        query = np.where(draw.shot > 0, draw.query[:, None], 0)
         way = torch.from_numpy(draw.way)
         return Episode(
             support=self._examples(draw.rows, np.zeros_like(draw.shot), draw.shot, way),
-            query=self._examples(draw.rows, draw.shot, query, way),
+            query=self._examples(draw.rows, draw.shot, draw.query, way),
             index=torch.from_numpy(tasks.copy()),
             classes=torch.from_numpy(draw.classes[:, : draw.way.max()].copy()),
+        )
+
+    def batches(self, size: int) -> ClassBatches:
+        """Passes over every example of every class, numbered as in :meth:`episodes`.
+
+        With ``rotations="per-class"`` or ``"per-task"`` each example is turned at random, which leaves its class as
+        it is; way, shot and query play no part.
+
+        Args:
+            size: examples a batch.
+
+        Raises:
+            InputError: a size below 1.
+        """
+        turns = np.arange(4 if self._rotations == "classes" else 1)
+        sizes, n = self._store.sizes[self._classes], len(self._store.images)
+        number = np.repeat(self._classes, sizes)
+        within = np.arange(len(number)) - np.repeat(sizes.cumsum() - sizes, sizes)
+        rows = (turns[:, None] * n + self._store.starts[number] + within).reshape(-1)
+        labels = (len(turns) * number + turns[:, None]).reshape(-1)
+        classes = self.shape.classes or 0
+
+        def look_up(rows: Integers, quarters: Integers) -> NDArray[np.uint8]:
+            pictures = self._table.take(rows + quarters * n, axis=0)
+            return pictures.reshape(-1, *self._store.images.shape[1:])
+
+        settings = {
+            name: value for name, value in self.settings.items() if name not in ("way", "shot", "query", "dirichlet")
+        }
+        return ClassBatches(
+            self._key.fold("batches"),
+            rows,
+            labels,
+            size,
+            look_up=look_up,
+            shape=TaskShape(self._store.shape, "classes", outputs=classes, classes=classes),
+            hash=self.hash,
+            settings=settings,
+            turned=self._rotations in ("per-class", "per-task"),
         )
 
     def _draw(self, tasks: Integers) -> _Draw:
@@ -168,22 +229,30 @@ class ClassTasks(TaskSource):
         first = self._store.starts[numbers] + quarters * len(self._store.images)
         classes = 4 * numbers + quarters if self._rotations == "classes" else numbers
         rows = first[:, :, None] + rows.reshape(n, widest, -1)
-        return _Draw(way, query, shot, np.where(present, classes, -1), rows)
+        return _Draw(way, shot, self._queries(tasks, way, query), np.where(present, classes, -1), rows)
+
+    def _queries(self, tasks: Integers, way: Integers, query: Integers) -> Integers:
+        """Query examples of each class, ``[T, W]``, where a class would have ``query`` ``[T]`` if all had as many."""
+        widest = self._way[1]
+        if self._dirichlet is None:
+            return np.where(np.arange(widest) < way[:, None], query[:, None], 0)
+        # Words of their own, so that ways and classes are those of the balanced tasks.
+        words = self._key.bits(tasks, widest * WORDS, stream=1).reshape(-1, widest, WORDS)
+        return query_counts(words, self._dirichlet, way, way * query)
 
     def _choose_examples(self, bits: Bits, sizes: Integers) -> Integers:
         """Examples of some classes in random order: numbers below ``sizes`` ``[rows]``, as ``[rows, K]``."""
-        most = self._shot[1] + self._query[1]
-        return shuffle(bits, sizes)[:, :most] if self._shuffles else choose(bits, sizes, most)
+        return shuffle(bits, sizes)[:, : self._most] if self._shuffles else choose(bits, sizes, self._most)
 
     @cached_property
     def _shuffles(self) -> bool:
         """Whether whole classes are shuffled, much the quicker way unless they are much larger than what is taken."""
-        return int(self._store.sizes[self._classes].max()) <= 4 * (self._shot[1] + self._query[1])
+        return int(self._store.sizes[self._classes].max()) <= 4 * self._most
 
     @cached_property
     def _words_per_class(self) -> int:
         """Words that the examples of one class take."""
-        return int(self._store.sizes[self._classes].max()) if self._shuffles else 2 * (self._shot[1] + self._query[1])
+        return int(self._store.sizes[self._classes].max()) if self._shuffles else 2 * self._most
 
     def _turned(self, picked: Integers, bits: Bits) -> tuple[Integers, Integers]:
         """Class numbers of the store and quarter turns, both ``[T, W]``, of the choices ``picked`` ``[T, W]``."""

@@ -34,6 +34,9 @@ class DataSet(Protocol):
     def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = None) -> TaskSource:
         """Tasks of one role; no class or function of one role occurs in another.
 
+        A data set of classes may take one more argument, ``dirichlet``: the concentration of the classes' shares of the
+        queries; see :class:`quickstudy.data.ClassTasks`.
+
         Args:
             role: one of :attr:`splits`.
             shot: support examples a class; a number or a range (low, high), both ends included.

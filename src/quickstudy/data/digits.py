@@ -48,7 +48,16 @@ class Digits:
         """(1, size, size)."""
         return (1, self._size, self._size)
 
-    def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = 5) -> ClassTasks:
+    def tasks(
+        self,
+        role: str,
+        *,
+        shot: Count,
+        query: Count,
+        seed: int,
+        way: Count | None = 5,
+        dirichlet: float | None = None,
+    ) -> ClassTasks:
         """Tasks of the role "test", the only one; see :class:`quickstudy.data.dataset.DataSet`.
 
         Raises:
@@ -62,7 +71,17 @@ class Digits:
             )
         check_role(self, role)
         classes = range(len(self.store.classes))
-        return ClassTasks(self.store, classes, data=self.name, split=role, way=way, shot=shot, query=query, seed=seed)
+        return ClassTasks(
+            self.store,
+            classes,
+            data=self.name,
+            split=role,
+            way=way,
+            shot=shot,
+            query=query,
+            seed=seed,
+            dirichlet=dirichlet,
+        )
 
     @cached_property
     def store(self) -> ArrayStore:

@@ -73,11 +73,28 @@ class Glyphs:
         """(1, size, size)."""
         return (1, self._size, self._size)
 
-    def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = 5) -> ClassTasks:
+    def tasks(
+        self,
+        role: str,
+        *,
+        shot: Count,
+        query: Count,
+        seed: int,
+        way: Count | None = 5,
+        dirichlet: float | None = None,
+    ) -> ClassTasks:
         """Tasks of one role; see :class:`quickstudy.data.dataset.DataSet`."""
         check_role(self, role)
         return ClassTasks(
-            self.store, self._roles[role], data=self.name, split=role, way=way, shot=shot, query=query, seed=seed
+            self.store,
+            self._roles[role],
+            data=self.name,
+            split=role,
+            way=way,
+            shot=shot,
+            query=query,
+            seed=seed,
+            dirichlet=dirichlet,
         )
 
     @cached_property

@@ -124,7 +124,16 @@ class Omniglot:
         check_role(self, role)
         return self.store.numbers(self._names[role])
 
-    def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = None) -> ClassTasks:
+    def tasks(
+        self,
+        role: str,
+        *,
+        shot: Count,
+        query: Count,
+        seed: int,
+        way: Count | None = None,
+        dirichlet: float | None = None,
+    ) -> ClassTasks:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
         return ClassTasks(
             self.store,
@@ -136,6 +145,7 @@ class Omniglot:
             query=query,
             seed=seed,
             rotations=self._rotations(role),
+            dirichlet=dirichlet,
         )
 
     def _rotations(self, role: str) -> Rotations:

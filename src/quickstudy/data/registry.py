@@ -12,5 +12,6 @@ data_sets = Registry(
         "sinusoid": "quickstudy.data.sinusoid:Sinusoid",
         "glyphs": "quickstudy.data.glyphs:Glyphs",
         "digits": "quickstudy.data.digits:Digits",
+        "tables": "quickstudy.data.tables:Tables",
     },
 )

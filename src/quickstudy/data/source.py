@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
 from quickstudy.episode import Episode
+from quickstudy.errors import InputError
 from quickstudy.keys import Integers
+
+if TYPE_CHECKING:
+    from quickstudy.data.batches import BatchSource
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,21 @@ class TaskSource(ABC):
         Args:
             indices: T non-negative task numbers.
         """
+
+    def batches(self, size: int) -> BatchSource:
+        """The same examples as plain labelled batches, for training a classifier over all classes.
+
+        Args:
+            size: examples a batch.
+
+        Raises:
+            InputError: these tasks are not made of classes, or the size is below 1.
+        """
+        del size
+        raise InputError(
+            f"Cannot make plain labelled batches of these tasks ({type(self).__name__}): they are not drawn from a set "
+            "of labelled classes. Use a data set of classes, or a learner that is trained on tasks."
+        )
 
 
 def as_indices(indices: range | Integers) -> Integers:

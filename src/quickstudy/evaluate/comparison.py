@@ -70,14 +70,16 @@ class Comparison:
 def cell_name(result: Result) -> str:
     """A column's name for one result: "5-way 1-shot", "10-shot".
 
-    A range reads "5..20-way 1-shot".
+    A range reads "5..20-way 1-shot", queries of uneven classes "5-way 1-shot, Dirichlet(2) queries".
     """
 
     def said(count: int | tuple[int, int]) -> str:
         return str(count) if isinstance(count, int) else "..".join(map(str, count))
 
     parts = [(result.way, "way"), (result.shot, "shot")]
-    return " ".join(f"{said(count)}-{what}" for count, what in parts if count is not None) or "all tasks"
+    name = " ".join(f"{said(count)}-{what}" for count, what in parts if count is not None) or "all tasks"
+    concentration = result.source.get("dirichlet")
+    return name if concentration is None else f"{name}, Dirichlet({concentration:g}) queries"
 
 
 def compare(entries: Sequence[Entry]) -> Comparison:

@@ -107,6 +107,7 @@ def _table_view(table: Comparison) -> dict[str, Any]:
         ],
         "compared": any(cell.versus for row in table.rows for cell in row.cells if cell is not None),
         "transductive": any(result.transductive for result in results),
+        "balanced": any(result.balanced_prior for result in results),
         "diverged": any(result.diverged for result in results),
     }
 

@@ -6,13 +6,14 @@ sum with respect to one task's weights is that task's own gradient.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
+from quickstudy.nets.secondorder import misses_second_derivative
 
 Params: TypeAlias = dict[str, Tensor]
 TaskLosses: TypeAlias = Callable[[Params], Tensor]
@@ -62,19 +63,51 @@ def check_mode() -> None:
         )
 
 
-def explained(error: RuntimeError) -> Exception:
+def explained(error: RuntimeError, blame: Callable[[], str | None] | None = None) -> Exception:
     """Torch's complaint about a missing second derivative as an :class:`InputError`; any other error as it is.
 
-    Torch notices when the second derivative is taken, which is in the outer loop's backward pass.
+    Torch notices when the second derivative is taken, which is in the outer loop's backward pass, and names no layer.
+
+    Args:
+        error: what torch raised.
+        blame: finds the layer, such as ``model.net.encoder (LSTM)``; called only for a missing second derivative.
     """
-    text = str(error).splitlines()[0].rstrip(".")
-    if any(sign in text.lower() for sign in ("is not implemented", "double backward", "differentiate twice")):
-        return InputError(
-            f"Cannot take a second derivative through this network: {text}. Use first_order=True, or replace that "
-            "layer (fused attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in "
-            "transformers attn_implementation='eager')."
-        )
-    return error
+    text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    if not misses_second_derivative(error):
+        return error
+    layer = None if blame is None else blame()
+    where = "this network" if layer is None else f"the layer {layer}"
+    return InputError(
+        f"Cannot take a second derivative through {where}: {text}. Use first_order=True, or replace that layer (fused "
+        "attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in transformers "
+        "attn_implementation='eager'; recurrent layers have one with torch.backends.cudnn.flags(enabled=False))."
+    )
+
+
+def reads_more(outputs: Sequence[Tensor], known: Sequence[Tensor]) -> list[Tensor]:
+    """The tensors that gradients of ``outputs`` would flow into, ``known`` ones and what lies behind them aside.
+
+    Args:
+        outputs: tensors with a graph.
+        known: tensors in that graph, where the walk back ends.
+
+    Returns:
+        Leaves of the graph, each once.
+    """
+    ends = {id(tensor) for tensor in known}
+    seen = {tensor.grad_fn for tensor in known if tensor.grad_fn is not None}
+    found = {}
+    waiting = [tensor.grad_fn for tensor in outputs]
+    while waiting:
+        node = waiting.pop()
+        if node is None or node in seen:
+            continue
+        seen.add(node)
+        leaf = getattr(node, "variable", None)
+        if leaf is not None and id(leaf) not in ends:
+            found[id(leaf)] = leaf
+        waiting += [before for before, _ in node.next_functions]
+    return list(found.values())
 
 
 def plain_step(lr: float) -> Update:

@@ -1,18 +1,25 @@
 """Floor 2: optimisers as pure functions over weights with a task axis.
 
 Each is a pair: ``init(params) -> state`` and ``update(params, grads, state) -> (params, state)``. Every task's
-weights and state are its own; nothing is written in place. Step for step they equal ``torch.optim``.
+weights and state are its own; nothing is written in place. Step for step they equal ``torch.optim``, and a step can
+be differentiated, in the gradients, the earlier steps and the rate, also where a gradient is exactly zero.
+
+A rate ``lr`` is a number, or a tensor that may itself be learned: one for all, ``[]``, or one a task, ``[T]``.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
 
-from quickstudy.inner.descent import Params, TaskLosses, check_mode, gradients
+from quickstudy.errors import InputError
+from quickstudy.inner.descent import Params
+
+Rate: TypeAlias = float | Tensor
+"""A number, or a tensor ``[]`` or ``[T]``."""
 
 
 class InnerOptimizer(Protocol):
@@ -25,24 +32,80 @@ class InnerOptimizer(Protocol):
         """Weights and state after one step."""
 
 
+def safe_sqrt(x: Tensor) -> Tensor:
+    """``sqrt(x)``, with derivatives 0 where ``x`` is 0 (theirs are infinite, and infinity times 0 is no number).
+
+    Numbers too small to be normal count as 0 there; their value is exact all the same.
+    """
+    small = x < torch.finfo(x.dtype).tiny
+    return torch.where(small, x.detach().sqrt(), torch.where(small, 1.0, x).sqrt())
+
+
+def per_task(values: Rate, like: Tensor) -> Rate:
+    """``values`` to be multiplied with ``like`` ``[T, ...]``: one a task gets as many axes."""
+    if isinstance(values, Tensor) and values.dim() == 1:
+        return values.view(-1, *(1,) * (like.dim() - 1))
+    return values
+
+
+def _steps_before(params: Params) -> Tensor:
+    first = next(iter(params.values()))
+    return first.new_zeros(first.shape[0])
+
+
+def _check(**given: float) -> None:
+    for name, value in given.items():
+        if value < 0:
+            raise InputError(f"An optimiser's {name} cannot be negative, received {value}.")
+
+
 @dataclass(frozen=True)
 class Sgd:
-    """``p <- p - lr * g``.
+    """Gradient descent: ``b <- momentum b + (1 - dampening) g`` (first ``b = g``), ``p <- p - lr b``.
 
     Args:
         lr: the learning rate.
+        momentum: how much of the last step is kept.
+        dampening: how much less of a gradient joins the momentum.
+        nesterov: look ahead, ``p <- p - lr (g + momentum b)``.
+        weight_decay: times ``p``, added to the gradient.
+
+    Raises:
+        InputError: a negative number, or ``nesterov`` without momentum or with dampening.
+
+    >>> Sgd(0.5).update({"w": torch.ones(1, 1)}, {"w": torch.ones(1, 1)}, {})[0]["w"].item()
+    0.5
     """
 
-    lr: float
+    lr: Rate
+    momentum: float = 0.0
+    dampening: float = 0.0
+    nesterov: bool = False
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(momentum=self.momentum, weight_decay=self.weight_decay)
+        if self.nesterov and (self.momentum == 0 or self.dampening != 0):
+            raise InputError("nesterov=True needs a momentum above 0 and dampening=0.")
 
     def init(self, params: Params) -> Params:
-        """Nothing to remember."""
-        del params
-        return {}
+        """The momentum, and how many steps were taken, ``[T]``; nothing to remember without momentum."""
+        if self.momentum == 0:
+            return {}
+        return {f"momentum.{name}": torch.zeros_like(p) for name, p in params.items()} | {"step": _steps_before(params)}
 
     def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
         """One step."""
-        return {name: p - self.lr * grads[name] for name, p in params.items()}, state
+        after, moved = {}, {}
+        for name, p in params.items():
+            grad = _decayed(grads[name], p, self.weight_decay)
+            if self.momentum != 0:
+                first = per_task((state["step"] == 0).to(p.dtype), p)
+                kept = self.momentum * state[f"momentum.{name}"] + (1 - self.dampening * (1 - first)) * grad
+                grad = grad + self.momentum * kept if self.nesterov else kept
+                after[f"momentum.{name}"] = kept
+            moved[name] = p - per_task(self.lr, p) * grad
+        return moved, after | {"step": state["step"] + 1} if self.momentum != 0 else state
 
 
 @dataclass(frozen=True)
@@ -54,19 +117,23 @@ class Adam:
         beta1: decay of the mean gradient; 0 in Reptile.
         beta2: decay of the mean squared gradient.
         eps: added to the root.
+        weight_decay: times ``p``, added to the gradient.
     """
 
-    lr: float
+    lr: Rate
     beta1: float = 0.9
     beta2: float = 0.999
     eps: float = 1e-8
+    weight_decay: float = 0.0
+
+    def __post_init__(self) -> None:
+        _check(eps=self.eps, weight_decay=self.weight_decay)
 
     def init(self, params: Params) -> Params:
         """Zero moments, and the number of steps taken, ``[T]``."""
-        n_task = next(iter(params.values())).shape[0]
         state = {f"mean.{name}": torch.zeros_like(p) for name, p in params.items()}
         state |= {f"square.{name}": torch.zeros_like(p) for name, p in params.items()}
-        state["step"] = next(iter(params.values())).new_zeros(n_task)
+        state["step"] = _steps_before(params)
         return state
 
     def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
@@ -74,46 +141,159 @@ class Adam:
         step = state["step"] + 1
         after, moved = {"step": step}, {}
         for name, p in params.items():
-            per_task = (-1,) + (1,) * (p.dim() - 1)
-            mean = torch.lerp(grads[name], state[f"mean.{name}"], self.beta1)
-            square = torch.lerp(grads[name].square(), state[f"square.{name}"], self.beta2)
-            unbiased = mean / (1 - self.beta1**step).view(per_task)
-            root = (square / (1 - self.beta2**step).view(per_task)).sqrt()
-            moved[name] = p - self.lr * unbiased / (root + self.eps)
+            grad = _decayed(grads[name], p, self.weight_decay)
+            mean = torch.lerp(grad, state[f"mean.{name}"], self.beta1)
+            square = torch.lerp(grad.square(), state[f"square.{name}"], self.beta2)
+            unbiased = mean / per_task(1 - self.beta1**step, p)
+            root = safe_sqrt(square / per_task(1 - self.beta2**step, p))
+            moved[name] = p - per_task(self.lr, p) * unbiased / (root + self.eps)
             after |= {f"mean.{name}": mean, f"square.{name}": square}
         return moved, after
 
 
-def make_optimizer(name: str, lr: float, *, beta1: float = 0.9) -> InnerOptimizer:
-    """``"sgd"`` or ``"adam"``."""
-    return Sgd(lr) if name == "sgd" else Adam(lr, beta1)
-
-
-def optimize(
-    losses: list[TaskLosses], start: Params, optimizer: InnerOptimizer, state: Params | None = None
-) -> tuple[Params, Params, Tensor]:
-    """One step on each of ``losses`` in turn, with no graph kept: what Reptile and fine-tuning do.
+@dataclass(frozen=True)
+class AdamW:
+    """Adam with decoupled weight decay (Loshchilov and Hutter 2019): ``p <- (1 - lr weight_decay) p``, then Adam.
 
     Args:
-        losses: one function for each step: weights ``[T, ...]`` -> loss ``[T]``.
-        start: name -> ``[T, ...]``.
-        optimizer: what turns gradients into steps.
-        state: where the optimiser goes on from; fresh by default.
-
-    Returns:
-        Weights, the optimiser's state, and the loss before each step, ``[steps, T]``.
+        lr: the learning rate.
+        beta1: decay of the mean gradient.
+        beta2: decay of the mean squared gradient.
+        eps: added to the root.
+        weight_decay: see above.
     """
-    check_mode()
-    params = {name: p.detach() for name, p in start.items()}
-    state = optimizer.init(params) if state is None else state
-    history = []
-    for loss in losses:
-        with torch.enable_grad():
-            params = {name: p.requires_grad_() for name, p in params.items()}
-            value = loss(params)
-            grads = gradients(value, params)
-        with torch.no_grad():
-            params, state = optimizer.update({n: p.detach() for n, p in params.items()}, grads, state)
-        history.append(value.detach())
-    first = next(iter(params.values()))
-    return params, state, torch.stack(history) if history else first.new_zeros(0, first.shape[0])
+
+    lr: Rate
+    beta1: float = 0.9
+    beta2: float = 0.999
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+
+    def __post_init__(self) -> None:
+        _check(eps=self.eps, weight_decay=self.weight_decay)
+
+    def init(self, params: Params) -> Params:
+        """As Adam's."""
+        return self._adam.init(params)
+
+    def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
+        """One step."""
+        params = {name: p * (1 - per_task(self.lr, p) * self.weight_decay) for name, p in params.items()}
+        return self._adam.update(params, grads, state)
+
+    @property
+    def _adam(self) -> Adam:
+        return Adam(self.lr, self.beta1, self.beta2, self.eps)
+
+
+@dataclass(frozen=True)
+class RMSprop:
+    """RMSprop (Hinton, Srivastava and Swersky 2012): ``p <- p - lr g / (sqrt(mean of g²) + eps)``.
+
+    Args:
+        lr: the learning rate.
+        alpha: decay of the mean squared gradient.
+        eps: added to the root.
+        weight_decay: times ``p``, added to the gradient.
+        momentum: how much of the last step is kept.
+        centered: divide by the deviation, ``sqrt(mean of g² - (mean of g)²)``, instead.
+    """
+
+    lr: Rate
+    alpha: float = 0.99
+    eps: float = 1e-8
+    weight_decay: float = 0.0
+    momentum: float = 0.0
+    centered: bool = False
+
+    def __post_init__(self) -> None:
+        _check(eps=self.eps, weight_decay=self.weight_decay, momentum=self.momentum)
+
+    def init(self, params: Params) -> Params:
+        """Zero moments, those that are asked for."""
+        kinds = ["square"] + ["mean"] * self.centered + ["momentum"] * (self.momentum > 0)
+        return {f"{kind}.{name}": torch.zeros_like(p) for kind in kinds for name, p in params.items()}
+
+    def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
+        """One step."""
+        after, moved = {}, {}
+        for name, p in params.items():
+            grad = _decayed(grads[name], p, self.weight_decay)
+            square = after[f"square.{name}"] = torch.lerp(grad.square(), state[f"square.{name}"], self.alpha)
+            if self.centered:
+                mean = after[f"mean.{name}"] = torch.lerp(grad, state[f"mean.{name}"], self.alpha)
+                square = (square - mean.square()).clamp(min=0)  # rounding may leave it a little below
+            step = grad / (safe_sqrt(square) + self.eps)
+            if self.momentum > 0:
+                step = after[f"momentum.{name}"] = self.momentum * state[f"momentum.{name}"] + step
+            moved[name] = p - per_task(self.lr, p) * step
+        return moved, after
+
+
+@dataclass(frozen=True)
+class Adagrad:
+    """Adagrad (Duchi, Hazan and Singer 2011): ``p <- p - lr g / (sqrt(sum of g²) + eps)``.
+
+    Args:
+        lr: the learning rate.
+        lr_decay: in step n (from 0) the rate is ``lr / (1 + n lr_decay)``.
+        weight_decay: times ``p``, added to the gradient.
+        initial_accumulator_value: what the sum starts from.
+        eps: added to the root.
+    """
+
+    lr: Rate
+    lr_decay: float = 0.0
+    weight_decay: float = 0.0
+    initial_accumulator_value: float = 0.0
+    eps: float = 1e-10
+
+    def __post_init__(self) -> None:
+        _check(
+            lr_decay=self.lr_decay,
+            weight_decay=self.weight_decay,
+            initial_accumulator_value=self.initial_accumulator_value,
+            eps=self.eps,
+        )
+
+    def init(self, params: Params) -> Params:
+        """The sums of squares, and the number of steps taken, ``[T]``."""
+        state = {f"sum.{name}": torch.full_like(p, self.initial_accumulator_value) for name, p in params.items()}
+        return state | {"step": _steps_before(params)}
+
+    def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
+        """One step."""
+        after, moved = {"step": state["step"] + 1}, {}
+        for name, p in params.items():
+            grad = _decayed(grads[name], p, self.weight_decay)
+            total = after[f"sum.{name}"] = state[f"sum.{name}"] + grad.square()
+            rate = per_task(self.lr, p) / per_task(1 + state["step"] * self.lr_decay, p)
+            moved[name] = p - rate * grad / (safe_sqrt(total) + self.eps)
+        return moved, after
+
+
+def _decayed(grad: Tensor, p: Tensor, weight_decay: float) -> Tensor:
+    """The gradient with that of ``weight_decay/2 |p|²`` added."""
+    return grad if weight_decay == 0 else grad + weight_decay * p
+
+
+def make_optimizer(name: str, lr: float, *, beta1: float = 0.9) -> InnerOptimizer:
+    """``"sgd"``, ``"adam"``, ``"adamw"``, ``"rmsprop"`` or ``"adagrad"``, with its usual options.
+
+    Args:
+        name: of the optimiser.
+        lr: its rate.
+        beta1: of Adam and AdamW.
+
+    Raises:
+        InputError: no such optimiser.
+    """
+    if name == "adam":
+        return Adam(lr, beta1)
+    if name == "adamw":
+        return AdamW(lr, beta1)
+    kinds: dict[str, type[Sgd] | type[RMSprop] | type[Adagrad]] = {"sgd": Sgd, "rmsprop": RMSprop, "adagrad": Adagrad}
+    if name not in kinds:
+        known = ", ".join(sorted([*kinds, "adam", "adamw"]))
+        raise InputError(f"There is no inner optimiser called {name!r}. Known: {known}.")
+    return kinds[name](lr)

@@ -133,6 +133,13 @@ class AbstractLearner(nn.Module, ABC):
             f"{type(self).__name__} is not trained on plain labelled batches. Train it on tasks: leave [pretrain] out."
         )
 
+    def begin_phase(self, number: int) -> None:
+        """Called by the engine alone, before the first step of phase ``number`` of ``traits.phases``.
+
+        Not when a run goes on within a phase. Here, and in ``absorb``, a learner may write weights and buffers.
+        """
+        del number
+
     def absorb(self, carried: dict[str, Tensor]) -> None:
         """Write carried state into this learner's buffers; called by the engine alone, in task order."""
         if carried:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 from torch import Tensor, nn
 from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.headed import Head, HeadedNet, Part, check_norms, default_norm
+from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm
 from quickstudy.learners.parts.innerloop import (
     FastWeights,
     InnerLoop,
+    Memory,
     check_shared_head,
     gradient_traits,
     predict_with,
@@ -34,15 +33,22 @@ class MAML(AbstractLearner):
     *transductive*: batch norm uses the query batch's statistics. Here that is an option; the default norm is
     TaskNorm-I, for which a prediction depends on the support and that query alone.
 
+    When to choose it: tasks that differ in more than their classes (regression, control, users), or where a few steps
+    of the whole network pay. Where only classes change, a metric learner is cheaper and usually better.
+
+    Deviations: the norm, as said; ``transductive=True`` is as published.
+
     Args:
         net: the network; see ``head`` for what it must output.
         outputs: the way, or the dimension of real targets.
-        target: ``"classes"`` or ``"real"``.
+        target: ``"classes"``, ``"multi-label"`` or ``"real"``.
         inner_steps: steps in meta-training.
         inner_lr: α.
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: β, the rate there; ``inner_lr`` by default.
         first_order: FOMAML.
+        memory: ``"unrolled"``, or ``"adjoint"``: the same gradient in memory that does not grow with the steps, for one
+            more evaluation of each.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
@@ -62,13 +68,14 @@ class MAML(AbstractLearner):
         self,
         net: nn.Module,
         outputs: int | None = None,
-        target: Literal["classes", "real"] = "classes",
+        target: TargetKind = "classes",
         *,
         inner_steps: int = 5,
         inner_lr: float = 0.1,
         test_inner_steps: int | None = None,
         test_inner_lr: float | None = None,
         first_order: bool = False,
+        memory: Memory = "unrolled",
         head: Head = "fixed",
         part: Part = "all",
         rank: int = 4,
@@ -78,7 +85,9 @@ class MAML(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )

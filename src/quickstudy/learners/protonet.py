@@ -2,41 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 from torch import Tensor, nn
-from torch.nn import functional as F
 from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
-from quickstudy.learners.parts.embedder import Embedder, Features
-from quickstudy.nets.apply import Strategy
-from quickstudy.nets.norms import Moments, absorb_statistics
-
-
-@dataclass(frozen=True, eq=False)
-class Prototypes:
-    """Feature sums and counts of each class; their quotient is the prototype.
-
-    Args:
-        sums: ``[T, W, D]``.
-        counts: ``[T, W]``, zero for classes that a task does not have.
-        moments: what norms measured on the support, where the network has norms that ask for it.
-    """
-
-    sums: Tensor
-    counts: Tensor
-    moments: Moments
-
-    @property
-    def means(self) -> Tensor:
-        """The prototypes, ``[T, W, D]``."""
-        return self.sums / self.counts.clamp(min=1)[..., None]
+from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.parts.embedder import Embedder
+from quickstudy.learners.parts.prototypes import Prototypes, prototypes
+from quickstudy.learners.parts.similarity import Distance, Temperature, similarity
+from quickstudy.learners.parts.zeroshot import Descriptions
+from quickstudy.nets.apply import Strategy, apply
+from quickstudy.nets.norms import absorb_statistics, needs_support_moments
 
 
 class ProtoNet(AbstractLearner):
@@ -44,22 +23,36 @@ class ProtoNet(AbstractLearner):
 
     J. Snell, K. Swersky, R. Zemel, "Prototypical networks for few-shot learning", NeurIPS 2017.
 
-    adapt:    c_k = mean of f(x) over class k's support
-    predict:  logits_k = -d(f(x), c_k)
+    adapt:      c_k = mean of f(x) over class k's support; zero-shot: c_k = V a_k / |V a_k| of its description a_k
+    predict:    logits_k = -d(f(x), c_k) / temperature
+    meta-loss:  cross-entropy of the query
 
     With the squared Euclidean distance it is a linear classifier on the features (w = 2c, b = -|c|^2). Unlike
     MAML it takes no gradient step on a new task, learns any number of classes, and new examples or classes join
-    by adding to the sums. Inductive: in eval mode batch norm uses running statistics, TaskNorm the support's. Only
-    a network that normalises with the current rows even then makes it transductive, and it says so.
+    by adding to the sums. Matching networks compare a query with every example instead of every class's mean.
+
+    When to choose it: first, and whenever adapting must be cheap. It is hard to beat where one mean describes a
+    class; where classes have several modes, or a task needs other features than those that were trained, others win.
+
+    Deviations: the paper stops training by validation loss, which is the recipe's to say. A learned temperature is
+    not in the paper.
+
+    Inductive: in eval mode batch norm uses running statistics, TaskNorm the support's. Only a network that
+    normalises with the current rows even then makes it transductive, and it says so.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
         distance: ``"squared"`` Euclidean (the paper), ``"euclidean"`` or ``"cosine"``.
         temperature: logits are divided by it; for ``"cosine"`` a value near 0.1 is usual.
+        learn_temperature: it is trained too, from that value on.
+        zero_shot: prototypes are made of descriptions ``Examples.side`` ``[T, W, A]``; the support's examples, which
+            may be none, are not looked at.
+        side_features: A, with ``zero_shot``.
+        out_features: D, with ``zero_shot``, where the network does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a temperature that is not above 0.
+        InputError: a temperature that is not above 0, or options that do not fit together.
 
     >>> from quickstudy.nets import MLP
     >>> ProtoNet(MLP(4)).traits.any_way
@@ -70,26 +63,46 @@ class ProtoNet(AbstractLearner):
         self,
         net: nn.Module,
         *,
-        distance: Literal["squared", "euclidean", "cosine"] = "squared",
+        distance: Distance = "squared",
         temperature: float = 1.0,
+        learn_temperature: bool = False,
+        zero_shot: bool = False,
+        side_features: int | None = None,
+        out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not temperature > 0:
-            raise InputError(f"ProtoNet needs a temperature above 0, received {temperature}.")
         self.embed = Embedder(net, strategy)
-        self.distance, self.temperature = distance, temperature
+        self.distance: Distance = distance
+        self.temperature = Temperature("ProtoNet", temperature, learned=learn_temperature)
+        self.describe = None
+        if zero_shot:
+            features = out_features if out_features is not None else getattr(net, "out_features", None)
+            if side_features is None or not isinstance(features, int):
+                raise InputError(
+                    "zero_shot=True needs to know the size of a class's description and of the network's features. "
+                    "Pass side_features=, and out_features= where the network has no such attribute."
+                )
+            if needs_support_moments(net):
+                raise InputError(
+                    "zero_shot=True has no support examples, but the network's norms ask for their moments. "
+                    "Build it with norm='batch'."
+                )
+            self.describe = Descriptions(side_features, features)
 
     @property
     @override
     def traits(self) -> Traits:
-        return Traits(transductive=self.embed.transductive, incremental=self.embed.singly)
+        incremental = self.embed.singly and self.describe is None
+        return Traits(transductive=self.embed.transductive, incremental=incremental)
 
     @override
     def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
-        check_support(support, state)
         del key
-        return self._summarise(self.embed.support(support), support, state)
+        if self.describe is not None:
+            return self._described(support)  # what the classes are was said, so earlier states add nothing
+        check_support(support, state)
+        return prototypes(self.embed.support(support), support, state)
 
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
@@ -101,43 +114,27 @@ class ProtoNet(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, with support and query embedded in one pass; see ``parts.embedder``."""
         del key
-        features, query = self.embed.episode(episode), episode.query
-        state = self._summarise(features.support, episode.support, None)
-        outputs = self._logits(state, features.query, query)
-        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), features.carried)
+        query = episode.query
+        if self.describe is None:
+            features = self.embed.episode(episode)
+            state = prototypes(features.support, episode.support, None)
+            embedded, carried = features.query, features.carried
+        else:
+            state = self._described(episode.support)
+            applied = apply(self.embed.net, query.x, mask=query.mask, strategy=self.embed.strategy)
+            embedded, carried = applied.out, applied.carried
+        outputs = self._logits(state, embedded, query)
+        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), carried)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
         absorb_statistics(self.embed.net, carried)
 
-    @staticmethod
-    def _summarise(features: Features, support: Examples, before: Prototypes | None) -> Prototypes:
-        sums, counts = class_sums(features.out, support)
-        if before is not None:  # either set may know more classes
-            way = max(sums.shape[1], before.sums.shape[1])
-            sums = _widen(sums, way, -2) + _widen(before.sums, way, -2)
-            counts = _widen(counts, way, -1) + _widen(before.counts, way, -1)
-        check_every_class(counts, support)
-        return Prototypes(sums, counts, features.moments)
+    def _described(self, support: Examples) -> Prototypes:
+        assert self.describe is not None
+        centres, present = self.describe(support)
+        return Prototypes(centres, present.to(centres.dtype), {})
 
     def _logits(self, state: Prototypes, features: Tensor, query: Examples) -> Tensor:
-        centres = state.means
-        if self.distance != "cosine":
-            # Distances do not change when all is moved; far from the origin the squares below would cancel.
-            origin = centres.detach().mean(1, keepdim=True)
-            features, centres = features - origin, centres - origin
-        if self.distance == "cosine":
-            logits = F.normalize(features, dim=2) @ F.normalize(centres, dim=2).transpose(1, 2)
-        else:
-            # |f|^2 - 2 f.c + |c|^2: a matrix product instead of a [T, N, W, D] tensor of differences.
-            square = features.square().sum(2, keepdim=True) + centres.square().sum(2)[:, None]
-            square = square - 2 * features @ centres.transpose(1, 2)
-            # At distance 0 the root has no derivative; the floor gives it the derivative 0.
-            logits = -square if self.distance == "squared" else -square.clamp(min=1e-12).sqrt()
-        return mask_absent(logits / self.temperature, query)
-
-
-def _widen(values: Tensor, way: int, axis: int) -> Tensor:
-    """Zeros appended to the class axis (the last, or the one before it) up to ``way``."""
-    missing = way - values.shape[axis]
-    return F.pad(values, (0, missing) if axis == -1 else (0, 0, 0, missing))
+        logits = self.temperature(similarity(features.flatten(2), state.means, self.distance))
+        return mask_absent(logits, query)

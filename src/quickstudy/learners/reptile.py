@@ -14,7 +14,15 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
-from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm, losses_on
+from quickstudy.learners.parts.headed import (
+    Head,
+    HeadedNet,
+    Part,
+    TargetKind,
+    check_norms,
+    default_norm,
+    losses_on,
+)
 from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, uses_current_rows
@@ -48,6 +56,11 @@ class Reptile(AbstractLearner):
     The step is written as a loss, Σ θ·(θ - φ) with the bracket held fixed, whose gradient is θ - φ. Unlike MAML
     it needs no query in training and no second derivative.
 
+    When to choose it: second derivatives are too dear or not there, and tasks have enough examples to train on for a
+    while. It needs many more tasks than MAML to get as far.
+
+    Deviations: Adam's state starts anew for each task unless ``moments="carried"``, as published.
+
     With norm="transductive" (batch norm over the current rows, as published) a query is normalised together with
     the support and no other query, which is the paper's inductive evaluation; ``transductive=True`` normalises
     all queries together.
@@ -55,7 +68,7 @@ class Reptile(AbstractLearner):
     Args:
         net: the network; see ``learners.parts.headed`` for heads.
         outputs: the way, or the dimension of real targets.
-        target: ``"classes"`` or ``"real"``.
+        target: ``"classes"``, ``"multi-label"`` or ``"real"``.
         inner_steps: steps in meta-training.
         inner_lr: the inner optimiser's rate.
         inner_batch: rows a minibatch; None: the whole support.
@@ -66,6 +79,8 @@ class Reptile(AbstractLearner):
         moments: ``"reset"`` for each task, so that tasks run together; or ``"carried"`` from each task to the
             next, serially, as the authors' code does.
         head: ``"fixed"``, ``"shared"`` or ``"none"``.
+        part: what is adapted, and so what is trained: the outer step moves nothing else.
+        rank: of ``part="lora"``.
         transductive: queries normalised together.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
@@ -78,7 +93,7 @@ class Reptile(AbstractLearner):
         self,
         net: nn.Module,
         outputs: int | None = None,
-        target: Literal["classes", "real"] = "classes",
+        target: TargetKind = "classes",
         *,
         inner_steps: int = 5,
         inner_lr: float = 1e-3,
@@ -89,6 +104,8 @@ class Reptile(AbstractLearner):
         beta1: float = 0.0,
         moments: Literal["reset", "carried"] = "reset",
         head: Head = "fixed",
+        part: Part = "all",
+        rank: int = 4,
         transductive: bool = False,
         out_features: int | None = None,
         strategy: Strategy = "auto",
@@ -110,7 +127,9 @@ class Reptile(AbstractLearner):
                 "moments='carried' needs optimizer='adam' and head='fixed' or 'none', "
                 f"received {optimizer!r} and {head!r}."
             )
-        self.model = HeadedNet(net, outputs, target, head, out_features=out_features, strategy=strategy)
+        self.model = HeadedNet(
+            net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
+        )
         self.optimizer = make_optimizer(optimizer, inner_lr, beta1=beta1)
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps

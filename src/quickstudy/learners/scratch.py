@@ -21,7 +21,13 @@ from quickstudy.nets.apply import Strategy
 class Scratch(AbstractLearner):
     """The same network trained on the support alone, from a random initialisation drawn for each task.
 
-    What few-shot learning costs without meta-training. Nothing is meta-trained.
+    The usual lower bound of few-shot papers (Finn et al. 2017). Nothing is meta-trained.
+
+    adapt:      draw θ at random, then optimiser steps on the support loss
+
+    When to choose it: to see what few-shot learning costs without meta-training.
+
+    Deviations: none; there is no paper to deviate from.
 
     Args:
         net: the network, as a pattern; its own weights are not used.

@@ -23,6 +23,7 @@ from torch.func import functional_call, vmap
 from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.nets.norms import AbstractNorm, Moments, NormPass, couples_examples, foreign_coupling, norm_pass
+from quickstudy.nets.secondorder import plain_kernels
 
 ROWS_AT_ONCE = 128
 """Examples that a packed call on a CPU computes at once."""
@@ -89,6 +90,15 @@ def apply(
     x = as_inputs(x, network_dtype(net))
     if mask is not None and bool(mask.all()):
         mask = None
+    if not params or not torch.is_grad_enabled():
+        return _run(net, x, params, mask, given, strategy)
+    with plain_kernels(net):  # weights of their own are the result of a gradient, or will meet one
+        return _run(net, x, params, mask, given, strategy)
+
+
+def _run(
+    net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None, strategy: Strategy
+) -> Applied:
     chosen = choose_strategy(net, first_leaf(x), shared=params is None) if strategy == "auto" else strategy
     if chosen == "packed":
         return _packed(net, x, mask)

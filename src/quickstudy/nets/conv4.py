@@ -23,15 +23,16 @@ class ConvBlock(nn.Module):
     Args:
         in_channels: channels in.
         channels: channels out.
-        pool: ``"max"`` (2x2 max-pooling) or ``"stride"`` (stride 2, as MAML and Reptile on Omniglot).
+        pool: ``"max"`` (2x2 max-pooling), ``"stride"`` (stride 2, as MAML and Reptile on Omniglot) or ``"none"``.
         norm: one of ``nets.norms.NORMS``.
+        padding: zeros around the map: 1 keeps its size.
     """
 
-    def __init__(self, in_channels: int, channels: int, pool: str, norm: str) -> None:
+    def __init__(self, in_channels: int, channels: int, pool: str, norm: str, padding: int = 1) -> None:
         super().__init__()
-        self.pool = pool
+        self.pool, self.padding = pool, padding
         stride = 2 if pool == "stride" else 1
-        self.conv = nn.Conv2d(in_channels, channels, 3, stride, padding=1, bias=norm not in _CENTRING)
+        self.conv = nn.Conv2d(in_channels, channels, 3, stride, padding=padding, bias=norm not in _CENTRING)
         self.norm = make_norm(norm, channels)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -45,28 +46,29 @@ class ConvBlock(nn.Module):
     def batched(self, params: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
         """``[T, N, C, H, W] -> [T, N, channels, H/2, W/2]`` with a weight of its own for each task, or shared."""
         weight, bias = params[f"{prefix}conv.weight"], params.get(f"{prefix}conv.bias")
-        x = task_conv2d(x, weight, bias, self.conv.stride)
+        x = task_conv2d(x, weight, bias, self.conv.stride, self.padding)
         if isinstance(self.norm, AbstractNorm):
             own = {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters(recurse=False)}
             x = self.norm.normalise(x, own)
         return _split(self._after(x.flatten(0, 1)), 0, x.shape[0])
 
 
-def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...]) -> Tensor:
-    """A padded 3x3 convolution with a task axis.
+def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: int = 1) -> Tensor:
+    """A 3x3 convolution with a task axis.
 
     Args:
         x: ``[T, N, C, H, W]``.
         weight: ``[O, C, 3, 3]``, or one a task, ``[T, O, C, 3, 3]`` (then a grouped convolution).
         bias: ``[O]``, ``[T, O]`` or None.
         stride: of the convolution.
+        padding: zeros around the map.
     """
     n_task = x.shape[0]
     if weight.dim() == 4:
-        out = _split(F.conv2d(x.flatten(0, 1), weight, None, stride, 1), 0, n_task)
+        out = _split(F.conv2d(x.flatten(0, 1), weight, None, stride, padding), 0, n_task)
     else:
         side_by_side = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, H, W]
-        out = F.conv2d(side_by_side, weight.flatten(0, 1), None, stride, 1, groups=n_task)
+        out = F.conv2d(side_by_side, weight.flatten(0, 1), None, stride, padding, groups=n_task)
         out = _split(out, 1, n_task).transpose(0, 1)
     if bias is None:
         return out
@@ -81,6 +83,9 @@ def _split(x: Tensor, axis: int, parts: int) -> Tensor:
 class Conv4(nn.Module):
     """Four blocks of 3x3 convolution, norm, ReLU and halving.
 
+    ``map_shape`` is the shape of the last map, ``(C, H, W)``, which ``readout="flatten"`` lays flat; None with another
+    readout.
+
     Args:
         in_channels: 1 for grey pictures, 3 for colour.
         image_size: height and width of the (square) pictures.
@@ -88,6 +93,8 @@ class Conv4(nn.Module):
         pool: ``"max"`` or ``"stride"``.
         norm: one of ``nets.norms.NORMS``; see there which are inductive.
         readout: ``"flatten"`` the last map, or its spatial ``"mean"`` (MAML on Omniglot).
+        halvings: how many blocks halve, the first ones; 2 in the encoder of relation networks.
+        padded: zeros around every map; False: none in the blocks that halve, as in that encoder.
 
     Raises:
         InputError: the pictures are too small for four halvings.
@@ -104,23 +111,34 @@ class Conv4(nn.Module):
         pool: Literal["max", "stride"] = "max",
         norm: Literal["batch", "transductive", "task", "group", "layer", "instance", "none"] = "batch",
         readout: Literal["flatten", "mean"] = "flatten",
+        halvings: int = 4,
+        padded: bool = True,
     ) -> None:
         super().__init__()
         if min(filters, in_channels) < 1:
             raise InputError(f"Conv-4 needs at least one channel and one filter, received {in_channels} and {filters}.")
+        if not 0 <= halvings <= 4:
+            raise InputError(f"Conv-4 has four blocks, so 0 to 4 of them can halve, received halvings={halvings}.")
         size = image_size
-        for _ in range(4):
+        for _ in range(halvings):
+            size -= 0 if padded else 2
             size = size // 2 if pool == "max" else (size + 1) // 2
         if size < 1:
+            times = {4: "four times", 3: "three times", 2: "twice", 1: "once"}[halvings]
             raise InputError(
-                f"Cannot halve pictures of {image_size} pixels four times. Conv-4 needs at least 16x16 with "
-                "pool='max'; use pool='stride' or larger pictures."
+                f"Cannot halve pictures of {image_size} pixels {times}. Four halvings need at least 16x16 with "
+                "pool='max'; use pool='stride', larger pictures, or fewer halvings."
             )
         channels = [in_channels, filters, filters, filters, filters]
-        self.blocks = nn.ModuleList(ConvBlock(before, after, pool, norm) for before, after in pairwise(channels))
+        halved = [True] * halvings + [False] * (4 - halvings)
+        self.blocks = nn.ModuleList(
+            ConvBlock(before, after, pool if halve else "none", norm, padding=0 if halve and not padded else 1)
+            for (before, after), halve in zip(pairwise(channels), halved, strict=True)
+        )
         # Against a loop: 0.5 to 0.8 of its time with strides, 1.2 to 1.3 with pooling (benchmarks/strategies.py).
         self.batched_on_cpu = pool == "stride"
         self.in_channels, self.image_size, self.readout = in_channels, image_size, readout
+        self.map_shape = (filters, size, size) if readout == "flatten" else None
         self.out_features = filters * (size * size if readout == "flatten" else 1)
 
     def _check(self, x: Tensor) -> None:

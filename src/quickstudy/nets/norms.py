@@ -189,7 +189,8 @@ class BatchNorm(AbstractNorm):
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         the_pass = current_pass()
         if not self.couples:
-            return self.finish(x, self.running_mean[None], self.running_var[None], own)
+            lead = (None, None) if the_pass.batched else (None,)  # the axes T and N, or N alone
+            return self.finish(x, self.running_mean[lead], self.running_var[lead], own)
         name = the_pass.names.get(self, "")
         if not the_pass.batched and the_pass.mask is None:
             # torch's fused kernel: the same numbers in fewer passes over the activations.

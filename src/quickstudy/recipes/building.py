@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from quickstudy.data.batches import BatchSource
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import DataSet
 from quickstudy.data.source import TaskShape, TaskSource
@@ -22,6 +24,7 @@ from quickstudy.recipes.schema import Part, Recipe, TaskSize
 __all__ = ["TEST_SEED", "Built", "build", "build_data", "build_learner", "test_tasks"]
 
 TEST_SEED = 0
+_BATCH = 64  # rows a step of a learner that is trained on plain labelled batches, where [train] says nothing
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +37,8 @@ class Built:
         train: the tasks to train on.
         validation: the tasks to validate on; None when the recipe does not validate.
         learner: untrained, on the CPU, in the recipe's precision.
+        batches: the plain labelled batches to train on instead of tasks, for a learner that is trained so.
+        pretrain: those of the first phase, where there is one.
     """
 
     recipe: Recipe
@@ -41,6 +46,8 @@ class Built:
     train: TaskSource
     validation: TaskSource | None
     learner: AbstractLearner
+    batches: BatchSource | None = None
+    pretrain: BatchSource | None = None
 
 
 def build(recipe: Recipe, data_root: Path | None = None) -> Built:
@@ -60,7 +67,45 @@ def build(recipe: Recipe, data_root: Path | None = None) -> Built:
     if recipe.train.validate_every:
         size = recipe.episodes.validation or recipe.episodes.test
         validation = _tasks(data, "validation", size, recipe.seed)
-    return Built(recipe, data, train, validation, build_learner(recipe, train.shape))
+    learner = build_learner(recipe, train.shape)
+    check_phases(recipe, learner)
+    batches = train.batches(recipe.train.batch or _BATCH) if learner.traits.phases[-1] == "batches" else None
+    pretrain = None if recipe.pretrain is None else train.batches(recipe.pretrain.batch)
+    return Built(recipe, data, train, validation, learner, batches, pretrain)
+
+
+def check_phases(recipe: Recipe, learner: AbstractLearner) -> None:
+    """Whether [pretrain] and [train] say what the learner is trained on.
+
+    Raises:
+        InputError: a phase that the learner does not have, or an option of the other kind of training.
+    """
+    name, phases = recipe.learner.name, learner.traits.phases
+    if recipe.pretrain is not None and len(phases) < 2:
+        if phases == ("batches",):
+            raise InputError(
+                f"The learner {name!r} is trained on plain labelled batches in [train] already. Remove the table "
+                "[pretrain], and say in [train] how many steps and how large a batch."
+            )
+        raise InputError(
+            f"The learner {name!r} is trained on tasks alone, not on plain labelled batches before. Remove the table "
+            "[pretrain]."
+        )
+    if recipe.pretrain is None and phases == ("batches", "batches"):
+        raise InputError(
+            f"The learner {name!r}, with these options, is trained twice on plain labelled batches: add a table "
+            "[pretrain] for the first time."
+        )
+    if phases[-1] == "batches" and (recipe.train.tasks_per_step != 1 or recipe.train.tasks_at_once is not None):
+        raise InputError(
+            f"The learner {name!r} is trained on plain labelled batches, not on tasks: instead of tasks-per-step and "
+            "tasks-at-once, say train.batch, the rows a step."
+        )
+    if phases[-1] == "episodes" and recipe.train.batch is not None:
+        raise InputError(
+            f"The learner {name!r} is trained on tasks, not on plain labelled batches: instead of train.batch, say "
+            "train.tasks-per-step."
+        )
 
 
 def build_data(recipe: Recipe, data_root: Path | None = None) -> DataSet:
@@ -82,6 +127,7 @@ def test_tasks(
     way: Count | None = None,
     shot: Count | None = None,
     query: Count | None = None,
+    dirichlet: float | None = None,
     seed: int = TEST_SEED,
 ) -> TaskSource:
     """The tasks to be tested on; what is not given is as the recipe says.
@@ -93,6 +139,7 @@ def test_tasks(
         way: classes a task.
         shot: support examples a class.
         query: query examples a class.
+        dirichlet: concentration of the classes' shares of the queries; 0: as many of each class.
         seed: of the tasks. By default not the recipe's, so that runs of other seeds are tested on the same tasks
             and can be compared in pairs.
     """
@@ -102,13 +149,9 @@ def test_tasks(
             f"Cannot test on the role {role!r}: the recipe trains on {recipe.train.role!r}, and the result would be of "
             "classes that training has seen. Use role 'test'."
         )
-    return data.tasks(
-        role,
-        way=size.way if way is None else way,
-        shot=size.shot if shot is None else shot,
-        query=size.query if query is None else query,
-        seed=seed,
-    )
+    given = {"way": way, "shot": shot, "query": query, "dirichlet": dirichlet}
+    size = size.model_copy(update={name: value for name, value in given.items() if value is not None})
+    return _tasks(data, role, size, seed)
 
 
 def build_learner(recipe: Recipe, shape: TaskShape) -> AbstractLearner:
@@ -138,7 +181,13 @@ def build_learner(recipe: Recipe, shape: TaskShape) -> AbstractLearner:
 
 
 def _tasks(data: DataSet, role: str, size: TaskSize, seed: int) -> TaskSource:
-    return data.tasks(role, way=size.way, shot=size.shot, query=size.query, seed=seed)
+    uneven: dict[str, Any] = {"dirichlet": size.dirichlet} if size.dirichlet else {}
+    if uneven and "dirichlet" not in inspect.signature(data.tasks).parameters:
+        raise InputError(
+            f"Cannot draw queries of {data.name} from a Dirichlet distribution: it does not offer that, because its "
+            "tasks have no classes or it was not written for it. Leave dirichlet out."
+        )
+    return data.tasks(role, way=size.way, shot=size.shot, query=size.query, seed=seed, **uneven)
 
 
 def _sizes(shape: TaskShape) -> dict[str, Any]:

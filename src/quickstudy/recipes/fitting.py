@@ -9,7 +9,7 @@ from quickstudy.evaluate import Curve, meta_test
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes.building import Built
 from quickstudy.recipes.schema import Constant, Schedule, Step
-from quickstudy.train import Callback, Checkpointing, Trained, Validation, fit, schedules
+from quickstudy.train import Callback, Checkpointing, Pretraining, Trained, Validation, fit, schedules
 
 __all__ = ["curves_of", "fit_built"]
 
@@ -32,19 +32,37 @@ def fit_built(
     options = built.recipe.train
     return fit(
         built.learner,
-        built.train,
+        built.batches or built.train,
         steps=options.steps,
         tasks_per_step=options.tasks_per_step,
         tasks_at_once=options.tasks_at_once,
         optimizer=options.optimizer,
         lr=options.lr,
         schedule=_schedule(options.schedule),
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
         seed=built.recipe.seed,
+        pretrain=_pretraining(built),
         validate=_validation(built),
         validate_every=options.validate_every,
         callbacks=callbacks,
         checkpoints=checkpoints,
         resume=resume,
+    )
+
+
+def _pretraining(built: Built) -> Pretraining | None:
+    options = built.recipe.pretrain
+    if options is None or built.pretrain is None:
+        return None
+    return Pretraining(
+        built.pretrain,
+        options.steps,
+        optimizer=options.optimizer,
+        lr=options.lr,
+        schedule=_schedule(options.schedule),
+        weight_decay=options.weight_decay,
+        momentum=options.momentum,
     )
 
 
@@ -83,7 +101,10 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
         ("validation_accuracy", "validation accuracy"),
         ("validation_mse", "validation error"),
     ):
-        points = [(record["step"], record[key]) for record in records if key in record]
-        if points:
-            curves.append(Curve(name, quantity, [step for step, _ in points], [value for _, value in points]))
+        # A loss over all training classes is no loss of a task: each phase has a curve of its own.
+        for phase, what in (("batches", "batches: "), ("episodes", "")):
+            of_phase = [record for record in records if record.get("phase", "episodes") == phase and key in record]
+            if of_phase:
+                steps, values = [record["step"] for record in of_phase], [record[key] for record in of_phase]
+                curves.append(Curve(name, what + quantity, steps, values))
     return curves

@@ -4,7 +4,8 @@
     [learner]   name = "maml", and the options of that learner's constructor
     [net]       name = "conv4", and its options
     [data]      name = "omniglot", and its options; path = the folder of data sets, when it is not the usual one
-    [episodes.train | .validation | .test]      way, shot, query
+    [episodes.train | .validation | .test]      way, shot, query, dirichlet
+    [pretrain]  steps, batch, optimiser: a first phase on plain labelled batches, for learners that have one
     [train]     steps, optimiser, validation ...
     [evaluate]  episodes, role
 
@@ -24,6 +25,7 @@ __all__ = [
     "Episodes",
     "EvaluateOptions",
     "Part",
+    "PretrainOptions",
     "Range",
     "Recipe",
     "Schedule",
@@ -78,15 +80,21 @@ class TaskSize(Table):
         way: classes a task; None for tasks that have none (regression).
         shot: support examples a class (a task, for regression).
         query: query examples a class (a task, for regression).
+        dirichlet: concentration of the classes' shares of the way x query queries, such as 2.0; as many of each class
+            where it is left out.
     """
 
     way: Range | None = None
     shot: Range
     query: Range
+    dirichlet: float | None = Field(default=None, gt=0)
 
 
 class Episodes(Table):
-    """Sizes of the tasks to train on, to validate on (or as in the test), to be tested on (or as in training)."""
+    """Sizes of the tasks to train on, to validate on (or as in the test), to be tested on (or as in training).
+
+    A learner that is trained on plain labelled batches alone needs no size to train on; it is as in the test.
+    """
 
     train: TaskSize
     validation: TaskSize | None = None
@@ -97,6 +105,8 @@ class Episodes(Table):
     def _test_like_training(cls, given: Any) -> Any:
         if isinstance(given, dict) and "train" in given and "test" not in given:
             return given | {"test": given["train"]}
+        if isinstance(given, dict) and "test" in given and "train" not in given:
+            return given | {"train": given["test"]}
         return given
 
 
@@ -124,6 +134,37 @@ class Decay(Table):
 Schedule: TypeAlias = Annotated[Constant | Step | Decay, Field(discriminator="name")]
 
 
+_OF_SGD = "momentum is an option of optimizer = 'sgd'; the others have their own"
+
+
+class PretrainOptions(Table):
+    """A first phase on plain labelled batches over all training classes.
+
+    Args:
+        steps: batches.
+        batch: rows a batch.
+        optimizer: of the meta-parameters.
+        lr: its learning rate.
+        schedule: what becomes of the learning rate within the phase.
+        weight_decay: the optimiser's; None leaves it at its own default (0.01 for ``"adamw"``, else 0).
+        momentum: of ``"sgd"``.
+    """
+
+    steps: int = Field(ge=1)
+    batch: int = Field(default=64, ge=1)
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(default=1e-3, gt=0, le=1e3)
+    schedule: Schedule = Constant()
+    weight_decay: float | None = Field(default=None, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _has_momentum(self) -> PretrainOptions:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(_OF_SGD)
+        return self
+
+
 class TrainOptions(Table):
     """How the meta-parameters are trained.
 
@@ -131,9 +172,12 @@ class TrainOptions(Table):
         steps: meta-training steps.
         tasks_per_step: tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; None leaves the choice to the engine.
+        batch: rows a step, for a learner that is trained on plain labelled batches and not on tasks (64 by default).
         optimizer: of the meta-parameters.
         lr: its learning rate.
         schedule: what becomes of the learning rate.
+        weight_decay: the optimiser's; None leaves it at its own default (0.01 for ``"adamw"``, else 0).
+        momentum: of ``"sgd"``.
         validate_every: steps between validations; 0 for none.
         validate_episodes: tasks of a validation.
         precision: of the weights and of the pictures.
@@ -144,9 +188,12 @@ class TrainOptions(Table):
     steps: int = Field(ge=1)
     tasks_per_step: int = Field(default=1, ge=1)
     tasks_at_once: int | None = Field(default=None, ge=1)
+    batch: int | None = Field(default=None, ge=1)
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(default=1e-3, gt=0, le=1e3)
     schedule: Schedule = Constant()
+    weight_decay: float | None = Field(default=None, ge=0)
+    momentum: float = Field(default=0.0, ge=0, lt=1)
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)
     precision: Literal["float32", "float64"] = "float32"
@@ -154,6 +201,8 @@ class TrainOptions(Table):
 
     @model_validator(mode="after")
     def _can_validate(self) -> TrainOptions:
+        if self.momentum and self.optimizer != "sgd":
+            raise ValueError(_OF_SGD)
         if self.role == "train+validation" and self.validate_every:
             raise ValueError(
                 "cannot validate on classes that are trained on (role = 'train+validation'); "
@@ -179,6 +228,7 @@ class Recipe(Table):
         net: its network, when it has one.
         data: where tasks come from.
         episodes: how large they are.
+        pretrain: a first phase on plain labelled batches, if there is one.
         train: how it is meta-trained.
         evaluate: how the result is measured.
     """
@@ -189,5 +239,20 @@ class Recipe(Table):
     net: Part | None = None
     data: Part
     episodes: Episodes
+    pretrain: PretrainOptions | None = None
     train: TrainOptions
     evaluate: EvaluateOptions = EvaluateOptions()
+
+    def settings(self, exclude: dict[str, Any]) -> dict[str, Any]:
+        """What is hashed and compared: JSON types, without what the first recipes could not say and leave as it was.
+
+        Args:
+            exclude: what else is left out, as pydantic takes it.
+        """
+        found = self.model_dump(mode="json", exclude=exclude)
+        if found.get("pretrain") is None:
+            found.pop("pretrain", None)
+        for name, default in (("batch", None), ("weight_decay", None), ("momentum", 0.0)):
+            if found["train"][name] == default:
+                del found["train"][name]
+        return found

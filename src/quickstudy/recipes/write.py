@@ -26,7 +26,7 @@ def to_toml(recipe: Recipe) -> str:
     sizes = document.pop("episodes")
     head = {key: value for key, value in document.items() if not isinstance(value, dict)}
     tables = {key: value for key, value in document.items() if isinstance(value, dict)}
-    at = list(tables).index("train")
+    at = list(tables).index("pretrain" if "pretrain" in tables else "train")
     ordered = [*list(tables.items())[:at], *((f"episodes.{role}", size) for role, size in sizes.items())]
     ordered += list(tables.items())[at:]
     blocks = [_lines(head), *(f"[{name}]\n{_lines(table)}" for name, table in ordered)]
@@ -63,6 +63,6 @@ def _value(value: Any) -> str:
 
 def recipe_hash(recipe: Recipe) -> str:
     """Hex digest of everything in a recipe that makes its result: all but its name and where files lie."""
-    document = recipe.model_dump(mode="json", exclude={"name": True})
+    document = recipe.settings(exclude={"name": True})
     document["data"]["options"].pop("path", None)
     return hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest()

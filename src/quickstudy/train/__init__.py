@@ -14,6 +14,7 @@ from quickstudy.train.callbacks import (
 )
 from quickstudy.train.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 from quickstudy.train.engine import Checkpointing, Interrupted, Trained, fit
+from quickstudy.train.phases import Pretraining
 from quickstudy.train.runfolder import RunFolder
 from quickstudy.train.schedules import Schedule, constant, cosine, decay_by, linear
 
@@ -25,6 +26,7 @@ __all__ = [
     "History",
     "Interrupted",
     "JsonLines",
+    "Pretraining",
     "RunFolder",
     "Schedule",
     "Silent",

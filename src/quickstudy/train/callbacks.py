@@ -56,12 +56,14 @@ class StepEvent:
         steps: how many there will be.
         logs: means over the step's tasks: ``loss`` and what the learner reports; ``grad_norm``, ``lr``.
         seconds: how long the step took.
+        phase: what it was trained on: ``"episodes"``, or ``"batches"``, plain labelled ones.
     """
 
     step: int
     steps: int
     logs: dict[str, float]
     seconds: float
+    phase: Literal["batches", "episodes"] = "episodes"
 
 
 @dataclass(frozen=True)
@@ -150,7 +152,7 @@ class JsonLines(Silent):
 
     @override
     def step(self, event: StepEvent) -> None:
-        self._line({"step": event.step, **event.logs, "seconds": round(event.seconds, 6)})
+        self._line({"step": event.step, "phase": event.phase, **event.logs, "seconds": round(event.seconds, 6)})
 
     @override
     def validation(self, event: ValidationEvent) -> None:
@@ -189,17 +191,17 @@ class History(Silent):
     """Keeps the curves in memory: what notebooks plot and reports draw.
 
     Attributes:
-        steps: one dict a step, its number among them.
+        steps: one dict a step, its number and phase among them.
         validations: the validation events.
     """
 
     def __init__(self) -> None:
-        self.steps: list[dict[str, float]] = []
+        self.steps: list[dict[str, Any]] = []
         self.validations: list[ValidationEvent] = []
 
     @override
     def step(self, event: StepEvent) -> None:
-        self.steps.append({"step": event.step, **event.logs})
+        self.steps.append({"step": event.step, "phase": event.phase, **event.logs})
 
     @override
     def validation(self, event: ValidationEvent) -> None:

@@ -1,30 +1,31 @@
 """Floor 4: the one training loop.
 
-Step s trains on the tasks s·T .. s·T+T-1 of the source, whatever ``tasks_at_once`` is. The state between two
-steps is the learner's weights and buffers, the optimiser's tensors and the number of the next step: nothing is
-drawn from a generator that would have to be saved, so a run that goes on equals one never stopped.
+Step s trains on the tasks s·T .. s·T+T-1 of the source, whatever ``tasks_at_once`` is, or on batch s of plain labelled
+batches; a run may have a phase of these first (``phases.py``). The state between two steps is the learner's weights
+and buffers, the optimiser's tensors and the number of the next step: nothing is drawn from a generator that would have
+to be saved, so a run that goes on equals one never stopped.
 """
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
-from quickstudy.episode import Episode
+from quickstudy.episode import Episode, Examples
 from quickstudy.errors import CheckpointError, InputError, NonFiniteLoss
 from quickstudy.inner import explained
 from quickstudy.keys import Key, Keys
-from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.learner import AbstractLearner, MetaLoss
+from quickstudy.nets.secondorder import blamed_layer
 from quickstudy.train.callbacks import Callback, EndEvent, Outcome, StepEvent, Validation, ValidationEvent
 from quickstudy.train.checkpoint import (
     Checkpoint,
@@ -35,6 +36,8 @@ from quickstudy.train.checkpoint import (
     restore_optimizer,
     save_checkpoint,
 )
+from quickstudy.train.contexts import global_generators, polite_interrupt, training_mode
+from quickstudy.train.phases import OptimizerName, Phase, Pretraining, plan
 from quickstudy.train.schedules import Schedule, constant
 
 Validate = Callable[[AbstractLearner], Validation]
@@ -68,7 +71,7 @@ class Trained:
     """How training ended.
 
     Args:
-        step: steps done.
+        step: steps done, of all phases.
         best: the best validation value, or None.
         best_step: when it was reached.
     """
@@ -80,15 +83,18 @@ class Trained:
 
 def fit(
     learner: AbstractLearner,
-    source: TaskSource,
+    source: TaskSource | BatchSource,
     *,
     steps: int,
     tasks_per_step: int = 1,
     tasks_at_once: int | None = None,
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam",
+    optimizer: OptimizerName = "adam",
     lr: float = 1e-3,
     schedule: Schedule | None = None,
+    weight_decay: float | None = None,
+    momentum: float = 0.0,
     seed: int = 0,
+    pretrain: Pretraining | None = None,
     validate: Validate | None = None,
     validate_every: int = 0,
     callbacks: Sequence[Callback] = (),
@@ -99,15 +105,18 @@ def fit(
 
     Args:
         learner: what to train.
-        source: where tasks come from.
-        steps: steps of the outer optimiser, those of an earlier part of the run included.
+        source: where tasks come from; or batches (``tasks.batches(64)``), for a learner that is trained on these.
+        steps: steps of the outer optimiser, those of an earlier part of the run included, those of ``pretrain`` not.
         tasks_per_step: T, tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; smaller needs less memory, the result is the same but
             for rounding (and for dropout, which draws once for each portion).
         optimizer: of the meta-parameters.
         lr: its rate, before the schedule.
         schedule: see ``train.schedules``; constant by default.
+        weight_decay: of the optimiser; None: its own default (0.01 for ``"adamw"``, else 0).
+        momentum: of ``"sgd"``.
         seed: of the learner's own randomness.
+        pretrain: a first phase on plain labelled batches, for a learner whose paper has one.
         validate: measures the learner on validation tasks.
         validate_every: steps between validations; 0 for none.
         callbacks: told of every step; see ``train.callbacks``.
@@ -124,13 +133,15 @@ def fit(
         Interrupted: Ctrl-C; the running step was finished and saved.
         StorageError: the disk refused; the last checkpoint is whole.
     """
-    engine = _Engine(learner, source, steps, tasks_per_step, tasks_at_once, lr, schedule or constant(), seed, callbacks)
+    main: dict[str, Any] = {"steps": steps, "optimizer": optimizer, "lr": lr, "schedule": schedule or constant()}
+    main |= {"weight_decay": weight_decay, "momentum": momentum}
+    engine = _Engine(learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks)
     engine.check()
-    engine.build_optimizer(optimizer)
+    steps = engine.steps
     saver = None if checkpoints is None else _Saver(engine, checkpoints)
     progress = saver.restore() if saver is not None and resume else Trained(0)
     outcome: Outcome = "failed"
-    with _training_mode(learner), _polite_interrupt() as interrupted:
+    with training_mode(learner), polite_interrupt() as interrupted:
         try:
             while progress.step < steps:
                 event = engine.step(progress.step)
@@ -177,15 +188,21 @@ class _Engine:
     """Everything that one step needs."""
 
     learner: AbstractLearner
-    source: TaskSource
-    steps: int
+    source: TaskSource | BatchSource
+    pretrain: Pretraining | None
+    main: dict[str, Any]
     tasks_per_step: int
     tasks_at_once: int | None
-    lr: float
-    schedule: Schedule
     seed: int
     callbacks: Sequence[Callback]
+    phases: list[Phase] = field(init=False)
+    phase: Phase | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
+
+    @property
+    def steps(self) -> int:
+        """Steps of all phases."""
+        return self.phases[-1].first + self.phases[-1].steps
 
     def check(self) -> None:
         """Refuse what cannot work before anything is touched."""
@@ -206,35 +223,50 @@ class _Engine:
                     f"The callback {type(callback).__name__} has no method {absent[0]!r}. Derive it from "
                     "quickstudy.train.Silent, which has all four and does nothing."
                 )
-        for field_name in ("steps", "tasks_per_step", "tasks_at_once"):
-            value = getattr(self, field_name)
-            if value is not None and value < 1:
-                raise InputError(f"{field_name} must be a whole number of at least 1, received {value}.")
+        for field_name in ("tasks_per_step", "tasks_at_once"):
+            self._check_number(field_name, getattr(self, field_name))
+        self._check_number("steps", self.main["steps"])
+        self.phases = plan(self.learner, self.source, self.pretrain, self.main)
+        if isinstance(self.source, BatchSource) and (self.tasks_per_step != 1 or self.tasks_at_once is not None):
+            raise InputError(
+                f"{name} is trained on plain labelled batches, which are not made of tasks: leave tasks_per_step and "
+                "tasks_at_once out, and say how many rows a batch has when the batches are made."
+            )
+        for phase in self.phases:
+            phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
 
-    def build_optimizer(self, name: str) -> None:
-        """The outer optimiser over everything that is not frozen."""
-        kinds = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW, "sgd": torch.optim.SGD}
-        if name not in kinds:
-            raise InputError(f"There is no optimiser called {name!r}. Known: {', '.join(sorted(kinds))}.")
-        trained = [p for p in self.learner.parameters() if p.requires_grad]
-        if not trained:
-            raise InputError(f"Every parameter of {type(self.learner).__name__} is frozen: there is nothing to train.")
-        self.optimizer = kinds[name](trained, lr=self.lr)
+    @staticmethod
+    def _check_number(name: str, value: int | None) -> None:
+        if value is not None and value < 1:
+            raise InputError(f"{name} must be a whole number of at least 1, received {value}.")
+
+    def enter(self, done: int) -> bool:
+        """Be ready for the step after ``done`` steps of the run: with a fresh optimiser where a phase begins.
+
+        Returns:
+            Whether the phase goes on with a new optimiser (a run was resumed), so that its state has to be put back.
+        """
+        phase = next((phase for phase in self.phases if done < phase.first + phase.steps), self.phases[-1])
+        if phase is self.phase:
+            return False
+        if done == phase.first:
+            self.learner.begin_phase(phase.number)
+        self.phase, self.optimizer = phase, phase.build_optimizer(self.learner)
+        return done > phase.first
 
     def step(self, done: int) -> StepEvent:
         """The step after ``done`` steps."""
         started = time.perf_counter()
-        t = self.tasks_per_step
-        device = next(self.learner.parameters()).device
-        episode = self.source.episodes(range(done * t, (done + 1) * t))
-        episode.check()
-        rate = self.lr * self.schedule(done, self.steps)
+        self.enter(done)
+        assert self.phase is not None
+        portions = self._draw(self.phase, done - self.phase.first)
+        rate = self.phase.rate(done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
         buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
         try:
-            logs = self._backward(episode.to(device), done)
+            logs = self._backward(portions, done)
             norm = self._gradient_norm(done)
         except NonFiniteLoss:
             for name, buffer in self.learner.named_buffers():
@@ -242,44 +274,86 @@ class _Engine:
             raise
         self.optimizer.step()
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
-        return StepEvent(done + 1, self.steps, means | {"grad_norm": norm, "lr": rate}, time.perf_counter() - started)
+        means |= {"grad_norm": norm, "lr": rate}
+        return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name)
 
-    def _backward(self, episode: Episode, done: int) -> dict[str, list[Tensor]]:
-        """Sum the gradients of all chunks; each chunk's graph is freed before the next."""
-        key = Key.of(self.seed, "train")
+    def _draw(self, phase: Phase, done: int) -> Iterator[_Portion]:
+        """What the step after ``done`` steps of its phase is made of, on the learner's device."""
+        device, key = next(self.learner.parameters()).device, Key.of(self.seed, "train")
+        if isinstance(phase.source, BatchSource):
+            batch = phase.source.batch(done)
+            batch.check("batch")
+            return iter([_Portion(batch.to(device), Keys(key.fold("batches"), np.array([done])))])
+        t = self.tasks_per_step
+        episode = phase.source.episodes(range(done * t, (done + 1) * t))
+        episode.check()
+        chunks = episode.to(device).chunks(self.tasks_at_once)
+        return (_Portion(chunk, Keys(key, chunk.indices.numpy()), t) for chunk in chunks)
+
+    def _backward(self, portions: Iterator[_Portion], done: int) -> dict[str, list[Tensor]]:
+        """Sum the gradients of all portions; each one's graph is freed before the next."""
         logs: dict[str, list[Tensor]] = {}
-        for chunk in episode.chunks(self.tasks_at_once):
-            keys = Keys(key, chunk.indices.numpy())
-            with _global_generators(chunk.support.device, key.fold("global", int(keys.tasks[0]))):
-                out = self.learner.meta_loss(chunk, key=keys)
-            self._check_finite(out.loss, keys, done)
+        for portion in portions:
+            keys = portion.keys
+            device = next(self.learner.parameters()).device
+            with global_generators(device, keys.key.fold("global", int(keys.tasks[0]))):
+                out = portion.loss(self.learner)
+            self._check_finite(out.loss, portion, done)
             try:
-                (out.loss.sum() / self.tasks_per_step).backward()  # type: ignore[no-untyped-call]
+                (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
             except RuntimeError as error:
-                raise explained(error) from error
+                raise _explained(error, self.learner, portion) from error
             self.learner.absorb(out.carried)
             for name, values in ({"loss": out.loss} | out.logs).items():
                 logs.setdefault(name, []).append(values.detach().float())
         return logs
 
-    def _check_finite(self, loss: Tensor, keys: Keys, done: int) -> None:
+    def _check_finite(self, loss: Tensor, portion: _Portion, done: int) -> None:
         bad = (~torch.isfinite(loss)).nonzero()
         if len(bad):
-            task, value = keys.tasks[int(bad[0])], float(loss.detach()[bad[0]])
+            number, value = portion.keys.tasks[int(bad[0])], float(loss.detach()[bad[0]])
+            what = "task" if isinstance(portion.data, Episode) else "batch"
             raise NonFiniteLoss(
-                f"The loss of task {task} became {value} in step {done + 1}, though its inputs are finite: {_DIVERGED}"
+                f"The loss of {what} {number} became {value} in step {done + 1}, though its inputs are finite: "
+                f"{_DIVERGED}"
             )
 
     def _gradient_norm(self, done: int) -> float:
         grads = [p.grad for p in self.learner.parameters() if p.grad is not None]
         if not grads:
             raise InputError(
-                f"No parameter of {type(self.learner).__name__} has a gradient: its meta_loss does not depend on them."
+                f"No parameter of {type(self.learner).__name__} has a gradient: its loss does not depend on them."
             )
         norm = float(torch.nn.utils.get_total_norm(grads))
         if not norm < float("inf"):
             raise NonFiniteLoss(f"A gradient became {norm} in step {done + 1}, though the loss is finite: {_DIVERGED}")
         return norm
+
+
+@dataclass(frozen=True)
+class _Portion:
+    """What is computed at once.
+
+    Args:
+        data: tasks, or a plain labelled batch.
+        keys: randomness of each.
+        of: how many losses are averaged in the whole step.
+    """
+
+    data: Episode | Examples
+    keys: Keys
+    of: int = 1
+
+    def loss(self, learner: AbstractLearner) -> MetaLoss:
+        """The learner's loss on it."""
+        if isinstance(self.data, Episode):
+            return learner.meta_loss(self.data, key=self.keys)
+        return learner.batch_loss(self.data, key=self.keys)
+
+
+def _explained(error: RuntimeError, learner: AbstractLearner, portion: _Portion) -> Exception:
+    """Naming the layer, where a missing second derivative is the reason."""
+    return explained(error, lambda: blamed_layer(learner, portion.loss))
 
 
 @dataclass
@@ -297,6 +371,7 @@ class _Saver:
             "source_hash": engine.source.hash,
             "source": engine.source.settings,
             "seed": engine.seed,
+            "pretrain": _identity_of(engine.pretrain),
             "tasks_per_step": engine.tasks_per_step,
             # Cut otherwise, sums are rounded otherwise, and the run would not go on to the last bit.
             "tasks_at_once": engine.tasks_at_once,
@@ -338,7 +413,8 @@ class _Saver:
                 "Start a new run, or use the settings of the old one."
             )
         load_weights(self.engine.learner, found, folder)
-        restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        if self.engine.enter(found.state["step"]):
+            restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
         if found.state["step"] > self.engine.steps:
             raise CheckpointError(
                 f"Cannot go on from {folder} to step {self.engine.steps}: it is of step {found.state['step']}. "
@@ -347,56 +423,8 @@ class _Saver:
         return Trained(found.state["step"], found.state["best"], found.state["best_step"])
 
 
-@contextmanager
-def _global_generators(device: torch.device, key: Key) -> Iterator[None]:
-    """Torch's global generators, from which modules of others (dropout) draw, seeded and then given back."""
-    gpu = device.type == "cuda"
-    with torch.random.fork_rng(devices=[device] if gpu else []):
-        # Not torch.manual_seed, which also queues a call for GPUs that are not there, a stack trace each time.
-        torch.default_generator.manual_seed(key.value >> 1)
-        if gpu:
-            with torch.cuda.device(device):
-                torch.cuda.manual_seed(key.value >> 1)
-        yield
-
-
-@contextmanager
-def _training_mode(learner: AbstractLearner) -> Iterator[None]:
-    flags = {layer: layer.training for layer in learner.modules()}
-    # A frozen part that was put into eval mode (a pretrained body's batch norm) is meant to stay there.
-    frozen = [
-        layer
-        for layer, training in flags.items()
-        if not training and learner.training and not any(p.requires_grad for p in layer.parameters())
-    ]
-    learner.train()
-    for layer in frozen:
-        layer.eval()
-    try:
-        yield
-    finally:
-        for layer, flag in flags.items():
-            layer.training = flag
-
-
-@contextmanager
-def _polite_interrupt() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C sets; a second one interrupts at once, as usual.
-
-    Only the main thread may handle signals; elsewhere Ctrl-C stays what it is.
-    """
-    asked = threading.Event()
-    if threading.current_thread() is not threading.main_thread():
-        yield asked
-        return
-    before = signal.getsignal(signal.SIGINT)
-
-    def ask(number: int, frame: Any) -> None:
-        asked.set()
-        signal.signal(signal.SIGINT, before)
-
-    signal.signal(signal.SIGINT, ask)
-    try:
-        yield asked
-    finally:
-        signal.signal(signal.SIGINT, before)
+def _identity_of(pretrain: Pretraining | None) -> dict[str, Any] | None:
+    if pretrain is None:
+        return None
+    source = pretrain.source
+    return {"source": source.settings, "source_hash": source.hash, "steps": pretrain.steps}

@@ -36,7 +36,7 @@ class BaseClassifier(nn.Module):
     ) -> None:
         super().__init__()
         self.layer = None if classes is None else nn.Linear(features, classes, bias=kind == "linear")
-        self.kind, self.scale, self.smoothing = kind, scale, smoothing
+        self.classes, self.kind, self.scale, self.smoothing = classes, kind, scale, smoothing
 
     def forward(self, features: Tensor) -> Tensor:
         """``[T, N, D] -> [T, N, classes]``."""

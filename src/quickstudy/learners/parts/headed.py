@@ -1,6 +1,7 @@
 """Floor 3: a network with a head, run with weights of its own for each task.
 
-What MAML, Reptile and fine-tuning share. The head turns features ``[T, N, D]`` into outputs:
+What MAML, Reptile and fine-tuning share: which weights there are, and which of them are φ, the task's own. The head
+turns features ``[T, N, D]`` into outputs:
 
     fixed    a linear layer of the trained network: one way, knows label numbers (as published)
     shared   one row copied to every class: any way; needs two or more inner steps, because until the second all
@@ -9,25 +10,39 @@ What MAML, Reptile and fine-tuning share. The head turns features ``[T, N, D]`` 
     proto    a linear layer made from the support's class means, w = 2c and b = -|c|^2 (Triantafillou et al. 2020):
              any way
     none     the network's own outputs are the logits
+
+φ is one ``part`` of the weights; what is not frozen outside of it is still meta-trained. With "biases", "norms", "film"
+and "lora" the head is part of φ as well, because a new task needs at least that:
+
+    all      network and head
+    head     the head alone; features are computed once
+    body     the network alone (a fixed head stays as it was meta-trained)
+    biases   each bias of the network
+    norms    the weights of its norms
+    film     a scale and a shift for each channel, folded into norms, or into layers where there are none
+    lora     low-rank factors of the change of each matrix; θ has them too, and they are meta-trained
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor, nn
 
-from quickstudy.episode import Classes, Examples, Real
+from quickstudy.episode import Examples, MultiLabel, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, TaskLosses
 from quickstudy.learners.parts.classwise import class_means, mask_absent, same_tasks
+from quickstudy.nets.adapters import Part as Part
+from quickstudy.nets.adapters import make_adapter, parts_own_names
 from quickstudy.nets.apply import Applied, Strategy, apply
 from quickstudy.nets.mlp import init_small_normal, task_linear
 from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
 
 Head: TypeAlias = Literal["fixed", "shared", "proto", "none"]
-Part: TypeAlias = Literal["all", "head", "body", "biases", "norms", "film", "lora"]
+TargetKind: TypeAlias = Literal["classes", "multi-label", "real"]
 
 
 class HeadedNet(nn.Module):
@@ -36,22 +51,22 @@ class HeadedNet(nn.Module):
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]`` (to outputs, with ``head="none"``).
         outputs: W, the way, or the dimension of real targets.
-        target: ``"classes"`` or ``"real"``.
+        target: ``"classes"``, ``"multi-label"`` or ``"real"``; the last two have a fixed head, or none.
         head: see the module.
-        part: what is adapted to a task: ``"all"``, the ``"head"`` or the ``"body"`` alone, ``"biases"``, ``"norms"``.
+        part: what is adapted to a task; see the module.
         rank: of ``part="lora"``.
         out_features: D, where the network has no attribute ``out_features``.
         strategy: how to run the network; see ``nets.apply``.
 
     Raises:
-        InputError: the head does not fit the target, or D is not known.
+        InputError: the head does not fit the target, the part does not fit the network, or D is not known.
     """
 
     def __init__(
         self,
         net: nn.Module,
         outputs: int | None,
-        target: Literal["classes", "real"],
+        target: TargetKind,
         head: Head,
         *,
         part: Part = "all",
@@ -61,27 +76,21 @@ class HeadedNet(nn.Module):
     ) -> None:
         super().__init__()
         self.net, self.outputs, self.target, self.kind, self.strategy = net, outputs, target, head, strategy
-        if target == "real" and head in ("shared", "proto"):
-            raise InputError(f"head={head!r} makes a row for each class, but the targets are real. Use head='fixed'.")
-        if head in ("fixed", "none") and outputs is None:
-            raise InputError(
-                f"head={head!r} needs to know its size: pass outputs= (the way, or the target's dimension)."
-            )
         features = out_features if out_features is not None else getattr(net, "out_features", None)
-        if head != "none" and not isinstance(features, int):
-            raise InputError(
-                f"Cannot build a head on {type(net).__name__}: its feature size is not known. "
-                "Give the network an attribute out_features, or use head='none' if it outputs logits."
-            )
+        _check(net, outputs, target, head, part, features)
+        self.features_size = features if isinstance(features, int) else 0
         if head in ("fixed", "shared"):
-            assert features is not None
-            self.head = nn.Linear(features, outputs if head == "fixed" and outputs is not None else 1)
+            self.head = nn.Linear(self.features_size, outputs if head == "fixed" and outputs is not None else 1)
             self.reset_parameters()
         # What is adapted was decided when the network was built: a later requires_grad_(False), as for an
         # evaluation, must not change what the learner does.
-        self.adapted = tuple(name for name, p in self.named_parameters() if p.requires_grad and _is_in(name, part))
-        if head == "none" and part in ("head", "body"):
-            raise InputError(f"part={part!r} asks for a network and a head, but head='none'. Use another head.")
+        mine = {f"net.{name}" for name in parts_own_names(net, part)}
+        self.adapter = make_adapter(net, part, rank)
+        self.adapted = tuple(
+            name
+            for name, _ in self.named_parameters()
+            if name in mine or name.startswith("adapter.") or (name.startswith("head.") and part != "body")
+        )
         if head != "proto" and not self.adapted:
             raise InputError("Nothing to adapt: every parameter of the network is frozen (requires_grad=False).")
 
@@ -89,6 +98,20 @@ class HeadedNet(nn.Module):
         """A head as small as the network's own weights, where that asks for small ones."""
         if getattr(self.net, "init", "default") == "normal-0.01" and isinstance(getattr(self, "head", None), nn.Linear):
             init_small_normal(self.head)
+
+    @property
+    def body_is_fixed(self) -> bool:
+        """Whether a task changes the head alone, so that an example's features are the same all along."""
+        return all(name.startswith("head.") for name in self.adapted)
+
+    @property
+    def shapes(self) -> dict[str, torch.Size]:
+        """The shape of each member of φ without its task axis; heads for any way have one class here, for all."""
+        named = dict(self.named_parameters())
+        found = {name: named[name].shape for name in self.adapted}
+        if self.kind == "proto":
+            found |= {"head.weight": torch.Size([1, self.features_size]), "head.bias": torch.Size([1])}
+        return found
 
     def start(self, support: Examples) -> Params:
         """θ for each task: name -> ``[T, ...]``.
@@ -120,21 +143,36 @@ class HeadedNet(nn.Module):
             given: norm moments measured on the support.
         """
         same_tasks(next(iter(params.values())).shape[0] if params else examples.n_task, examples)
+        applied = self.embed(params, examples, given)
+        return self.read_out(params, applied.out, examples), applied
+
+    def embed(self, params: Params, examples: Examples, given: Moments | None = None) -> Applied:
+        """Features ``[T, N, D]`` under each task's weights, and norm moments; arguments as in :meth:`run`."""
         body = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
-        applied = apply(
-            self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy
-        )
-        out = applied.out
+        if self.adapter is not None:
+            # Where a task says nothing, θ's own.
+            own = {
+                name: params[f"adapter.{name}"] if f"adapter.{name}" in params else p.expand(examples.n_task, *p.shape)
+                for name, p in self.adapter.named_parameters()
+            }
+            body |= self.adapter.expand(dict(self.net.named_parameters()), own)
+        return apply(self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy)
+
+    def read_out(self, params: Params, features: Tensor, examples: Examples) -> Tensor:
+        """Outputs from features; arguments as in :meth:`run`."""
+        out = features
         if self.kind != "none":
-            # A frozen head is not among the adapted parameters.
+            # A head that is not adapted is not among the parameters.
             weight = params["head.weight"] if "head.weight" in params else self.head.weight
             bias = params["head.bias"] if "head.bias" in params else self.head.bias
             out = task_linear(out, weight, bias)
-        return mask_absent(out, examples), applied
+        if isinstance(examples.target, MultiLabel):
+            return out[..., : examples.max_way]
+        return mask_absent(out, examples)
 
     def features(self, examples: Examples) -> Tensor:
         """``[T, N, D]`` under θ."""
-        return apply(self.net, examples.x, mask=examples.mask, strategy=self.strategy).out
+        return self.embed({}, examples).out
 
     def support_moments(self, params: Params, support: Examples) -> Moments | None:
         """What norms must know of the support before they see a query (None where nothing)."""
@@ -143,18 +181,18 @@ class HeadedNet(nn.Module):
         return self.run(params, support)[1].moments
 
     def _check_way(self, examples: Examples) -> None:
-        wrong_target = isinstance(examples.target, Real) != (self.target == "real")
-        if wrong_target:
+        if _kind_of(examples) != self.target:
             raise InputError(
-                f"This learner was built for target={self.target!r}, the tasks have {examples.target}. "
+                f"This learner was built for target={self.target!r}, the tasks have {_kind_of(examples)!r}. "
                 "Build it with the tasks' target."
             )
-        if isinstance(examples.target, Real) and examples.target.dim != self.outputs:
-            raise InputError(
-                f"This learner was built for {self.outputs} real values an example, the tasks have "
-                f"{examples.target.dim}. Build it with outputs={examples.target.dim}."
-            )
-        if self.kind in ("fixed", "none") and isinstance(examples.target, Classes):
+        if isinstance(examples.target, Real):
+            if examples.target.dim != self.outputs:
+                raise InputError(
+                    f"This learner was built for {self.outputs} real values an example, the tasks have "
+                    f"{examples.target.dim}. Build it with outputs={examples.target.dim}."
+                )
+        elif self.kind in ("fixed", "none"):
             assert self.outputs is not None
             if examples.max_way > self.outputs:
                 raise InputError(
@@ -163,14 +201,39 @@ class HeadedNet(nn.Module):
                 )
 
 
-def _is_in(name: str, part: Part) -> bool:
-    """Whether a parameter of a :class:`HeadedNet` is of this part."""
-    of_head = name.startswith("head.")
-    return part == "all" or (part == "head" and of_head) or (part == "body" and not of_head)
+def _kind_of(examples: Examples) -> TargetKind:
+    if isinstance(examples.target, Real):
+        return "real"
+    return "multi-label" if isinstance(examples.target, MultiLabel) else "classes"
+
+
+def _check(net: nn.Module, outputs: int | None, target: TargetKind, head: Head, part: Part, features: object) -> None:
+    """Options that do not fit together, each with its sentence."""
+    if part not in get_args(Part):
+        raise InputError(f"There is no part called {part!r}. Known: {', '.join(get_args(Part))}.")
+    if target != "classes" and head in ("shared", "proto"):
+        raise InputError(f"head={head!r} makes a row for each class, but the targets are {target}. Use head='fixed'.")
+    if head in ("fixed", "none") and outputs is None:
+        raise InputError(f"head={head!r} needs to know its size: pass outputs= (the way, or the target's dimension).")
+    if head != "none" and not isinstance(features, int):
+        raise InputError(
+            f"Cannot build a head on {type(net).__name__}: its feature size is not known. "
+            "Give the network an attribute out_features, or use head='none' if it outputs logits."
+        )
+    if head == "none" and part in ("head", "body"):
+        raise InputError(f"part={part!r} asks for a network and a head, but head='none'. Use another head.")
+    if head in ("shared", "proto") and part == "body":
+        raise InputError(
+            f"part='body' leaves the head as it was meta-trained, but head={head!r} is made anew for each task. "
+            "Use head='fixed'."
+        )
 
 
 def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], examples: Examples) -> TaskLosses:
     """Weights ``[T, ...]`` -> loss ``[T]`` on these examples: what an inner loop descends."""
+    if model.body_is_fixed:
+        features = model.features(examples)
+        return lambda params: loss(model.read_out(params, features, examples), examples)
 
     def losses(params: Params) -> Tensor:
         return loss(model.run(params, examples)[0], examples)

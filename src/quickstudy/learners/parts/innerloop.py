@@ -8,17 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal, TypeAlias
 
 from torch import Tensor
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, Update, plain_step, trajectory
+from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
 from quickstudy.learners.learner import MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, losses_on
 from quickstudy.nets.norms import Moments
 
 Loss = Callable[[Tensor, Examples], Tensor]
+Memory: TypeAlias = Literal["unrolled", "adjoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,6 +46,8 @@ class InnerLoop:
         test_steps: in ``adapt`` (meta-testing).
         test_lr: the rate there.
         first_order: each step's gradient held constant in the outer derivative.
+        memory: ``"unrolled"`` keeps the activations of every step for the outer derivative; ``"adjoint"`` keeps the
+            weights alone and computes each step once more, in memory that does not grow with the steps.
 
     Raises:
         InputError: a negative number of steps or rate.
@@ -54,19 +58,26 @@ class InnerLoop:
     test_steps: int
     test_lr: float
     first_order: bool = False
+    memory: Memory = "unrolled"
 
     @classmethod
     def checked(
-        cls, steps: int, lr: float, test_steps: int | None, test_lr: float | None, *, first_order: bool = False
+        cls,
+        steps: int,
+        lr: float,
+        test_steps: int | None,
+        test_lr: float | None,
+        *,
+        first_order: bool = False,
+        memory: Memory = "unrolled",
     ) -> InnerLoop:
         """An inner loop from a constructor's options: what is None in testing is as in training.
 
         Raises:
             InputError: a negative number of steps, or a negative rate.
         """
-        loop = cls(
-            steps, lr, steps if test_steps is None else test_steps, lr if test_lr is None else test_lr, first_order
-        )
+        test_steps, test_lr = steps if test_steps is None else test_steps, lr if test_lr is None else test_lr
+        loop = cls(steps, lr, test_steps, test_lr, first_order, memory)
         if min(loop.steps, loop.test_steps) < 0:
             raise InputError(f"Inner steps cannot be negative, received {steps} and {test_steps}.")
         if min(loop.lr, loop.test_lr) < 0:
@@ -106,6 +117,16 @@ class InnerLoop:
         self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
     ) -> FastWeights:
         """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
+        if self.memory == "adjoint":
+            *_, params = adjoint(
+                lambda step, p: loss(model.run(p, support)[0], support),
+                start,
+                steps=steps,
+                update=update,
+                second_order=not self.first_order,
+                reads=tuple(model.parameters()),
+            )
+            return FastWeights(params, model.support_moments(params, support))
         losses = losses_on(model, loss, support)
         *_, params = trajectory(
             lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from quickstudy.episode import Classes, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners import AbstractLearner, Traits
+from quickstudy.learners.learner import check_support
 from quickstudy.nets import apply
 
 
@@ -38,7 +39,8 @@ class SoftNeighbours(AbstractLearner):
 
     def adapt(self, support: Examples, *, state: Memory | None = None, key: Keys | None = None) -> Memory:
         """Remember the support."""
-        del state, key
+        check_support(support, state)
+        del key
         return Memory(apply(self.net, support.x, mask=support.mask).out, support)
 
     def predict(self, state: Memory, query: Examples, *, key: Keys | None = None) -> Tensor:

@@ -1,0 +1,104 @@
+"""What each learner costs relative to ProtoNet, on one thread: a training step and a meta-test, by fast recipes.
+
+    python benchmarks/learner_costs.py [NAME ...] [--data-root DIR]
+
+Every learner with a fast recipe on Omniglot gets the same 5-way 1-shot tasks of 15 queries and the same Conv-4 of 64
+filters with max-pooling, whatever its recipe says of these; all else is the recipe's. A figure is the median, over
+repetitions in which ProtoNet and the learner alternate, of the ratio of processor times. Writes
+docs/learners/costs.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from quickstudy.cli.process import keep_large_blocks
+from quickstudy.data.source import TaskSource
+from quickstudy.evaluate.metatest import answer, evaluating
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.recipes import load_recipe
+from quickstudy.recipes.building import build_data, build_learner
+from quickstudy.recipes.shipped import names as shipped
+
+COSTS = Path(__file__).parents[1] / "docs" / "learners" / "costs.json"
+TASKS = 4
+
+
+def learner_of(name: str, source: TaskSource) -> AbstractLearner:
+    """The recipe's learner on the common tasks and the common network."""
+    recipe = load_recipe(name)
+    return build_learner(recipe, source.shape)
+
+
+def training(learner: AbstractLearner, source: TaskSource) -> Callable[[], None]:
+    """One step's work on ``TASKS`` tasks (or as many rows in plain batches): loss and gradient."""
+    episode = source.episodes(range(TASKS))
+    batches = source.batches(TASKS * 80) if "episodes" not in learner.traits.phases else None  # type: ignore[attr-defined]
+    learner.train()
+
+    def work() -> None:
+        learner.zero_grad()
+        out = learner.meta_loss(episode) if batches is None else learner.batch_loss(batches.batch(0))
+        out.loss.sum().backward()  # type: ignore[no-untyped-call]
+
+    return work
+
+
+def testing(learner: AbstractLearner, source: TaskSource) -> Callable[[], None]:
+    """Adapting to ``TASKS`` tasks and predicting their queries."""
+    episode = source.episodes(range(TASKS))
+
+    def work() -> None:
+        with evaluating(learner):
+            answer(learner, episode)
+
+    return work
+
+
+def ratio(work: Callable[[], None], reference: Callable[[], None], repetitions: int) -> float:
+    """Median ratio of processor times, alternating, after a warm-up of each."""
+    found = []
+    work(), reference()
+    for _ in range(repetitions):
+        times = []
+        for one in (work, reference):
+            begun = time.process_time()
+            one()
+            times.append(time.process_time() - begun)
+        found.append(times[0] / times[1])
+    return statistics.median(found)
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", help="recipes; all fast ones on Omniglot by default")
+    parser.add_argument("--data-root", type=Path)
+    parser.add_argument("--repetitions", type=int, default=5)
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    data = build_data(load_recipe("omniglot-protonet-fast"), given.data_root)
+    source = data.tasks("train", way=5, shot=1, query=15, seed=0)
+    reference = learner_of("omniglot-protonet-fast", source)
+    names = given.names or [name for name in shipped() if name.startswith("omniglot-") and name.endswith("-fast")]
+    for name in names:
+        recipe = load_recipe(name)
+        learner = learner_of(name, source)
+        test = ratio(testing(learner, source), testing(reference, source), given.repetitions)
+        train = ratio(training(learner, source), training(reference, source), given.repetitions)
+        known = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {}
+        known[recipe.learner.name] = {"recipe": name, "train": round(train, 2), "test": round(test, 2)}
+        COSTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+        print(f"{recipe.learner.name:<24} training {train:8.2f}   meta-test {test:8.2f}   (ProtoNet = 1)", flush=True)
+
+
+if __name__ == "__main__":
+    main()

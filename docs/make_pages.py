@@ -1,0 +1,321 @@
+"""Write docs/learners/*.md and the table of docs/choosing.md from docstrings, traits, recipes and measurements.
+
+    python docs/make_pages.py            writes
+    python docs/make_pages.py --check    exits with 1 where a page is not what this would write
+
+The text of a page is the learner's docstring; figures come from docs/learners/results.json and costs.json, which
+benchmarks/learners.py and benchmarks/learner_costs.py write.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.data.source import TaskShape
+from quickstudy.learners import AbstractLearner, Traits
+from quickstudy.learners.registry import learners
+from quickstudy.recipes import load_recipe
+from quickstudy.recipes.building import build_learner
+from quickstudy.recipes.parts import PROVIDED, default, takes
+from quickstudy.recipes.schema import Recipe, kebab
+from quickstudy.recipes.shipped import names as shipped
+
+DOCS = Path(__file__).parent
+SHAPES = {
+    "omniglot": TaskShape((1, 28, 28), "classes", 5, 4112),
+    "glyphs": TaskShape((1, 28, 28), "classes", 5, 2000),
+    "sinusoid": TaskShape((1,), "real", 1),
+    "tables": TaskShape((8,), "classes", 5),
+}
+FAMILIES = {
+    "Optimisation-based": (
+        "maml fomaml anil boil meta-sgd maml++ cavia imaml reptile protomaml fo-protomaml meta-curvature unicorn-maml"
+    ),
+    "Metric-based": "matching protonet relation simple-cnaps feat",
+    "Closed form": "r2d2 lr-d2 metaoptnet dkt",
+    "Memory- and model-based": "mann snail cnp acnp in-context tabular-in-context",
+    "Transductive": "transductive-fine-tune laplacianshot bd-cspn tim alpha-tim pt-map",
+    "Baselines": "baseline baseline++ simpleshot rfs meta-baseline fine-tune scratch knn logistic ridge boosting",
+}
+# Whether adapting takes gradient steps: not a trait, since nothing in the library depends on it.
+STEPPING = {
+    *FAMILIES["Optimisation-based"].split(),
+    *("transductive-fine-tune", "tim", "alpha-tim", "baseline", "baseline++", "fine-tune", "scratch"),
+}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What is known of one learner.
+
+    Args:
+        name: in the registry.
+        cls: its class.
+        traits: as its fast recipe builds it.
+        recipes: that ship for it.
+    """
+
+    name: str
+    cls: type[AbstractLearner]
+    traits: Traits
+    recipes: tuple[str, ...]
+
+
+def pages() -> list[Page]:
+    """All learners, in the order of the families."""
+    recipes: dict[str, list[str]] = {}
+    for name in shipped():
+        recipes.setdefault(load_recipe(name).learner.name, []).append(name)
+    found = []
+    for name in " ".join(FAMILIES.values()).split():
+        mine = tuple(sorted(recipes.get(name, [])))
+        cls: type[AbstractLearner] = learners.get(name)
+        found.append(Page(name, cls, traits_of(name, mine), mine))
+    return found
+
+
+def traits_of(name: str, recipes: tuple[str, ...]) -> Traits:
+    """Traits as the first recipe builds the learner; of one with default options where no recipe ships."""
+    if recipes:
+        fast = [recipe for recipe in recipes if recipe.endswith("-fast")]
+        recipe = load_recipe((fast or list(recipes))[0])
+    else:
+        norm = "task" if name == "scratch" else "batch"
+        options = {"learner": {"name": name}, "net": {"name": "conv4", "options": {"norm": norm}}}
+        sizes = {"train": {"way": 5, "shot": 1, "query": 5}}
+        recipe = Recipe.model_validate(
+            {"name": "x", "data": {"name": "omniglot"}, "episodes": sizes, "train": {"steps": 1}} | options
+        )
+    return build_learner(recipe, SHAPES[recipe.data.name]).traits
+
+
+# --- a page ------------------------------------------------------------------------------------------
+
+
+def written(page: Page, results: dict[str, Any], costs: dict[str, Any]) -> str:
+    """The page of one learner as Markdown."""
+    text = inspect.getdoc(page.cls) or ""
+    body, _, sections = text.partition("\nArgs:\n")
+    paragraphs = [part.strip("\n") for part in re.split(r"\n\s*\n", body)]
+    lines = [f"# {page.name}", ""]
+    verdict = versus(page, results)
+    if verdict:
+        lines += [verdict, ""]
+    for paragraph in paragraphs:
+        lines += [formula(paragraph) if is_formula(paragraph) else as_markdown(paragraph), ""]
+    lines += ["## In short", "", *facts(page, costs), ""]
+    lines += ["## Options", "", *options(page, sections), ""]
+    if page.recipes:
+        lines += ["## Recipes", "", *recipe_lines(page, results), ""]
+    module = inspect.getmodule(page.cls)
+    assert module is not None
+    lines += [f"Code: `{module.__name__.replace('.', '/')}.py`, class `{page.cls.__name__}`."]
+    return "\n".join(lines) + "\n"
+
+
+def is_formula(paragraph: str) -> bool:
+    """A paragraph of lines such as ``adapt:  ...``."""
+    return re.match(r"(adapt|predict|meta-loss|loss|inner|outer|batch-loss|distance)\b[^.]*?:\s", paragraph) is not None
+
+
+def formula(paragraph: str) -> str:
+    """As a block in which columns stay."""
+    return f"```text\n{paragraph}\n```"
+
+
+def as_markdown(paragraph: str) -> str:
+    """One paragraph, with code marked as Markdown does."""
+    if paragraph.startswith(">>>"):
+        return f"```python\n{paragraph}\n```"
+    joined = re.sub(r"\s*\n\s*", " ", paragraph).replace("``", "`")
+    return re.sub(r"^(When to choose it|Deviations):", r"**\1:**", joined)
+
+
+def versus(page: Page, results: dict[str, Any]) -> str:
+    """Whether it beats the baselines that keep everyone honest, in one line."""
+    for name in page.recipes:
+        entry = results.get(name)
+        if entry is None or not entry["versus"]:
+            continue
+        worse = [which for which, d in entry["versus"].items() if d["mean"] - d["ci95"] <= 0]
+        called = {"knn": "k-NN on pixels", "plain": "the same network plainly pretrained"}
+        if page.name in ("baseline",):
+            return ""
+        said = f"At the budget of `{name}` it "
+        if not worse:
+            return said + "beats " + " and ".join(called[w] for w in entry["versus"]) + ", in pairs."
+        beaten = [which for which in entry["versus"] if which not in worse]
+        return (
+            said
+            + ("beats " + " and ".join(called[w] for w in beaten) + " but " if beaten else "")
+            + "does **not** beat "
+            + " or ".join(called[w] for w in worse)
+            + "."
+        )
+    return ""
+
+
+def facts(page: Page, costs: dict[str, Any]) -> list[str]:
+    """Traits as a list."""
+    t = page.traits
+    ways = "classes of any number" if t.any_way else "the number of outputs that it was built for"
+    seen = (
+        "the query set as a whole (**transductive**: printed beside every figure)"
+        if t.transductive
+        else ("the support and that query alone (inductive)")
+    )
+    if t.balanced_prior:
+        seen += "; assumes as many queries of each class (**balanced prior**: printed too)"
+    trained = " then ".join({"batches": "plain labelled batches", "episodes": "tasks"}[p] for p in t.phases)
+    lines = [
+        f"- Targets: {', '.join(t.targets)}; {ways}.",
+        f"- A prediction depends on {seen}.",
+        f"- Meta-trained on: {trained if t.trainable else 'nothing'}.",
+        f"- More examples can join later (`adapt(more, state=state)`): {'yes' if t.incremental else 'adapt again'}.",
+        f"- Order of the support: {'does not matter' if t.order_invariant else 'matters'}.",
+    ]
+    cost = costs.get(page.name)
+    if cost:
+        lines.append(
+            f"- Cost relative to ProtoNet, one thread (`benchmarks/learner_costs.py`): training {cost['train']:g}, "
+            f"meta-test {cost['test']:g}."
+        )
+    return lines
+
+
+def options(page: Page, sections: str) -> list[str]:
+    """The constructor's arguments that are options of a recipe."""
+    described = dict(re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", sections.split("\nRaises:")[0], flags=re.MULTILINE))
+    lines = ["| option | default | meaning |", "|---|---|---|"]
+    for name in inspect.signature(page.cls).parameters:
+        if name in PROVIDED["learner"]:
+            continue
+        assert takes(page.cls, name)
+        start = default(page.cls, name)
+        said = "none" if start is None else str(start).lower() if isinstance(start, bool) else start
+        text = re.sub(r"\s*\n\s*", " ", described.get(name, "")).replace("``", "`").replace("|", "\\|")
+        lines.append(f"| `{kebab(name)}` | `{said}` | {text} |")
+    return lines if len(lines) > 2 else ["None."]
+
+
+def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
+    """Each recipe, with what it gave where that was measured."""
+    lines = []
+    for name in page.recipes:
+        recipe = load_recipe(name)
+        said = f"- `{name}`: {recipe.train.steps:,} steps"
+        entry = results.get(name)
+        if entry:
+            figure = (
+                f"{100 * entry['mean']:.1f} ± {100 * entry['ci95']:.1f} %"
+                if entry["metric"] == "accuracy"
+                else f"squared error {entry['mean']:.3f} ± {entry['ci95']:.3f}"
+            )
+            declared = {"transductive": entry["transductive"], "balanced prior": entry["balanced_prior"]}
+            marks = [mark for mark, holds in declared.items() if holds]
+            cell = "5-way 1-shot, " if entry["metric"] == "accuracy" else ""
+            said += (
+                f"; {figure} ({cell}{entry['episodes']} episodes, seed {recipe.seed}{', ' if marks else ''}"
+                f"{', '.join(marks)}; `benchmarks/learners.py`)"
+            )
+        lines.append(said + ".")
+    return lines
+
+
+# --- all of them -------------------------------------------------------------------------------------
+
+
+def table(found: list[Page], costs: dict[str, Any]) -> str:
+    """All learners side by side, for docs/choosing.md."""
+    lines = [
+        "| learner | gradients at test time | any number of classes | regression | new classes without training | "
+        "inductive | cost of a test | of a training step |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for page in found:
+        t, cost = page.traits, costs.get(page.name, {})
+        yes = {True: "yes", False: "no"}
+        cells = [
+            f"[{page.name}](learners/{page.name}.md)",
+            yes[page.name in STEPPING],
+            ways(page),
+            yes[regression(page)],
+            yes["classes" in t.targets and t.any_way and page.name not in STEPPING],
+            "yes" if not t.transductive else "no, balanced prior" if t.balanced_prior else "no",
+            f"{cost['test']:g}" if cost else "",
+            f"{cost['train']:g}" if cost and t.trainable else "",
+        ]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def ways(page: Page) -> str:
+    """Whether tasks of any number of classes are learned, or by which option."""
+    parameter = inspect.signature(page.cls, eval_str=True).parameters.get("head")
+    if page.traits.any_way:
+        return "yes"
+    if parameter is not None and "shared" in str(parameter.annotation):
+        return "with `head`"
+    return "no" if "classes" in page.traits.targets else "-"
+
+
+def regression(page: Page) -> bool:
+    """Whether it can be built for real targets."""
+    if "real" in page.traits.targets:
+        return True
+    parameter = inspect.signature(page.cls, eval_str=True).parameters.get("target")
+    return parameter is not None and "real" in str(parameter.annotation)
+
+
+def index(found: list[Page]) -> str:
+    """docs/learners/README.md."""
+    by_name = {page.name: page for page in found}
+    lines = ["# Learners", "", "Generated by `python docs/make_pages.py`. [Which to choose](../choosing.md).", ""]
+    for family, names in FAMILIES.items():
+        lines += [f"## {family}", ""]
+        for name in names.split():
+            idea = (inspect.getdoc(by_name[name].cls) or "").split("\n")[0]
+            lines.append(f"- [{name}]({name}.md): {idea}")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def everything() -> dict[Path, str]:
+    """Path -> text of all that is generated."""
+    found = pages()
+    results, costs = read("results"), read("costs")
+    texts = {DOCS / "learners" / f"{page.name}.md": written(page, results, costs) for page in found}
+    texts[DOCS / "learners" / "README.md"] = index(found)
+    choosing = DOCS / "choosing.md"
+    begin, end = "<!-- table: generated by docs/make_pages.py -->\n", "\n<!-- end of table -->"
+    before, _, rest = choosing.read_text(encoding="utf-8").partition(begin)
+    texts[choosing] = before + begin + table(found, costs) + end + rest.partition(end)[2]
+    return texts
+
+
+def read(name: str) -> dict[str, Any]:
+    """A file of measurements; empty where nothing was measured yet."""
+    path = DOCS / "learners" / f"{name}.json"
+    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+
+def main() -> int:
+    """Write, or compare."""
+    stale = [p for p, text in everything().items() if not p.exists() or p.read_text(encoding="utf-8") != text]
+    if "--check" in sys.argv:
+        late = [f"{path.relative_to(DOCS)} is out of date: run python docs/make_pages.py\n" for path in stale]
+        sys.stdout.writelines(late)
+        return 1 if stale else 0
+    for path, text in everything().items():
+        path.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

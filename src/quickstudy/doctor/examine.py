@@ -1,0 +1,87 @@
+"""Floor 5: all checks on one learner and one source: ``quickstudy.doctor(learner, source)``."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+
+import torch
+
+from quickstudy.data.source import TaskSource
+from quickstudy.doctor.gradients import check_meta_gradient
+from quickstudy.doctor.isolation import (
+    check_generators,
+    check_queries,
+    check_same_key,
+    check_strategies,
+    check_tasks,
+    check_writing,
+)
+from quickstudy.doctor.labels import check_labels, labels_are_usable
+from quickstudy.doctor.learning import check_learning
+from quickstudy.doctor.measures import generators_kept, moved_dtype
+from quickstudy.doctor.memory import check_memory
+from quickstudy.doctor.patient import Check, Patient
+from quickstudy.doctor.report import Finding, Report
+from quickstudy.errors import InputError
+from quickstudy.learners.learner import AbstractLearner
+
+__all__ = ["CHECKS", "doctor"]
+
+CHECKS: dict[str, Check] = {
+    "labels fit inputs": check_labels,
+    "meta-gradient": check_meta_gradient,
+    "tasks apart": check_tasks,
+    "queries apart": check_queries,
+    "nothing written": check_writing,
+    "same key, same result": check_same_key,
+    "global generators": check_generators,
+    "strategies": check_strategies,
+    "training shows in testing": check_learning,
+    "memory": check_memory,
+}
+
+
+def doctor(learner: AbstractLearner, source: TaskSource, *, tasks: int = 2, seed: int = 0) -> Report:
+    """A self-test of a learner on tasks of a source; both are left as they were.
+
+    Args:
+        learner: trained or not; copies of it are tried, in float64.
+        source: where tasks come from.
+        tasks: how many are tried; two are needed to see whether they touch.
+        seed: which tasks, and the learner's randomness.
+
+    Returns:
+        One line a check, each with a verdict (ok, note, problem), what was found, and what to do.
+
+    Raises:
+        InputError: it is no learner, or no task source; or no task is asked for.
+    """
+    for thing, kind, name in ((learner, AbstractLearner, "a learner"), (source, TaskSource, "a task source")):
+        if not isinstance(thing, kind):
+            raise InputError(
+                f"The doctor needs {name} (quickstudy's {kind.__name__}), received {type(thing).__name__}."
+            )
+    if tasks < 1 or seed < 0:
+        raise InputError(f"The doctor needs tasks of at least 1 and a seed of at least 0, received {tasks} and {seed}.")
+    with generators_kept():
+        usable = labels_are_usable(source)
+        if any(finding.verdict == "problem" for finding in usable):
+            usable.append(Finding("the learner", "note", "Not looked at: with such tasks it would only fail."))
+            return Report(type(learner).__name__, tuple(usable))
+        episode = source.episodes(range(seed * tasks, (seed + 1) * tasks))
+        device = next((p.device for p in learner.parameters()), torch.device("cpu"))
+        patient = Patient(learner, source, moved_dtype(episode, torch.float64).to(device), seed)
+        found = [finding for name, check in CHECKS.items() for finding in _looked_at(name, check, patient)]
+    return Report(type(learner).__name__, (*usable, *found))
+
+
+def _looked_at(name: str, check: Check, patient: Patient) -> list[Finding]:
+    """What a check finds; where the learner itself fails in it, that is what was found."""
+    try:
+        # Tasks of its own, in case that an earlier check's learner wrote into them.
+        return check(replace(patient, episode=copy.deepcopy(patient.episode)))
+    except Exception as error:  # whatever a learner that is not finished raises
+        said = (str(error) or type(error).__name__).strip()
+        found = f"It fails: {type(error).__name__}: {said}" if not isinstance(error, InputError) else said
+        return [Finding(name, "problem", found, "Mend that first; run the same call by itself to see where.")]

@@ -1,0 +1,61 @@
+"""Floor 3: how near features lie to centres, and the temperature that divides it."""
+
+from __future__ import annotations
+
+import math
+from typing import Literal, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.errors import InputError
+
+Distance: TypeAlias = Literal["squared", "euclidean", "cosine"]
+
+
+def similarity(features: Tensor, centres: Tensor, distance: Distance) -> Tensor:
+    """Minus the (squared) Euclidean distance, or the cosine, between every feature and every centre.
+
+    Args:
+        features: ``[T, N, D]``.
+        centres: ``[T, M, D]``.
+        distance: ``"squared"``, ``"euclidean"`` or ``"cosine"``.
+
+    Returns:
+        ``[T, N, M]``, larger where nearer.
+    """
+    if distance == "cosine":
+        return F.normalize(features, dim=2) @ F.normalize(centres, dim=2).transpose(1, 2)
+    # Distances do not change when all is moved; far from the origin the squares below would cancel.
+    origin = centres.detach().mean(1, keepdim=True)
+    features, centres = features - origin, centres - origin
+    # |f|^2 - 2 f.c + |c|^2: a matrix product instead of a [T, N, M, D] tensor of differences.
+    square = features.square().sum(2, keepdim=True) + centres.square().sum(2)[:, None]
+    square = square - 2 * features @ centres.transpose(1, 2)
+    # At distance 0 the root has no derivative; the floor gives it the derivative 0.
+    return -square if distance == "squared" else -square.clamp(min=1e-12).sqrt()
+
+
+class Temperature(nn.Module):
+    """What similarities are divided by, before the softmax.
+
+    Args:
+        owner: the learner, for the message.
+        value: above 0.
+        learned: it is a meta-parameter, kept positive by learning its logarithm.
+
+    Raises:
+        InputError: a value that is not above 0.
+    """
+
+    def __init__(self, owner: str, value: float, *, learned: bool = False) -> None:
+        super().__init__()
+        if not 0 < value < math.inf:
+            raise InputError(f"{owner} needs a temperature above 0, received {value}.")
+        self.value = value
+        self.log = nn.Parameter(torch.tensor(math.log(value))) if learned else None
+
+    def forward(self, similarities: Tensor) -> Tensor:
+        """``similarities`` over the temperature."""
+        return similarities / (self.value if self.log is None else self.log.exp())

@@ -1,0 +1,223 @@
+"""Every check fires on a learner or source broken for it, and is silent on good ones."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import quickstudy
+from quickstudy.doctor import CHECKS, Finding, Report
+from quickstudy.doctor.measures import generators
+from quickstudy.errors import InputError
+from quickstudy.learners import MAML, AbstractLearner, FineTune, ProtoNet
+from quickstudy.nets import MLP
+from tests.doctor import broken
+from tests.doctor.broken import FEATURES, WAY, Prototypes, Steps, Tasks, mlp
+from tests.nets.test_secondorder import Once
+from tests.nets.test_secondorder import learner as maml_with
+from tests.rows.foundation import ROWS
+from tests.smalltasks import make
+
+
+def found(learner: AbstractLearner, source: Tasks | None = None, *, tasks: int = 2) -> Report:
+    report: Report = quickstudy.doctor(learner, source or Tasks(), tasks=tasks)
+    return report
+
+
+BROKEN: list[tuple[Callable[[], AbstractLearner], str, str, str]] = [
+    (broken.Detached, "parameters in the graph", "problem", r"reaches 'net\.linears.*\.grad stays None"),
+    (
+        lambda: FineTune(mlp(), WAY, classes=9, steps=2),
+        "parameters in the graph",
+        "note",
+        r"No gradient of batch_loss reaches 'model\.head\.weight'.* only adapting does",
+    ),
+    (broken.CutOff, "parameters in the graph", "problem", "depends on no parameter"),
+    (
+        broken.bias_before_norm,
+        "gradients that are zero",
+        "note",
+        r"'net\.0\.bias' is zero: a bias before a norm \(BatchNorm\)",
+    ),
+    (
+        lambda: MAML(mlp(), 5, inner_steps=1),
+        "gradients that are zero",
+        "note",
+        r"Rows from 3 on of 'model\.head\.weight', 'model\.head\.bias' have no gradient",
+    ),
+    (
+        lambda: MAML(mlp(), head="shared", inner_steps=2),
+        "gradients that are zero",
+        "note",
+        r"'model\.head\.bias' is zero: what all classes of a shared head",
+    ),
+    (broken.HalfStopped, "meta-gradient", "problem", "Is not the derivative of the meta-loss"),
+    (lambda: Steps(graph=False), "meta-gradient", "problem", "Is not the derivative"),
+    (lambda: Steps(graph=False), "second order", "problem", "Promised, but not there"),
+    (
+        lambda: maml_with(Once()).float(),
+        "second derivatives",
+        "problem",
+        r"through the layer 'model\.net\.1\.1\.layer' \(Once\)",
+    ),
+    (broken.PoolsTasks, "tasks apart", "problem", r"In training, a task's loss changes .* norm statistics of 'net\.1'"),
+    (broken.PoolsTasks, "nothing written", "problem", r"meta_loss wrote into 'net\.1\.running_mean'"),
+    (broken.WritesInTesting, "nothing written", "problem", "adapt and predict wrote into 'met'"),
+    (broken.TurnsItself, "nothing written", "problem", "meta_loss turned the mode of 'the learner'"),
+    (broken.SpoilsInputs, "nothing written", "problem", "wrote into its inputs"),
+    (broken.CentresQueries, "queries apart", "problem", "declares itself inductive"),
+    (broken.SaysTransductive, "queries apart", "note", "Declared transductive, but no prediction"),
+    (broken.Noisy, "same key, same result", "problem", "differ by"),
+    (broken.Noisy, "global generators", "problem", "adapt and predict draws from the global generator of torch"),
+    (broken.NumpyNoise, "global generators", "problem", "meta_loss draws from the global generator of NumPy"),
+    (
+        lambda: ProtoNet(nn.Sequential(MLP(FEATURES, (5,), activation="tanh"), nn.Dropout(0.5))),
+        "global generators",
+        "note",
+        r"by the dropout of 'embed\.net\.1'; the engine seeds it",
+    ),
+    (
+        lambda: MAML(broken.WrongBatched(FEATURES, (6, 5), activation="tanh"), WAY),
+        "strategies",
+        "problem",
+        "'batched' gives another loss",
+    ),
+    (broken.OtherOrder, "training shows in testing", "problem", "Labels are out of step"),
+    (lambda: Steps(keeps=True), "memory", "problem", "Adapting under no_grad keeps a graph"),
+    (lambda: Steps(exact=False), "memory", "note", "though exact_meta_gradient=False"),
+    (broken.Pairs, "memory", "note", "grows faster than their number"),
+    (broken.Fails, "queries apart", "problem", "It fails: KeyError: 'to do'"),
+]
+
+
+@pytest.mark.parametrize(("build", "check", "verdict", "sentence"), BROKEN)
+def test_a_broken_learner_is_found(
+    build: Callable[[], AbstractLearner], check: str, verdict: str, sentence: str
+) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        learner = build()
+    report = found(learner)
+    said = [finding for finding in report.of(check) if finding.verdict == verdict]
+    text = "\n".join(finding.found for finding in said)
+    assert any(re.search(sentence, finding.found) for finding in said), f"{text}\n{report}"
+    assert all(finding.advice for finding in said if verdict == "problem")
+    assert report.healthy == (verdict == "note")
+
+
+SPOILT: list[tuple[Tasks, str, str, str]] = [
+    (Tasks(spoil=broken.out_of_range), "labels", "problem", r"query\.y: expected class numbers 0 \.\. 2 .* in task 0"),
+    (Tasks(spoil=broken.unlabelled), "labels", "problem", "The query carries no labels"),
+    (Tasks(spoil=broken.asks_for_the_unknown), "labels", "problem", "query of task 0 asks for class 2, of which"),
+    (broken.SaysOtherwise(), "labels", "problem", "says 'real', the tasks have 'classes' targets"),
+    (Tasks(spoil=broken.renumbered), "labels fit inputs", "problem", "numbered otherwise than the support's"),
+    (Tasks(spoil=broken.shuffled_queries), "labels fit inputs", "problem", "those of the support follow its inputs"),
+    (Tasks("real", broken.shuffled_values), "labels fit inputs", "problem", "Values are out of step: those of the"),
+    (Tasks(spoil=broken.all_shuffled), "labels fit inputs", "note", "Not to be told"),
+    (Tasks(spoil=broken.seen_queries), "support apart from query", "problem", "240 of 480 queries stand in their"),
+]
+
+
+@pytest.mark.parametrize(("source", "check", "verdict", "sentence"), SPOILT)
+def test_a_spoilt_source_is_found(source: Tasks, check: str, verdict: str, sentence: str) -> None:
+    learner = MAML(mlp(), 2, "real", inner_steps=1) if source.target == "real" else Prototypes()
+    report = found(learner, source)
+    assert any(finding.verdict == verdict and re.search(sentence, finding.found) for finding in report.of(check)), str(
+        report
+    )
+    assert report.healthy == (verdict == "note")
+
+
+GOOD = [
+    "protonet",
+    "protonet-batchnorm",
+    "maml",
+    "maml-first-order",
+    "maml-transductive",
+    "maml-real",
+    "reptile",
+    "knn",
+]
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.name in GOOD], ids=lambda row: row.name)
+def test_good_learners_are_healthy(row) -> None:  # type: ignore[no-untyped-def]
+    report = found(make(row, torch.float32), Tasks(row.target))
+    assert report.healthy, str(report)
+    notes = [finding.found for finding in report.findings if finding.verdict == "note"]
+    assert all("a bias before a norm" in note or "did not fall" in note for note in notes) or row.name == "reptile", (
+        notes
+    )
+
+
+@pytest.mark.parametrize("build", [Prototypes, Steps])
+def test_the_broken_ones_are_healthy_but_for_their_fault(build: Callable[[], AbstractLearner]) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        report = found(build())
+    assert [finding.verdict for finding in report.findings if finding.verdict != "ok"] == [], str(report)
+
+
+def test_the_learner_is_left_as_it_was() -> None:
+    learner, noisy = broken.WritesInTesting().train(), broken.NumpyNoise()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.net.linears[0].weight.grad = torch.ones(6, FEATURES)  # type: ignore[union-attr,index]
+    torch.manual_seed(1), np.random.seed(1), random.seed(1)
+    state = generators()
+    found(learner), found(noisy)
+    assert generators() == state
+    assert learner.training and next(learner.parameters()).dtype == torch.float32
+    assert all(torch.equal(value, before[name]) for name, value in learner.state_dict().items())
+    assert float(learner.net.linears[0].weight.grad.sum()) == 6 * FEATURES  # type: ignore[union-attr,index]
+
+
+def test_twice_the_same_report() -> None:
+    assert found(Steps()) != found(Steps(graph=False))
+    learner = Steps()
+    assert found(learner) == found(learner)
+
+
+def test_one_task_is_too_few_to_see_them_touch() -> None:
+    report = found(Prototypes(), tasks=1)
+    assert report.of("tasks apart") == [
+        Finding("tasks apart", "note", "Not looked at: a single task.", "Give tasks=2 or more.")
+    ]
+
+
+def test_what_it_cannot_look_at() -> None:
+    with pytest.raises(InputError, match=r"needs a learner \(quickstudy's AbstractLearner\), received MLP"):
+        quickstudy.doctor(mlp(), Tasks())  # type: ignore[arg-type]
+    with pytest.raises(InputError, match=r"needs a task source \(quickstudy's TaskSource\), received str"):
+        quickstudy.doctor(Prototypes(), "omniglot")  # type: ignore[arg-type]
+    with pytest.raises(InputError, match="needs tasks of at least 1 and a seed of at least 0, received 0 and 0"):
+        quickstudy.doctor(Prototypes(), Tasks(), tasks=0)
+
+
+def test_the_table() -> None:
+    report = Report(
+        "MAML",
+        (
+            Finding("labels", "ok", "In range."),
+            Finding("queries apart", "problem", "They change " + 20 * "and change ", "Normalise otherwise."),
+        ),
+    )
+    lines = report.to_text(width=80).splitlines()
+    assert lines[0] == "labels         ok       In range."
+    assert lines[1].startswith("queries apart  problem  They change and")
+    assert "                        -> Normalise otherwise." in lines
+    assert lines[-1] == "MAML: 1 problem in 2 lines."
+    assert max(map(len, lines)) <= 80
+    document = json.loads(report.to_json())
+    assert document["healthy"] is False and document["findings"][1]["advice"] == "Normalise otherwise."
+
+
+def test_every_check_has_a_broken_learner() -> None:
+    shown = {check for _, check, _, _ in BROKEN} | {check for _, check, _, _ in SPOILT}
+    assert set(CHECKS) <= shown

@@ -1,0 +1,215 @@
+"""Differentiable optimisers against ``torch.optim``, and their derivatives against finite differences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from quickstudy.errors import InputError
+from quickstudy.inner import (
+    Adagrad,
+    Adam,
+    AdamW,
+    InnerOptimizer,
+    RMSprop,
+    Sgd,
+    make_optimizer,
+    optimize,
+    safe_sqrt,
+    unroll,
+)
+from tests.smalltasks import assert_close, numbers
+
+rate = st.floats(1e-3, 0.5)
+fraction = st.floats(0.0, 0.99)
+decay = st.sampled_from([0.0, 0.1])
+eps = st.sampled_from([1e-8, 1e-3])
+
+
+def sgd(draw: Any) -> tuple[InnerOptimizer, Callable[[list[Tensor]], torch.optim.Optimizer]]:
+    momentum = draw(fraction)
+    nesterov = momentum > 0 and draw(st.booleans())
+    options = {
+        "momentum": momentum,
+        "nesterov": nesterov,
+        "dampening": 0.0 if nesterov else draw(fraction),
+        "weight_decay": draw(decay),
+    }
+    lr = draw(rate)
+    return Sgd(lr, **options), lambda p: torch.optim.SGD(p, lr=lr, **options)
+
+
+def adam(draw: Any) -> tuple[InnerOptimizer, Callable[[list[Tensor]], torch.optim.Optimizer]]:
+    lr, beta1, beta2, e, w = draw(rate), draw(fraction), draw(fraction), draw(eps), draw(decay)
+    if draw(st.booleans()):
+        kind: Any = torch.optim.AdamW
+        ours: InnerOptimizer = AdamW(lr, beta1, beta2, e, w)
+    else:
+        kind, ours = torch.optim.Adam, Adam(lr, beta1, beta2, e, w)
+    return ours, lambda p: kind(p, lr=lr, betas=(beta1, beta2), eps=e, weight_decay=w)
+
+
+def rmsprop(draw: Any) -> tuple[InnerOptimizer, Callable[[list[Tensor]], torch.optim.Optimizer]]:
+    lr = draw(rate)
+    options = {
+        "alpha": draw(st.floats(0.1, 0.99)),
+        "eps": draw(eps),
+        "weight_decay": draw(decay),
+        "momentum": draw(st.sampled_from([0.0, 0.9])),
+        "centered": draw(st.booleans()),
+    }
+    return RMSprop(lr, **options), lambda p: torch.optim.RMSprop(p, lr=lr, **options)
+
+
+def adagrad(draw: Any) -> tuple[InnerOptimizer, Callable[[list[Tensor]], torch.optim.Optimizer]]:
+    lr = draw(rate)
+    options = {
+        "lr_decay": draw(decay),
+        "weight_decay": draw(decay),
+        "initial_accumulator_value": draw(st.sampled_from([0.0, 0.5])),
+        "eps": draw(st.sampled_from([1e-10, 1e-3])),
+    }
+    return Adagrad(lr, **options), lambda p: torch.optim.Adagrad(p, lr=lr, **options)
+
+
+@pytest.mark.parametrize("kind", [sgd, adam, rmsprop, adagrad], ids=lambda kind: kind.__name__)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_step_for_step_as_torch(kind: Any, data: st.DataObject) -> None:
+    """Any options: the weights after each of 7 steps, for two tasks.
+
+    Both are given the same gradients, whatever the weights, so that rounding has nothing to grow by.
+    """
+    ours, theirs = kind(data.draw)
+    params = {"w": numbers("w", 2, 5), "b": numbers("b", 2, 2)}
+    grads = [{name: numbers(f"{name} {step}", *p.shape) for name, p in params.items()} for step in range(7)]
+    for step, given_ in enumerate(grads):
+        given_["w"][:, 0] = 0  # exactly
+        given_["w"][1] *= 10.0**-step
+    torchs = [{name: p[t].clone().requires_grad_() for name, p in params.items()} for t in range(2)]
+    optimisers = [theirs(list(one.values())) for one in torchs]
+    state = ours.init(params)
+    for given_ in grads:
+        params, state = ours.update(params, given_, state)
+        for t in range(2):
+            for name, p in torchs[t].items():
+                p.grad = given_[name][t].clone()
+            optimisers[t].step()
+            for name, p in torchs[t].items():
+                assert_close(params[name][t], p.detach(), 1e-12)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+def test_unroll_and_optimize_walk_as_torch(optimizer: str) -> None:
+    """Seven steps on a loss, its gradients taken where each stands."""
+    start, target = numbers("start", 2, 5), numbers("target", 2, 5)
+    ours = make_optimizer(optimizer, 0.1)
+    plain, _, history = optimize([lambda p: (p["w"] - target).pow(4).sum(1)] * 7, {"w": start}, ours)
+    unrolled, _ = unroll(lambda step, p: (p["w"] - target).pow(4).sum(1), {"w": start}, ours, steps=7)
+    assert torch.equal(plain["w"], unrolled["w"].detach()) and history.shape == (7, 2)
+    kind: Any = {
+        "sgd": torch.optim.SGD,
+        "adam": torch.optim.Adam,
+        "adamw": torch.optim.AdamW,
+        "rmsprop": torch.optim.RMSprop,
+        "adagrad": torch.optim.Adagrad,
+    }[optimizer]
+    for t in range(2):
+        w = start[t].clone().requires_grad_()
+        theirs = kind([w], lr=0.1)
+        for _ in range(7):
+            theirs.zero_grad()
+            (w - target[t]).pow(4).sum().backward()  # type: ignore[no-untyped-call]
+            theirs.step()
+        assert_close(plain["w"][t], w.detach(), 1e-12)
+
+
+ALL = [
+    Sgd(0.1, momentum=0.9),
+    Sgd(0.1, momentum=0.9, nesterov=True, weight_decay=0.1),
+    Adam(0.1),
+    AdamW(0.1),
+    RMSprop(0.1),
+    RMSprop(0.1, centered=True, momentum=0.5),
+    Adagrad(0.1),
+]
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_finite_derivatives_at_zero_gradients(optimizer: InnerOptimizer) -> None:
+    """The loss is flat in the first weight: its gradient is exactly 0 in every step; both derivatives are finite."""
+    theta = torch.tensor([[0.0, 0.7]], dtype=torch.float64, requires_grad=True)
+    end, _ = unroll(lambda step, p: (p["w"] ** 3).sum(1), {"w": theta}, optimizer, steps=4)
+    (first,) = torch.autograd.grad(end["w"].sin().sum(), theta, create_graph=True)
+    (second,) = torch.autograd.grad(first.sum(), theta)
+    assert torch.isfinite(first).all() and torch.isfinite(second).all()
+    assert first[0, 1] != 0 and second[0, 1] != 0
+
+
+@pytest.mark.parametrize("optimizer", ALL, ids=repr)
+def test_derivatives_in_start_and_rate(optimizer: Any) -> None:
+    """First and second derivatives by central differences (gradcheck and gradgradcheck), one rate a task."""
+    target = numbers("target", 2, 3)
+
+    def end(theta: Tensor, lr: Tensor) -> Tensor:
+        phi, _ = unroll(
+            lambda step, p: (p["w"] - target).pow(4).sum(1), {"w": theta}, replace(optimizer, lr=lr), steps=3
+        )
+        return phi["w"]
+
+    inputs = (numbers("theta", 2, 3).requires_grad_(), torch.tensor([0.05, 0.1], dtype=torch.float64).requires_grad_())
+    assert torch.autograd.gradcheck(end, inputs, rtol=1e-5, atol=1e-6)
+    assert torch.autograd.gradgradcheck(end, inputs, rtol=1e-4, atol=1e-5)
+
+
+def test_first_order_unroll_holds_gradients_constant() -> None:
+    theta = torch.tensor([[2.0]], dtype=torch.float64, requires_grad=True)
+    lr = torch.tensor(0.25, dtype=torch.float64, requires_grad=True)
+    phi, _ = unroll(lambda step, p: p["w"].square().sum(1), {"w": theta}, Sgd(lr), steps=2, second_order=False)
+    grads = torch.autograd.grad(phi["w"].sum(), (theta, lr))
+    assert [float(g) for g in grads] == [1.0, -(4.0 + 2.0)]  # the gradients 2w at w = 2 and w = 1
+
+
+def test_an_unroll_goes_on_and_keeps_no_graph_without_grad() -> None:
+    start = {"w": numbers("start", 2, 5).requires_grad_()}
+
+    def losses(step: int, p: dict[str, Tensor]) -> Tensor:
+        return p["w"].pow(4).sum(1)
+
+    with torch.no_grad():
+        whole, _ = unroll(losses, start, Adam(0.1), steps=5)
+        half, memory = unroll(losses, start, Adam(0.1), steps=2)
+        rest, _ = unroll(losses, half, Adam(0.1), steps=3, state=memory)
+    assert torch.equal(whole["w"], rest["w"]) and not whole["w"].requires_grad
+    assert unroll(losses, start, Adam(0.1), steps=0)[0] is start
+
+
+def test_safe_sqrt() -> None:
+    x = torch.tensor([0.0, 1e-310, 0.25, 9.0], dtype=torch.float64, requires_grad=True)
+    root = safe_sqrt(x)
+    assert torch.equal(root, x.detach().sqrt())
+    (first,) = torch.autograd.grad(root.sum(), x, create_graph=True)
+    assert first.tolist() == [0.0, 0.0, 1.0, 1 / 6]
+    (second,) = torch.autograd.grad(first.sum(), x)
+    assert_close(second, torch.tensor([0.0, 0.0, -2.0, -1 / 108], dtype=torch.float64))
+    assert safe_sqrt(torch.tensor(-1.0)).isnan()
+
+
+def test_what_cannot_be_is_refused() -> None:
+    with pytest.raises(InputError, match=r"nesterov=True needs a momentum above 0 and dampening=0"):
+        Sgd(0.1, nesterov=True)
+    with pytest.raises(InputError, match=r"An optimiser's weight_decay cannot be negative, received -1"):
+        AdamW(0.1, weight_decay=-1)
+    with pytest.raises(
+        InputError, match=r"no inner optimiser called 'lion'. Known: adagrad, adam, adamw, rmsprop, sgd"
+    ):
+        make_optimizer("lion", 0.1)
+    assert make_optimizer("adamw", 0.1, beta1=0.0) == AdamW(0.1, 0.0)
+    assert make_optimizer("rmsprop", 0.1) == RMSprop(0.1)

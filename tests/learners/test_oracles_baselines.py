@@ -1,0 +1,354 @@
+"""Oracles of the learners that are trained on plain labelled batches: NumPy, scikit-learn, torch.optim, identities."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from quickstudy.episode import Classes, Examples
+from quickstudy.errors import InputError
+from quickstudy.keys import Key, Keys
+from quickstudy.learners import KNN, AbstractLearner, FineTune, ProtoNet
+from quickstudy.learners.baseline import Baseline
+from quickstudy.learners.baselinepp import BaselinePlusPlus
+from quickstudy.learners.metabaseline import MetaBaseline
+from quickstudy.learners.parts.minibatches import minibatches
+from quickstudy.learners.rfs import RFS
+from quickstudy.learners.simpleshot import SimpleShot
+from quickstudy.nets import MLP
+from tests.rows.baselines import ROWS
+from tests.smalltasks import Row, assert_close, make, mlp, numbers, outputs, tasks
+
+ROW = {row.name: row for row in ROWS}
+Floats = NDArray[np.float64]
+
+
+def features(net: nn.Module, examples: Examples) -> Floats:
+    """``[T, N, D]``."""
+    assert isinstance(examples.x, Tensor)
+    with torch.no_grad():
+        return net(examples.x.flatten(0, 1)).unflatten(0, examples.x.shape[:2]).numpy()  # type: ignore[no-any-return]
+
+
+def labels(examples: Examples) -> NDArray[np.int64]:
+    assert examples.y is not None
+    return examples.y.numpy()
+
+
+def unit(rows: Floats) -> Floats:
+    long: Floats = np.linalg.norm(rows, axis=-1, keepdims=True)
+    return rows / long
+
+
+def batch(n: int = 20, classes: int = 9) -> Examples:
+    y = (torch.arange(n) * 4 % classes)[None]
+    return Examples(numbers("batch", 1, n, 4), y, Classes(torch.tensor([classes])))
+
+
+# --- batch losses ------------------------------------------------------------------------------------
+
+
+def classifier_of(learner: AbstractLearner) -> nn.Linear:
+    layer = next(part.layer for part in learner.modules() if hasattr(part, "batch_loss") and hasattr(part, "layer"))
+    assert isinstance(layer, nn.Linear)
+    return layer
+
+
+def net_of(learner: AbstractLearner) -> nn.Module:
+    return next(part for part in learner.modules() if isinstance(part, MLP))
+
+
+PLAIN = [row for row in ROWS if not row.name.endswith("tasknorm")]
+
+
+@pytest.mark.parametrize("row", PLAIN, ids=lambda row: row.name)
+def test_batch_losses_against_numpy(row: Row) -> None:
+    """Cross-entropy over all training classes of a linear layer, or of ten times the cosine."""
+    learner, rows = make(row), batch()
+    with torch.no_grad():
+        out = learner.batch_loss(rows)
+    f, layer = features(net_of(learner), rows)[0], classifier_of(learner)
+    w = layer.weight.detach().numpy()
+    logits = 10 * unit(f) @ unit(w).T if layer.bias is None else f @ w.T + layer.bias.detach().numpy()
+    of_truth = logits[np.arange(20), labels(rows)[0]]
+    assert float(out.loss) == pytest.approx(np.mean(np.log(np.exp(logits).sum(1)) - of_truth), rel=1e-10)
+    assert float(out.logs["accuracy"]) == pytest.approx(np.mean(logits.argmax(1) == labels(rows)[0]))
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_batch_losses_have_exact_gradients_and_write_nothing(row: Row) -> None:
+    """Central differences in float64 along one direction through all weights."""
+    learner, rows = make(row).train(), batch()
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    learner.batch_loss(rows).loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert all(torch.equal(before[name], value) for name, value in learner.state_dict().items())
+    trained = [p for p in learner.parameters() if p.grad is not None]
+    along = [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in trained]
+
+    def at(step: float) -> float:
+        with torch.no_grad():
+            for p, d in zip(trained, along, strict=True):
+                p.add_(d, alpha=step)
+            value = float(learner.batch_loss(rows).loss)
+            for p, d in zip(trained, along, strict=True):
+                p.sub_(d, alpha=step)
+        return value
+
+    h = 1e-4
+    measured = (8 * (at(h) - at(-h)) - (at(2 * h) - at(-2 * h))) / (12 * h)
+    claimed = sum(float((p.grad * d).sum()) for p, d in zip(trained, along, strict=True) if p.grad is not None)
+    assert claimed == pytest.approx(measured, rel=1e-6)
+
+
+@pytest.mark.parametrize("name", ["baseline-batchnorm", "meta-baseline-batchnorm", "rfs-distil"])
+def test_running_statistics_are_absorbed_as_torch_does(name: str) -> None:
+    learner, rows = make(ROW[name]).train(), batch()
+    learner.absorb(learner.batch_loss(rows).carried)
+    assert isinstance(rows.x, Tensor)
+    hidden = net_of(learner).linears[0](rows.x[0]).detach()  # type: ignore[index, operator]
+    norm = net_of(learner).norms[0]  # type: ignore[index]
+    assert_close(norm.running_mean, 0.1 * hidden.mean(0))  # type: ignore[union-attr]
+    assert_close(norm.running_var, 0.9 + 0.1 * hidden.var(0))  # type: ignore[union-attr]
+
+
+# --- learners ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["baseline", "baseline++"])
+def test_a_new_layer_is_trained_as_by_torch(name: str) -> None:
+    """torch.optim.SGD with the authors' momentum and dampening of 0.9, on the same minibatches of each task alone."""
+    learner, episode = make(ROW[name]), tasks()
+    assert isinstance(learner, Baseline | BaselinePlusPlus)
+    keys = Keys(Key.of(5), np.arange(3))
+    with torch.no_grad():
+        said = learner.predict(learner.adapt(episode.support, key=keys), episode.query, key=keys)  # type: ignore[arg-type]
+    untrained = BaselinePlusPlus(mlp(), steps=0).double()
+    untrained.load_state_dict(learner.state_dict(), strict=False)
+    start = untrained.adapt(episode.support, key=keys).weight
+    net = net_of(learner)
+    known = replace(episode.support, x=torch.from_numpy(features(net, episode.support)))
+    parts = minibatches(known, 4, 6, keys.fold("minibatches"))
+    for t in range(3):
+        if name == "baseline":
+            layer = nn.Linear(5, 3).double()
+            nn.init.zeros_(layer.weight), nn.init.zeros_(layer.bias)
+        else:
+            layer = nn.Linear(5, 3, bias=False).double()
+            layer.weight.data.copy_(start[t])
+        optimizer = torch.optim.SGD(layer.parameters(), lr=0.01, momentum=0.9, dampening=0.9, weight_decay=1e-3)
+
+        def logits(f: Tensor, layer: nn.Linear = layer) -> Tensor:
+            if name == "baseline":
+                return layer(f)  # type: ignore[no-any-return]
+            cosine: Tensor = f @ layer.weight.T / f.norm(dim=1, keepdim=True) / layer.weight.norm(dim=1)
+            return 2 * cosine
+
+        for part in parts:
+            assert isinstance(part.x, Tensor) and part.y is not None
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(logits(part.x[t]), part.y[t]).backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+        expected = logits(torch.from_numpy(features(net, episode.query)[t]))
+        assert_close(said[t], expected.detach(), 1e-9)
+
+
+def test_baseline_plus_plus_logits_against_numpy() -> None:
+    learner, episode = make(ROW["baseline++"]), tasks()
+    with torch.no_grad():
+        state = learner.adapt(episode.support)
+        said = learner.predict(state, episode.query)
+    f, w = unit(features(net_of(learner), episode.query)), unit(state.weight.numpy())
+    assert_close(said, torch.from_numpy(2 * np.einsum("tnd,twd->tnw", f, w)))
+
+
+def test_directions_start_as_in_torch() -> None:
+    """Uniform within one over the root of the features: the numbers of a task and class are its own."""
+    learner = BaselinePlusPlus(nn.Identity(), out_features=4, steps=0)
+    start = learner.adapt(tasks(way=5, n_task=40).support).weight
+    assert start.abs().max() <= 0.5 and start.abs().max() > 0.45 and abs(float(start.mean())) < 0.02
+    assert float(start.std()) == pytest.approx(0.5 / 3**0.5, rel=0.05)
+    assert len({tuple(row) for row in start.flatten(0, 1).tolist()}) == 200
+    assert torch.equal(start[:, :3], learner.adapt(tasks(way=3, n_task=40).support).weight)
+
+
+def test_simpleshot_is_a_prototypical_network_without_transform() -> None:
+    """UN: the same ranking and, as squared distances, the same logits; with one shot the nearest neighbour."""
+    learner, episode = make(ROW["simpleshot-un"]), tasks(query=20)
+    net = net_of(learner)
+    assert_close(outputs(learner, episode), outputs(ProtoNet(net), episode))
+    assert torch.equal(
+        outputs(learner, episode).argsort(2), outputs(ProtoNet(net, distance="euclidean"), episode).argsort(2)
+    )
+    one = tasks(shot=1, query=20)
+    assert torch.equal(outputs(learner, one).argmax(2), outputs(KNN(net), one).argmax(2))
+
+
+@pytest.mark.parametrize("name", ["simpleshot", "simpleshot-l2n"])
+def test_simpleshot_against_numpy(name: str) -> None:
+    """CL2N centres by the mean training feature, which here is that of the two batches that were absorbed."""
+    learner, episode = make(ROW[name]), tasks()
+    first, second = batch(20), replace(batch(20), x=3 * numbers("more", 1, 20, 4) + 1)
+    for rows in (first, second):
+        learner.absorb({n: v for n, v in learner.batch_loss(rows).carried.items() if "norms" not in n})
+    net = net_of(learner)
+    centre = np.mean([features(net, rows)[0].mean(0) for rows in (first, second)], 0)
+    support, query = features(net, episode.support), features(net, episode.query)
+    if name == "simpleshot":
+        support, query = support - centre, query - centre
+        assert np.abs(centre).max() > 0.05
+    support, query = unit(support), unit(query)
+    y = labels(episode.support)
+    for t in range(3):
+        means = np.stack([support[t][y[t] == k].mean(0) for k in range(3)])
+        expected = -((query[t][:, None] - means) ** 2).sum(2)
+        assert_close(outputs(learner, episode)[t], torch.from_numpy(expected))
+
+
+def test_old_batches_fade_from_the_centre() -> None:
+    """The mean of all at first; from the hundredth batch on a hundredth of each new one."""
+    learner = SimpleShot(nn.Identity(), out_features=4, classes=9)
+    means = numbers("means", 300, 4).float()
+    expected = torch.zeros(4)
+    for n, mean in enumerate(means):
+        rows = replace(batch(), x=mean.expand(1, 20, 4))
+        learner.absorb(learner.batch_loss(rows).carried)
+        expected = means[: n + 1].mean(0) if n < 100 else 0.99 * expected + 0.01 * mean
+        assert_close(learner.base.mean, expected, 1e-5)
+
+
+@pytest.mark.parametrize("way", [2, 3])
+def test_rfs_is_a_pipeline_of_scikit_learn(way: int) -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import Normalizer
+
+    learner, episode = make(ROW["rfs"]), tasks(way=way, query=10)
+    net, said = net_of(learner), outputs(learner, episode)
+    for t in range(3):
+        model = make_pipeline(Normalizer("l2"), LogisticRegression(max_iter=1000))
+        model.fit(features(net, episode.support)[t], labels(episode.support)[t])
+        expected = model.predict_proba(features(net, episode.query)[t])
+        torch.testing.assert_close(said[t].softmax(1), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
+        assert (said[t].argmax(1).numpy() == expected.argmax(1)).all()
+
+
+def test_distillation_against_numpy() -> None:
+    """Half cross-entropy, half 16 times the divergence of the softened answers, by the sums themselves."""
+    learner, rows = make(ROW["rfs-distil"]), batch()
+    assert isinstance(learner, RFS) and learner.teacher is not None
+    with torch.no_grad():
+        alone = float(learner.batch_loss(rows).loss)
+        learner.begin_phase(0)
+        assert float(learner.batch_loss(rows).loss) == alone, "the first phase has no teacher"
+        learner.begin_phase(1)
+        out = learner.batch_loss(rows)
+
+    def softened(part: object) -> Floats:
+        classifier = part.classifier.layer  # type: ignore[attr-defined]
+        f = features(part.embed.net, rows)[0]  # type: ignore[attr-defined]
+        logits: Floats = f @ classifier.weight.detach().numpy().T + classifier.bias.detach().numpy()
+        return logits
+
+    def softmax(logits: Floats) -> Floats:
+        odds: Floats = np.exp(logits)
+        shares: Floats = odds / odds.sum(1, keepdims=True)
+        return shares
+
+    student, teacher = softened(learner.base), softened(learner.teacher)
+    assert np.abs(student - teacher).max() > 0.01
+    hard = -np.log(softmax(student)[np.arange(20), labels(rows)[0]]).mean()
+    p, q = softmax(teacher / 4), softmax(student / 4)
+    soft = 16 * (p * np.log(p / q)).sum(1).mean()
+    assert float(out.loss) == pytest.approx(0.5 * hard + 0.5 * soft, rel=1e-10)
+
+
+def test_a_teacher_stays_frozen_and_in_eval_mode() -> None:
+    learner = make(ROW["rfs-distil"])
+    assert isinstance(learner, RFS) and learner.teacher is not None
+    learner.begin_phase(1)
+    learner.train()
+    assert learner.base.training and not learner.teacher.embed.net.training
+    out = learner.batch_loss(batch())
+    out.loss.sum().backward()  # type: ignore[no-untyped-call]
+    assert all(p.grad is None for p in learner.teacher.parameters())
+    assert all(p.grad is not None for p in learner.base.parameters())
+
+
+def test_meta_baseline_is_a_prototypical_network_with_cosines() -> None:
+    """τ is one over ProtoNet's temperature: same answers, same meta-loss, same gradients."""
+    learner, episode = make(ROW["meta-baseline-batchnorm"]).train(), tasks()
+    twin = make(ROW["meta-baseline-batchnorm"]).train()
+    proto = ProtoNet(net_of(twin), distance="cosine", temperature=0.1)
+    ours, theirs = learner.meta_loss(episode), proto.meta_loss(episode)
+    assert_close(ours.loss, theirs.loss)
+    for out in (ours, theirs):
+        out.loss.sum().backward()  # type: ignore[no-untyped-call]
+    for a, b in zip(net_of(learner).parameters(), net_of(twin).parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert_close(a.grad, b.grad)
+    assert_close(outputs(learner.eval(), episode), outputs(proto.eval(), episode))
+    assert isinstance(learner, MetaBaseline) and learner.scale.item() == 10 and learner.scale.grad is not None
+
+
+def test_fine_tuning_on_batches_and_on_the_rows_of_tasks_is_one_loss() -> None:
+    """The rows of a task as a plain batch, numbered over all classes by hand."""
+    learner, episode = make(ROW["fine-tune-proto"]), tasks()
+    assert isinstance(learner, FineTune) and episode.classes is not None
+    losses = learner.meta_loss(episode).loss
+    for t in range(3):
+        both = episode.support.task(t).followed_by(episode.query.task(t))
+        assert both.y is not None
+        numbered = replace(both, y=episode.classes[t][both.y], target=Classes(torch.tensor([9])))
+        assert_close(learner.batch_loss(numbered).loss[0], losses[t])
+
+
+# --- what is refused ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (lambda: Baseline(mlp(), lr=0.0), r"needs steps of at least 0 and a rate above 0, received steps=100 and lr=0"),
+        (lambda: Baseline(mlp(), steps=-1), r"needs steps of at least 0 and a rate above 0, received steps=-1"),
+        (lambda: Baseline(mlp("task")), r"needs features that do not depend on the examples beside one"),
+        (lambda: Baseline(nn.Identity()), r"Cannot build a classifier on Identity: its feature size is not known"),
+        (lambda: BaselinePlusPlus(mlp(), test_scale=0.0), r"needs scales above 0, received scale=10\.0 and test_scale"),
+        (
+            lambda: SimpleShot(mlp(), transform="zn"),  # type: ignore[arg-type]
+            r"SimpleShot has no transform 'zn'\. Use one of un, l2n, cl2n",
+        ),
+        (lambda: RFS(mlp(), c=0.0), r"needs c above 0, received 0"),
+        (lambda: RFS(mlp(), share=1.5), r"needs a share from 0 to 1 and a temperature above 0, received share=1\.5"),
+        (lambda: MetaBaseline(mlp(), scale=-1.0), r"Meta-Baseline needs a scale above 0, received -1"),
+    ],
+)
+def test_options_out_of_range(build, message: str) -> None:  # type: ignore[no-untyped-def]
+    with pytest.raises(InputError, match=message):
+        build()
+
+
+@pytest.mark.parametrize("name", ["baseline", "baseline++", "rfs"])
+def test_a_layer_of_a_task_is_made_anew(name: str) -> None:
+    learner, support = make(ROW[name]), tasks().support
+    with pytest.raises(InputError, match=r"cannot go on from a state: fit it to all examples at once"):
+        learner.adapt(support, state=learner.adapt(support))
+
+
+@pytest.mark.parametrize("name", ["baseline", "baseline++", "simpleshot", "rfs", "meta-baseline"])
+def test_a_state_answers_for_its_own_tasks(name: str) -> None:
+    learner, episode = make(ROW[name]), tasks()
+    state = learner.adapt(episode.support.tasks(slice(0, 1)))
+    with pytest.raises(InputError, match=r"Cannot predict: the state is of 1 tasks, the query of 3"):
+        learner.predict(state, episode.query)
+
+
+def test_fine_tuning_asks_for_what_it_needs() -> None:
+    with pytest.raises(InputError, match=r"Fine-tuning on real targets has no classes to train a classifier on"):
+        FineTune(mlp(), 2, "real").double().batch_loss(batch())
+    with pytest.raises(InputError, match=r"use a task source that numbers its classes"):
+        make(ROW["fine-tune-proto"]).meta_loss(replace(tasks(), classes=None))

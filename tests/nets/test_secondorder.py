@@ -1,0 +1,165 @@
+"""Kernels without a second derivative: gone round where there is a way, else named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from quickstudy.errors import InputError
+from quickstudy.learners import MAML
+from quickstudy.nets.secondorder import blamed_layer, plain_kernels
+from quickstudy.train import fit
+from tests.smalltasks import FEATURES, WAY, tasks
+from tests.train.test_engine import Small
+
+
+class Attention(nn.Module):
+    """Fused self-attention over two halves of the features, as any library's blocks call it."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows = x.reshape(len(x), 1, 2, -1)
+        mixed: Tensor = F.scaled_dot_product_attention(rows, rows, rows)
+        return mixed.flatten(1)
+
+
+class _Square(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Any:
+        ctx.save_for_backward(x)
+        return torch.mul(x, x)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, grad: Tensor) -> Any:
+        (x,) = ctx.saved_tensors
+        return 2 * x * grad
+
+
+class Once(nn.Module):
+    """An own function that its author allows to be differentiated once."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = _Square.apply(x)  # type: ignore[no-untyped-call]
+        return out
+
+
+class Block(nn.Module):
+    """The layer in question, at some depth."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.before, self.layer, self.after = nn.Linear(4, 4), layer, nn.Tanh()
+
+    def forward(self, x: Tensor) -> Tensor:
+        out: Tensor = self.after(self.layer(self.before(x)))
+        return out
+
+
+class Recurrent(nn.Module):
+    """An LSTM over the features, one a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(1, 4, batch_first=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.lstm(x[..., None])[0][:, -1]  # type: ignore[no-any-return]
+
+
+def network(layer: nn.Module) -> nn.Module:
+    torch.manual_seed(0)
+    net = nn.Sequential(nn.Linear(FEATURES, 4), nn.Sequential(Block(nn.Tanh()), Block(layer)))
+    net.out_features = 4  # type: ignore[assignment]
+    return net
+
+
+def learner(layer: nn.Module, **options: Any) -> MAML:
+    return MAML(network(layer), WAY, inner_steps=2, inner_lr=0.1, **options).double()
+
+
+def along(learner: MAML) -> tuple[float, float]:
+    """The meta-gradient along one direction: claimed, and by central differences."""
+    episode = tasks()
+    learner.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+    parameters = list(learner.parameters())
+    directions = [torch.cos(torch.arange(p.numel(), dtype=p.dtype)).reshape(p.shape) for p in parameters]
+    claimed = 0.0
+    for p, d in zip(parameters, directions, strict=True):
+        assert p.grad is not None
+        claimed += float((p.grad * d).sum())
+
+    def loss_at(h: float) -> float:
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p.add_(d, alpha=h)
+        value = float(learner.meta_loss(episode).loss.sum().detach())
+        with torch.no_grad():
+            for p, d in zip(parameters, directions, strict=True):
+                p.sub_(d, alpha=h)
+        return value
+
+    return claimed, (loss_at(1e-5) - loss_at(-1e-5)) / 2e-5
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "auto"])
+@pytest.mark.parametrize("layer", [Attention, Recurrent])
+def test_there_is_a_way_round(layer: Callable[[], nn.Module], strategy: str) -> None:
+    """Fused attention and LSTMs work without the user's help, and the derivative is right."""
+    if layer is Recurrent and strategy == "vmap":
+        pytest.skip("torch has no batching rule for its LSTM")
+    claimed, measured = along(learner(layer(), strategy=strategy))
+    assert claimed == pytest.approx(measured, rel=1e-7)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="cuDNN needs a GPU")
+@pytest.mark.parametrize("layer", [Attention, Recurrent])
+def test_there_is_a_way_round_on_a_gpu(layer: Callable[[], nn.Module]) -> None:
+    model, episode = learner(layer(), strategy="loop").float().cuda(), tasks(dtype=torch.float32).to("cuda")
+    found = []
+    for place in ("cuda", "cpu"):
+        model.zero_grad()
+        model.to(place).meta_loss(episode.to(place)).loss.sum().backward()  # type: ignore[no-untyped-call]
+        found.append([p.grad.cpu().clone() for p in model.parameters() if p.grad is not None])
+    torch.testing.assert_close(found[0], found[1], rtol=1e-3, atol=1e-5)
+    assert torch.backends.cudnn.enabled
+
+
+@pytest.mark.parametrize("depth", ["1.1.layer", "0.layer"])
+def test_the_layer_is_named(depth: str) -> None:
+    net = network(Once() if depth == "1.1.layer" else nn.Tanh())
+    if depth == "0.layer":
+        net[0] = Block(Once())  # type: ignore[operator]
+    model = MAML(net, WAY, inner_steps=2, inner_lr=0.1).double()
+    with pytest.raises(
+        InputError,
+        match=rf"Cannot take a second derivative through the layer 'model\.net\.{depth}' \(Once\): "
+        r".*once_differentiable\. Use first_order=True, or replace that layer",
+    ):
+        fit(model, Small(), steps=1)
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+def test_first_order_needs_none() -> None:
+    assert fit(learner(Once(), first_order=True), Small(), steps=1).step == 1
+
+
+def test_the_plain_kernels_are_not_blamed() -> None:
+    """Attention is to blame only where it is called outside ``apply``, in its fused form."""
+    x = tasks().support.x
+    assert isinstance(x, Tensor)
+    assert blamed_layer(network(nn.Tanh()).double(), lambda net: net(x[0])) is None
+    assert blamed_layer(network(Attention()).double(), lambda net: net(x[0])) == "'1.1.layer' (Attention)"
+
+
+def test_the_switches_are_put_back() -> None:
+    fused: Callable[[], bool] = torch.backends.cuda.flash_sdp_enabled
+    before = torch.backends.cudnn.enabled, fused()
+    with pytest.raises(ZeroDivisionError), plain_kernels(nn.LSTM(1, 1)):
+        assert not fused() and not torch.backends.cudnn.enabled
+        raise ZeroDivisionError
+    assert (torch.backends.cudnn.enabled, fused()) == before

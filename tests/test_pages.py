@@ -1,0 +1,57 @@
+"""The generated pages are those that the code would write; links lead somewhere; no learner is left out."""
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from quickstudy.learners import learners
+
+DOCS = Path(__file__).parents[1] / "docs"
+
+
+@pytest.fixture(scope="module")
+def make_pages() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_pages_are_up_to_date(make_pages: ModuleType) -> None:
+    stale = [
+        str(path.relative_to(DOCS))
+        for path, text in make_pages.everything().items()
+        if not path.exists() or path.read_text(encoding="utf-8") != text
+    ]
+    assert stale == [], "run: python docs/make_pages.py"
+
+
+def test_every_learner_has_a_page(make_pages: ModuleType) -> None:
+    listed = " ".join(make_pages.FAMILIES.values()).split()
+    assert sorted(listed) == sorted(set(listed))
+    assert set(listed) == set(learners.shipped())
+    pages = {path.stem for path in (DOCS / "learners").glob("*.md")} - {"README"}
+    assert pages == set(listed)
+
+
+@pytest.mark.parametrize("name", learners.shipped())
+def test_a_page_says_when_to_choose_it_and_what_deviates(name: str) -> None:
+    text = (DOCS / "learners" / f"{name}.md").read_text(encoding="utf-8")
+    for wanted in ("**When to choose it:**", "**Deviations:**", "## In short", "## Options"):
+        assert wanted in text, wanted
+    assert re.search(r"\b(19|20)\d\d\b", text), "no paper"
+    empty = re.findall(r"^\| `([\w-]+)` \| [^|]* \|  \|$", text, flags=re.MULTILINE)
+    assert empty == [], "options without a word of explanation"
+
+
+def test_links_lead_somewhere() -> None:
+    broken = []
+    for page in [*DOCS.rglob("*.md"), DOCS.parent / "README.md", DOCS.parent / "CONTRIBUTING.md"]:
+        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
+            if "://" not in target and not (page.parent / target).exists():
+                broken.append(f"{page.name}: {target}")
+    assert broken == []
