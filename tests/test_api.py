@@ -98,3 +98,14 @@ def test_a_run_with_pictures_has_an_episode_in_its_report(tmp_path: Path) -> Non
     assert "3-way 2-shot" in page
     assert "Task 0 of glyphs, as protonet answers it" in page
     assert "query of class A, predicted" in page
+
+
+def test_what_learns_nothing_is_tested_as_it_is(tmp_path: Path) -> None:
+    """No steps: a baseline, or a network as it was drawn; the run is like any other."""
+    run = quickstudy.train("sinusoid-maml", overrides={"train.steps": 0}, runs=tmp_path)
+    assert run.trained.step == 0
+    drawn = quickstudy.evaluate(run, episodes=50)
+    assert drawn.mean == quickstudy.evaluate(run.path, episodes=50, report=False).mean
+    assert quickstudy.train(run.path, runs=tmp_path, resume=True).trained.step == 0
+    trained = quickstudy.train("sinusoid-maml", overrides={"train.steps": 50}, runs=tmp_path)
+    assert quickstudy.evaluate(trained, episodes=50).mean < drawn.mean

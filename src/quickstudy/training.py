@@ -28,7 +28,7 @@ from quickstudy.train import (
     TensorBoard,
     Trained,
 )
-from quickstudy.train.checkpoint import has_checkpoint, load_checkpoint
+from quickstudy.train.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
 
 __all__ = ["Run", "kebab_keys", "pick_device", "train"]
 
@@ -128,12 +128,13 @@ def _train_in(
     try:
         if tensorboard:
             shown.append(TensorBoard(folder.path / "tensorboard"))
-        trained = fit_built(
-            built,
-            callbacks=[metrics, *shown, *callbacks],
-            checkpoints=Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape)),
-            resume=not new,
-        )
+        checkpoints = Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape))
+        if recipe.train.steps == 0:
+            trained = _as_it_is(built, checkpoints)
+        else:
+            trained = fit_built(
+                built, callbacks=[metrics, *shown, *callbacks], checkpoints=checkpoints, resume=not new
+            )
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except Exception:  # whatever it was: a folder without a single step is of no use
@@ -143,6 +144,13 @@ def _train_in(
     finally:
         metrics.end(EndEvent(0, "failed"))  # once more, as the engine tells nobody if it refuses before it begins
     return Run(folder, recipe, built.learner, trained)
+
+
+def _as_it_is(built: Built, checkpoints: Checkpointing) -> Trained:
+    """A checkpoint of a learner that no step has touched, so that its run is tested like any other."""
+    state = {"step": 0, "steps": 0, "best": None, "best_step": None, "identity": checkpoints.identity}
+    save_checkpoint(checkpoints.folder / "last", Checkpoint(built.learner.state_dict(), {}, state))
+    return Trained(0)
 
 
 def _every(recipe: Recipe) -> int:

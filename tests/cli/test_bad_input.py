@@ -34,7 +34,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("train none.toml", 2, "There is no recipe file none.toml. `quickstudy list recipes` names those that ship."),
     ("train omniglot-protonet-fast --data-root none", 2, "Cannot find Omniglot"),
     ("train sinusoid-maml --learner.name protonet --net.norm none", 2, "ProtoNet learns classes, but these tasks have 'real' targets."),
-    ("train sinusoid-maml --learner.name knn", 2, "KNN has nothing to meta-train. Evaluate it as it is."),
+    ("train sinusoid-maml --learner.name knn", 2, "KNN has nothing to meta-train. Evaluate it as it is (in a recipe: train.steps = 0)."),
     ("train sinusoid-maml --net.name conv4", 2, "The network 'conv4' is made for square pictures"),
     ("evaluate none", 2, "There is no run none. `quickstudy list runs` names those that there are."),
     ("evaluate none --shot 1.5", 2, "--shot: expected a whole number or a range such as 5-20, found '1.5'."),

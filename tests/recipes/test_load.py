@@ -125,14 +125,14 @@ def test_what_is_no_toml() -> None:
         parse(GOOD.replace("[learner]", "[learner"))
 
 
-@pytest.mark.parametrize(("good", "bad"), [('"maml"', "3"), ('name = "maml"', ""), ("steps = 10", "steps = 0")])
+@pytest.mark.parametrize(("good", "bad"), [('"maml"', "3"), ('name = "maml"', ""), ("steps = 10", "steps = -1")])
 def test_one_mistake_is_told_once(good: str, bad: str) -> None:
     with pytest.raises(InputError, match=r"^mine\.toml: .*\.$"):
         parse(GOOD.replace(good, bad, 1))
 
 
 def test_all_mistakes_at_once() -> None:
-    text = GOOD.replace("steps = 10", "steps = 0\nlr = -1").replace('"maml"', '"mamll"')
+    text = GOOD.replace("steps = 10", "steps = -1\nlr = -1").replace('"maml"', '"mamll"')
     with pytest.raises(InputError, match=r"^3 mistakes in this recipe\.\n") as caught:
         parse(text)
     lines = str(caught.value).splitlines()[1:]

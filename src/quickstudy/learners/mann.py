@@ -53,12 +53,13 @@ class MANN(AbstractLearner):
     Unlike ``snail``, which looks back at every example, what it keeps of the support has a fixed size.
 
     When to choose it: as the historical reference for memories, or for long streams that must be kept in constant
-    space. It needs very many training tasks and is less accurate than every metric learner of the same size.
+    space. It needs very many training tasks, and its published accuracy is far below that of metric learners.
 
     Deviations: the paper scores every step of one long sequence, in which earlier queries are later support; here
     the loss is on the queries after a labelled support, each query a stream of its own. The least used slots are
-    exactly as many as heads, equals by their number. Cosines have a floor of 1e-4 under each length, which gives the
-    empty memory a derivative.
+    exactly as many as heads, equals by their number, and the very least is erased before writing; keys pass a tanh,
+    which the paper leaves open. Cosines have a floor of 1e-4 under each length, which gives the empty memory a
+    derivative.
 
     The order of the support matters. Inductive: a prediction depends on the support and that query alone.
 

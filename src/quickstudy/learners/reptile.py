@@ -79,7 +79,7 @@ class Reptile(AbstractLearner):
         moments: ``"reset"`` for each task, so that tasks run together; or ``"carried"`` from each task to the
             next, serially, as the authors' code does.
         head: ``"fixed"``, ``"shared"`` or ``"none"``.
-        part: what is adapted, and so what is trained: the outer step moves nothing else.
+        part: what is adapted and meta-trained, the rest being frozen, and so what is trained: the outer step moves nothing else.
         rank: of ``part="lora"``.
         transductive: queries normalised together.
         out_features: the network's feature size, where it does not say.
@@ -130,6 +130,9 @@ class Reptile(AbstractLearner):
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
+        # The surrogate moves φ alone; what is not of it stays, and must not look as if it were trained.
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(p.requires_grad and name in self.model.adapted)
         self.optimizer = make_optimizer(optimizer, inner_lr, beta1=beta1)
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps

@@ -77,7 +77,7 @@ class TabularInContext(AbstractLearner):
     task. It is trained once, in minutes, and has well under 1 MiB of weights. For tables of thousands of rows take
     boosted trees.
 
-    Deviations: a prior, a model and a training time of a thousandth of TabPFN's; at most ``max_way`` classes; real
+    Deviations: a prior of our own, a far smaller model and training than TabPFN's; at most ``max_way`` classes; real
     targets by their mean instead of a histogram; no missing values, no categories. Standardised entries are cut at 10.
 
     Inductive: a prediction depends on the support and that query alone. The order of rows does not matter; that of

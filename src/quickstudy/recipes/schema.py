@@ -169,7 +169,7 @@ class TrainOptions(Table):
     """How the meta-parameters are trained.
 
     Args:
-        steps: meta-training steps.
+        steps: meta-training steps; 0 for what is tested as it is: baselines that learn nothing, untrained networks.
         tasks_per_step: tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; None leaves the choice to the engine.
         batch: rows a step, for a learner that is trained on plain labelled batches and not on tasks (64 by default).
@@ -185,7 +185,7 @@ class TrainOptions(Table):
             ``validate_every`` must be 0.
     """
 
-    steps: int = Field(ge=1)
+    steps: int = Field(ge=0)
     tasks_per_step: int = Field(default=1, ge=1)
     tasks_at_once: int | None = Field(default=None, ge=1)
     batch: int | None = Field(default=None, ge=1)

@@ -208,7 +208,7 @@ class _Engine:
         """Refuse what cannot work before anything is touched."""
         name = type(self.learner).__name__
         if not self.learner.traits.trainable:
-            raise InputError(f"{name} has nothing to meta-train. Evaluate it as it is.")
+            raise InputError(f"{name} has nothing to meta-train. Evaluate it as it is (in a recipe: train.steps = 0).")
         if self.source.shape.target not in self.learner.traits.targets:
             raise InputError(
                 f"{name} learns {' and '.join(self.learner.traits.targets)}, but these tasks have "
