@@ -7,6 +7,9 @@ training classes apart, with a new linear classifier for each task. All are test
 15 queries, test classes of Vinyals' split. Regression recipes (`sinusoid-...-fast`) are compared with one network for
 all tasks, fine-tuned. A recipe whose run is there already is not trained again, so what was stopped goes on. Writes
 docs/learners/results.json.
+
+What looks at all queries together is tested twice more, with 3 queries a class and with as many in all whose classes
+are drawn from a Dirichlet(2) distribution (Veilleux et al. 2021; Omniglot has 20 drawings a class, so no more than 3).
 """
 
 from __future__ import annotations
@@ -56,11 +59,19 @@ def tested(name: str, runs: Path, episodes: int, data_root: Path | None) -> tupl
         (folder / "seconds").write_text(f"{seconds:.0f}", encoding="utf-8")
     elif (folder / "seconds").exists():
         seconds = float((folder / "seconds").read_text(encoding="utf-8"))
-    for saved in (folder / "evaluations").glob("*.json"):
-        result = Result.load(saved)
-        if result.episodes == episodes and result.split == "test":
-            return result, seconds
     return quickstudy.evaluate(folder, episodes=episodes, data_root=data_root, report=False), seconds
+
+
+def with_uneven_queries(name: str, runs: Path, episodes: int, data_root: Path | None) -> dict[str, list[float]]:
+    """Mean and interval with 3 queries a class, and with 15 of Dirichlet(2) proportions."""
+    folder, found = finished_run(name, runs), {}
+    assert folder is not None
+    for column, dirichlet in (("even", 0.0), ("dirichlet", 2.0)):
+        result = quickstudy.evaluate(
+            folder, query=3, dirichlet=dirichlet, episodes=episodes, data_root=data_root, report=False
+        )
+        found[column] = [result.mean, result.ci95]
+    return found
 
 
 def untrained(name: str, learner_name: str, episodes: int, data_root: Path | None) -> Result:
@@ -112,6 +123,8 @@ def main() -> None:
             "versus": {which: difference(result, other) for which, other in baselines[data].items()},
             "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         }
+        if result.transductive and data == "omniglot":
+            entry["three_queries"] = with_uneven_queries(name, given.runs, given.episodes, given.data_root)
         save(name, entry)
         versus = ", ".join(f"{w} {d['mean']:+.4f} ± {d['ci95']:.4f}" for w, d in entry["versus"].items())
         print(f"{name:<40} {result.mean:.4f} ± {result.ci95:.4f}  {versus}  ({entry['seconds']} s)", flush=True)

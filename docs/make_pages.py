@@ -224,6 +224,12 @@ def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
                 f"; {figure} ({cell}{entry['episodes']} episodes, seed {recipe.seed}{', ' if marks else ''}"
                 f"{', '.join(marks)}; `benchmarks/learners.py`)"
             )
+            if "three_queries" in entry:
+                even, uneven = ((100 * m, 100 * c) for m, c in entry["three_queries"].values())
+                said += (
+                    f". With 3 queries a class {even[0]:.1f} ± {even[1]:.1f} %, with as many of Dirichlet(2) "
+                    f"proportions {uneven[0]:.1f} ± {uneven[1]:.1f} %"
+                )
         lines.append(said + ".")
     return lines
 

@@ -244,7 +244,7 @@ def save_and_load_give_the_same_predictions(subject: Subject) -> None:
     hold(torch.equal(outputs(other, episode), expected), "a learner with these weights loaded says something else")
     with torch.no_grad():
         with tempfile.TemporaryDirectory() as name:
-            save_state(Path(name) / "state", learner.adapt(episode.support))
+            save_state(Path(name) / "state", learner.adapt(episode.support), learner)
             state = load_state(Path(name) / "state", learner)
         said = learner.predict(state, episode.query.unlabelled())
         # Not to the last bit: tensors that were expanded come back laid out otherwise, and products round otherwise.

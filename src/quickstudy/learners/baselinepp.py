@@ -19,7 +19,7 @@ from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.similarity import similarity
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.supporthead import HeadTraining
-from quickstudy.learners.parts.transductive import Pretrained
+from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.nets.apply import Strategy
 
 

@@ -14,10 +14,10 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
+from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm
 from quickstudy.learners.parts.innerloop import FastWeights, predict_with
 from quickstudy.learners.parts.plain import PlainTraining
-from quickstudy.learners.parts.transductive import feature_size
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import absorb_statistics
 

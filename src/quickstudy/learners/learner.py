@@ -154,16 +154,32 @@ def check_support(support: Examples, state: object = None) -> None:
         state: the earlier state that it adds to, if any.
 
     Raises:
-        InputError: it carries no labels, or a task of a single class, where nothing can be told apart.
+        InputError: it carries no labels, a task has a single class, where nothing can be told apart, or a class has
+            no labelled example (the earlier state may have had it).
         EpisodeError: labels out of range, NaN; names the task and row.
     """
     if support.y is None:
         raise InputError("Cannot adapt: the support carries no labels (y is None). Give each example its label.")
     support.check("support")
-    if state is None and isinstance(support.target, Classes) and int(support.target.way.min()) < 2:
-        task = int(support.target.way.argmin())
+    if state is None and isinstance(support.target, Classes):
+        _check_classes(support, support.target.way)
+
+
+def _check_classes(support: Examples, way: Tensor) -> None:
+    """At least two classes a task, each with an example."""
+    assert support.y is not None
+    if int(way.min()) < 2:
         raise InputError(
-            f"Task {task} has a single class, so there is nothing to tell apart. Give examples of at least two classes."
+            f"Task {int(way.argmin())} has a single class, so there is nothing to tell apart. "
+            "Give examples of at least two classes."
+        )
+    labels = torch.arange(support.max_way, device=way.device)
+    there = ((support.y[..., None] == labels) & support.labelled[..., None]).any(1)  # [T, W]
+    empty = (~there & (labels < way[:, None])).nonzero()
+    if len(empty):
+        task, label = (int(i) for i in empty[0])
+        raise InputError(
+            f"Class {label} of task {task} has no labelled example in the support. Give at least one of each class."
         )
 
 

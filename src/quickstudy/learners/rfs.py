@@ -18,7 +18,7 @@ from quickstudy.learners.logistic import LinearClassifier, Logistic
 from quickstudy.learners.parts.classwise import same_tasks
 from quickstudy.learners.parts.plain import reinitialised
 from quickstudy.learners.parts.solved import refuse_state
-from quickstudy.learners.parts.transductive import Pretrained
+from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.nets.apply import Strategy, apply
 
 

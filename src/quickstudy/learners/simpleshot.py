@@ -15,7 +15,7 @@ from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.similarity import similarity
-from quickstudy.learners.parts.transductive import Pretrained, Transform
+from quickstudy.learners.parts.pretrained import Pretrained, Transform
 from quickstudy.nets.apply import Strategy
 
 _TRANSFORMS: dict[str, Transform] = {"un": "none", "l2n": "l2", "cl2n": "cl2n"}

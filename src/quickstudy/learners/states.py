@@ -1,13 +1,14 @@
 """Floor 3: what a task taught a learner, moved between devices, written to a file and read again.
 
 A state is made of tensors, plain values, and dataclasses, dicts, lists and tuples of those. In a file the tensors stand
-as safetensors and the rest as JSON in its header; nothing is pickled, so reading a file runs no code of its own.
+as safetensors and the rest as JSON in its header; nothing is pickled, and reading a file imports nothing: the classes
+it names must be those of a learner that is already there.
 """
 
 from __future__ import annotations
 
-import importlib
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import fields, is_dataclass
 from pathlib import Path
@@ -44,14 +45,11 @@ def map_state(function: Callable[[Tensor], Tensor], state: Any) -> Any:
         return state
     if isinstance(state, dict):
         return {name: map_state(function, part) for name, part in state.items()}
-    if isinstance(state, (list, tuple)):
+    if type(state) in (list, tuple):
         return type(state)(map_state(function, part) for part in state)
     if is_dataclass(state) and not isinstance(state, type):
         return type(state)(**{part.name: map_state(function, getattr(state, part.name)) for part in fields(state)})
-    raise InputError(
-        f"A state is made of tensors, plain values, and dataclasses, dicts, lists and tuples of those; found a "
-        f"{type(state).__name__}. Keep tensors in it instead."
-    )
+    raise _no_state(state)
 
 
 def move_state(state: Any, device: torch.device | str) -> Any:
@@ -59,22 +57,23 @@ def move_state(state: Any, device: torch.device | str) -> Any:
     return map_state(lambda leaf: leaf.to(device), state)
 
 
-def save_state(path: str | Path, state: Any) -> None:
+def save_state(path: str | Path, state: Any, learner: AbstractLearner) -> None:
     """Write a state to one file, atomically.
 
     Args:
         path: of the file.
         state: what ``adapt`` returned.
+        learner: whose state it is.
 
     Raises:
         InputError: it cannot be written.
         StorageError: the disk refused.
     """
     tensors: dict[str, Tensor] = {}
-    skeleton = json.dumps(_skeleton(state, tensors))
+    header = {"learner": _name(type(learner)), "state": _skeleton(state, tensors)}
     # Expanded tensors share their memory, which the format does not know.
     whole = {name: leaf.detach().cpu().contiguous().clone() for name, leaf in tensors.items()}
-    atomic_write_bytes(Path(path), save(whole, {_HEADER: skeleton}))
+    atomic_write_bytes(Path(path), save(whole, {_HEADER: json.dumps(header)}))
 
 
 def load_state(path: str | Path, learner: AbstractLearner, device: torch.device | str = "cpu") -> Any:
@@ -82,18 +81,20 @@ def load_state(path: str | Path, learner: AbstractLearner, device: torch.device 
 
     Args:
         path: of the file.
-        learner: whose state it is. Only classes of quickstudy and of the learner's own package are built.
+        learner: whose state it is, of the class that it was saved for.
         device: where its tensors shall lie.
 
     Raises:
         InputError: no such file, or not a state of this learner.
     """
-    packages = {"quickstudy", type(learner).__module__.split(".")[0]}
     try:
         with safe_open(str(path), framework="pt", device=str(device)) as file:
-            skeleton = json.loads((file.metadata() or {})[_HEADER])
-            return _rebuilt(skeleton, file.get_tensor, packages)
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError, AttributeError, ImportError) as error:
+            header = json.loads((file.metadata() or {})[_HEADER])
+            if header["learner"] != _name(type(learner)):
+                raise ValueError(f"it is of a {header['learner'].partition(':')[2]}")
+            packages = {"quickstudy", type(learner).__module__.split(".")[0]}
+            return _rebuilt(header["state"], file.get_tensor, packages)
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
         raise InputError(
             f"Cannot read a state from {path}: {error}. "
             f"Use a file that save_state wrote for a {type(learner).__name__}."
@@ -107,14 +108,25 @@ def _skeleton(state: Any, tensors: dict[str, Tensor]) -> Any:
         return {"tensor": str(len(tensors) - 1)}
     if isinstance(state, _PLAIN):
         return {"value": state}
-    if isinstance(state, dict):
+    if isinstance(state, dict) and all(isinstance(name, str) for name in state):
         return {"dict": {name: _skeleton(part, tensors) for name, part in state.items()}}
-    if isinstance(state, (list, tuple)):
+    if type(state) in (list, tuple):
         return {type(state).__name__: [_skeleton(part, tensors) for part in state]}
     if is_dataclass(state) and not isinstance(state, type):
         parts = {part.name: _skeleton(getattr(state, part.name), tensors) for part in fields(state)}
-        return {"class": f"{type(state).__module__}:{type(state).__qualname__}", "fields": parts}
-    return map_state(lambda leaf: leaf, state)  # says what is wrong
+        return {"class": _name(type(state)), "fields": parts}
+    raise _no_state(state)
+
+
+def _name(cls: type) -> str:
+    return f"{cls.__module__}:{cls.__qualname__}"
+
+
+def _no_state(state: Any) -> InputError:
+    return InputError(
+        f"A state is made of tensors, plain values, and dataclasses, dicts with text for keys, lists and tuples of "
+        f"those; found a {type(state).__name__}. Keep tensors in it instead."
+    )
 
 
 def _rebuilt(node: Any, tensor: Callable[[str], Tensor], packages: set[str]) -> Any:
@@ -129,7 +141,8 @@ def _rebuilt(node: Any, tensor: Callable[[str], Tensor], packages: set[str]) -> 
         if kind.__name__ in node:
             return kind(_rebuilt(part, tensor, packages) for part in node[kind.__name__])
     module, _, name = node["class"].partition(":")
-    found = getattr(importlib.import_module(module), name) if module.split(".")[0] in packages else None
+    known = sys.modules.get(module) if module.split(".")[0] in packages else None
+    found = getattr(known, name, None)
     if not (isinstance(found, type) and is_dataclass(found)):
         raise ValueError(f"it is made of {node['class']}, which is no part of {' or '.join(sorted(packages))}")
     return found(**{name: _rebuilt(part, tensor, packages) for name, part in node["fields"].items()})

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from quickstudy.episode import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import Moments, needs_support_moments, uses_current_rows
 
@@ -65,6 +66,19 @@ class Embedder(nn.Module):
     def singly(self) -> bool:
         """Whether each example's feature depends on that example alone."""
         return not (self.transductive or needs_support_moments(self.net))
+
+    def check_state(self, state: object) -> None:
+        """Features of an earlier support are still what they would be beside the new one.
+
+        Raises:
+            InputError: there is a state, but the network's norms look at the whole support.
+        """
+        if state is not None and not self.singly:
+            raise InputError(
+                "Cannot add to a state: this network's norms look at all examples of the support together, so the "
+                "earlier ones would have other features now. Adapt to all examples at once, or build the network with "
+                "norm='batch'."
+            )
 
     def support(self, support: Examples) -> Features:
         """Features of the support alone."""

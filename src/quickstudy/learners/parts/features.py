@@ -1,4 +1,4 @@
-"""Floor 3: features for baselines, from a network or straight from the inputs."""
+"""Floor 3: features, from a network or straight from the inputs, and their size."""
 
 from __future__ import annotations
 
@@ -40,3 +40,29 @@ def flat_features(net: nn.Module | None, examples: Examples) -> Tensor:
         )
     x = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
     return torch.where(examples.real[..., None], x, 0.0)
+
+
+def known_size(net: nn.Module, out_features: int | None = None) -> int | None:
+    """The size of a network's features: what was said, else its attribute ``out_features``, else None."""
+    size = out_features if out_features is not None else getattr(net, "out_features", None)
+    return size if isinstance(size, int) else None
+
+
+def feature_size(net: nn.Module, out_features: int | None, what: str = "a classifier") -> int:
+    """The size of a network's features.
+
+    Args:
+        net: the network.
+        out_features: what was said, if anything.
+        what: is to be built on it, for the message.
+
+    Raises:
+        InputError: nobody said it.
+    """
+    size = known_size(net, out_features)
+    if size is None:
+        raise InputError(
+            f"Cannot build {what} on {type(net).__name__}: its feature size is not known. "
+            "Give the network an attribute out_features, or pass out_features=."
+        )
+    return size

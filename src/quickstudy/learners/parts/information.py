@@ -8,6 +8,7 @@ Tsallis' α-entropy (1 - Σ p^α) / (α - 1), which becomes Shannon's as α goes
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor
@@ -15,8 +16,9 @@ from torch import Tensor
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Adam, Params
-from quickstudy.learners.parts.classwise import mask_absent
-from quickstudy.learners.parts.transductive import descended, members, prototypes, row_mean, square_distances
+from quickstudy.learners.parts.classwise import centres_of, mask_absent, membership, row_mean
+from quickstudy.learners.parts.descended import descended
+from quickstudy.learners.parts.similarity import similarity
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,7 @@ class Information:
         alpha: 1 for Shannon's entropy.
 
     Raises:
-        InputError: a temperature or α that is not above 0.
+        InputError: a temperature or α that is not above 0, or a weight below it.
     """
 
     temperature: float
@@ -41,15 +43,20 @@ class Information:
     alpha: float = 1.0
 
     def __post_init__(self) -> None:
-        if not (self.temperature > 0 and self.alpha > 0):
+        if not (0 < self.temperature < inf and 0 < self.alpha < inf):
             raise InputError(
                 f"Cannot weigh information: temperature and alpha must be above 0, received {self.temperature} and "
                 f"{self.alpha}. Entropies with alpha=1 are Shannon's."
             )
+        if not (0 <= self.support_weight < inf and 0 <= self.conditional_weight < inf):
+            raise InputError(
+                "Cannot weigh information: support_weight and conditional_weight must be at least 0, received "
+                f"{self.support_weight} and {self.conditional_weight}."
+            )
 
     def logits(self, weights: Tensor, features: Tensor, examples: Examples) -> Tensor:
         """``[T, N, W]``, -inf for classes that a task does not have."""
-        return mask_absent(-self.temperature / 2 * square_distances(features, weights), examples)
+        return mask_absent(self.temperature / 2 * similarity(features, weights, "squared"), examples)
 
     def losses(self, weights: Tensor, known: Examples, query: Tensor, asked: Examples) -> Tensor:
         """The objective, ``[T]``.
@@ -62,7 +69,7 @@ class Information:
         """
         assert isinstance(known.x, Tensor)
         _, said = probabilities(self.logits(weights, known.x, known))
-        support = -row_mean((members(known) * said).sum(2), known.labelled)
+        support = -row_mean((membership(known) * said).sum(2), known.labelled)
         marginal, conditional = self.entropies(self.logits(weights, query, asked), asked.real)
         return self.support_weight * support - marginal + self.conditional_weight * conditional
 
@@ -82,7 +89,7 @@ class Information:
         def losses(params: Params) -> Tensor:
             return self.losses(params["weights"], fixed, query.detach(), asked)
 
-        return descended(losses, {"weights": prototypes(known)}, steps, Adam(lr))["weights"]
+        return descended(losses, {"weights": centres_of(known)}, steps, Adam(lr))["weights"]
 
 
 def probabilities(logits: Tensor) -> tuple[Tensor, Tensor]:
@@ -101,5 +108,8 @@ def entropy(shares: Tensor, logs: Tensor, alpha: float) -> Tensor:
     """
     if alpha == 1:
         return -(shares * logs).sum(-1)
-    # p^α = p · p^(α-1); (p - p^α) / (α - 1) keeps its digits as α goes to 1.
-    return -(shares * torch.expm1((alpha - 1) * logs)).sum(-1) / (alpha - 1)
+    # p^α - p = p (p^(α-1) - 1) keeps its digits as α goes to 1; but for α < 1 the power of a tiny p overflows, and there
+    # the difference itself loses none.
+    power = (alpha - 1) * logs
+    near, far = shares * torch.expm1(power.clamp(max=1)), torch.exp(alpha * logs) - shares
+    return torch.where(power > 1, far, near).sum(-1) / (1 - alpha)

@@ -42,7 +42,7 @@ def prototypes(features: Features, support: Examples, before: Prototypes | None)
         before: an earlier state of the same tasks.
 
     Raises:
-        InputError: a class has no example.
+        InputError: a class has no example, or the targets are no classes.
     """
     sums, counts = class_sums(features.out.flatten(2), support)
     if before is not None:  # either set may know more classes

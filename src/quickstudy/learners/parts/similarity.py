@@ -28,13 +28,40 @@ def similarity(features: Tensor, centres: Tensor, distance: Distance) -> Tensor:
     if distance == "cosine":
         return F.normalize(features, dim=2) @ F.normalize(centres, dim=2).transpose(1, 2)
     # Distances do not change when all is moved; far from the origin the squares below would cancel.
-    origin = centres.detach().mean(1, keepdim=True)
+    origin = centres.detach()[:, :1]  # the first, which every task has, where a mean would take in absent ones
     features, centres = features - origin, centres - origin
     # |f|^2 - 2 f.c + |c|^2: a matrix product instead of a [T, N, M, D] tensor of differences.
     square = features.square().sum(2, keepdim=True) + centres.square().sum(2)[:, None]
     square = square - 2 * features @ centres.transpose(1, 2)
     # At distance 0 the root has no derivative; the floor gives it the derivative 0.
     return -square if distance == "squared" else -square.clamp(min=1e-12).sqrt()
+
+
+def distances(features: Tensor, others: Tensor) -> Tensor:
+    """Euclidean distances ``[T, N, M]`` from the differences themselves: equal rows get equal numbers, to the last bit."""
+    return torch.cdist(features, others, compute_mode="donot_use_mm_for_euclid_dist")
+
+
+def nearest_shares(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
+    """How much each row counts among the ``count`` nearest: 1, or a share where several stand at the same distance.
+
+    All at the distance of the last one share what is left, so the order of the rows does not matter.
+
+    Args:
+        distance: ``[T, N, M]``, infinite where a row does not count.
+        count: with fewer rows all of them count.
+
+    Returns:
+        The shares ``[T, N, M]``, which sum to ``count``; and how many rows share the last places, ``[T, N, 1]``.
+    """
+    count = min(count, distance.shape[2])
+    if count == 0:
+        return torch.zeros_like(distance), torch.ones_like(distance[..., :1])
+    last = distance.topk(count, 2, largest=False).values[..., -1:]
+    nearer, level = distance < last, (distance == last) & torch.isfinite(distance)
+    sharing = level.sum(2, keepdim=True).clamp(min=1).to(distance.dtype)
+    left = count - nearer.sum(2, keepdim=True)
+    return nearer + level * (left / sharing), sharing
 
 
 class Temperature(nn.Module):
