@@ -15,7 +15,7 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from quickstudy.data.source import TaskShape
 from quickstudy.learners import AbstractLearner, Traits
@@ -164,7 +164,8 @@ def versus(page: Page, results: dict[str, Any]) -> str:
 def facts(page: Page, costs: dict[str, Any]) -> list[str]:
     """Traits as a list."""
     t = page.traits
-    ways = "classes of any number" if t.any_way else "the number of outputs that it was built for"
+    any_number = {"yes": "any number of classes", "with `head`": "any number of classes with another `head`"}
+    number = any_number.get(ways(page), "the number of outputs that it was built for")
     seen = (
         "the query set as a whole (**transductive**: printed beside every figure)"
         if t.transductive
@@ -174,7 +175,7 @@ def facts(page: Page, costs: dict[str, Any]) -> list[str]:
         seen += "; assumes as many queries of each class (**balanced prior**: printed too)"
     trained = " then ".join({"batches": "plain labelled batches", "episodes": "tasks"}[p] for p in t.phases)
     lines = [
-        f"- Targets: {', '.join(t.targets)}; {ways}.",
+        f"- Targets: {', '.join(targets(page))}; {number}. Shots may differ from class to class and task to task.",
         f"- A prediction depends on {seen}.",
         f"- Meta-trained on: {trained if t.trainable else 'nothing'}.",
         f"- More examples can join later (`adapt(more, state=state)`): {'yes' if t.incremental else 'adapt again'}.",
@@ -200,6 +201,7 @@ def options(page: Page, sections: str) -> list[str]:
         start = default(page.cls, name)
         said = "none" if start is None else str(start).lower() if isinstance(start, bool) else start
         text = re.sub(r"\s*\n\s*", " ", described.get(name, "")).replace("``", "`").replace("|", "\\|")
+        text = text.replace("`learners.parts.headed`", "[heads and parts](../own-network.md#heads-and-parts)")
         lines.append(f"| `{kebab(name)}` | `{said}` | {text} |")
     return lines if len(lines) > 2 else ["None."]
 
@@ -240,9 +242,9 @@ def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
 def table(found: list[Page], costs: dict[str, Any]) -> str:
     """All learners side by side, for docs/choosing.md."""
     lines = [
-        "| learner | gradients at test time | any number of classes | regression | new classes without training | "
+        "| learner | gradients at test time | ragged: any number of classes | regression | several labels | new classes without training | "
         "inductive | cost of a test | of a training step |",
-        "|---|---|---|---|---|---|---|---|",
+        "|---|---|---|---|---|---|---|---|---|",
     ]
     for page in found:
         t, cost = page.traits, costs.get(page.name, {})
@@ -251,7 +253,8 @@ def table(found: list[Page], costs: dict[str, Any]) -> str:
             f"[{page.name}](learners/{page.name}.md)",
             yes[page.name in STEPPING],
             ways(page),
-            yes[regression(page)],
+            yes["real" in targets(page)],
+            yes["multi-label" in targets(page)],
             yes["classes" in t.targets and t.any_way and page.name not in STEPPING],
             "yes" if not t.transductive else "no, balanced prior" if t.balanced_prior else "no",
             f"{cost['test']:g}" if cost else "",
@@ -261,6 +264,13 @@ def table(found: list[Page], costs: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def targets(page: Page) -> list[str]:
+    """Kinds of target that it can be built for."""
+    parameter = inspect.signature(page.cls, eval_str=True).parameters.get("target")
+    named = set(get_args(parameter.annotation)) if parameter is not None else set()
+    return [kind for kind in ("classes", "multi-label", "real") if kind in named or kind in page.traits.targets]
+
+
 def ways(page: Page) -> str:
     """Whether tasks of any number of classes are learned, or by which option."""
     parameter = inspect.signature(page.cls, eval_str=True).parameters.get("head")
@@ -268,15 +278,7 @@ def ways(page: Page) -> str:
         return "yes"
     if parameter is not None and "shared" in str(parameter.annotation):
         return "with `head`"
-    return "no" if "classes" in page.traits.targets else "-"
-
-
-def regression(page: Page) -> bool:
-    """Whether it can be built for real targets."""
-    if "real" in page.traits.targets:
-        return True
-    parameter = inspect.signature(page.cls, eval_str=True).parameters.get("target")
-    return parameter is not None and "real" in str(parameter.annotation)
+    return "no" if "classes" in targets(page) else "-"
 
 
 def index(found: list[Page]) -> str:

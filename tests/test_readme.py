@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[1]
-PAGES = ("README.md", "CONTRIBUTING.md")
+PAGES = ("README.md", "CONTRIBUTING.md", "docs/own-network.md", "docs/doctor.md")
 # Appended to a command, so that it takes seconds: the last of two equal options counts.
 SHORTER = {"train": ["--steps", "2"], "evaluate": ["--episodes", "10"]}
 
@@ -44,13 +44,19 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
 
 
 def test_the_python_example(tmp_path: Path) -> None:
-    ((_, block),) = blocks("python")
+    (block,) = [block for page, block in blocks("python") if page == "README.md"]
     assert len([line for line in block.splitlines() if line and not line.startswith("#")]) <= 20
     out = run(sys.executable, "-W", "error", "-c", block, cwd=tmp_path)
     assert "metric='accuracy'" in out
     right = re.search(r"(\d+)% right$", out)
     assert right is not None
     assert int(right.group(1)) >= 80  # half is chance
+
+
+@pytest.mark.parametrize(("page", "block"), [pair for pair in blocks("python") if pair[0] != "README.md"])
+def test_the_python_blocks_of_other_pages(page: str, block: str, tmp_path: Path) -> None:
+    del page
+    run(sys.executable, "-W", "error", "-c", block, cwd=tmp_path)
 
 
 def test_the_commands_of_the_command_line(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

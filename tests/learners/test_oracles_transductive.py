@@ -23,7 +23,7 @@ from quickstudy.learners.finetune import FineTune
 from quickstudy.learners.laplacianshot import LaplacianShot, nearest_others
 from quickstudy.learners.learner import AbstractLearner, task_metric
 from quickstudy.learners.parts.information import Information, entropy
-from quickstudy.learners.parts.transductive import Pretrained
+from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.learners.ptmap import PTMAP, sinkhorn
 from quickstudy.learners.tim import TIM

@@ -78,10 +78,12 @@ class _Program:
     n_reads: int
     second_order: bool
     generators: list[_Generators] = field(default_factory=list)
+    autocast: _Autocast | None = None
 
     def replay(self, step: int, before: Sequence[Tensor], reads: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """One step again, with a graph: its weights as leaves, and the weights after it."""
-        with self.generators[step].again(), torch.enable_grad():
+        assert self.autocast is not None
+        with self.generators[step].again(), self.autocast.again(), torch.enable_grad():
             leaves = [p.detach().requires_grad_() for p in before]
             params = dict(zip(self.names, leaves, strict=True))
             grads = gradients(self.losses(step, params), params, create_graph=self.second_order)
@@ -106,6 +108,7 @@ class _Adjoint(torch.autograd.Function):
         start = dict(zip(program.names, inputs[: len(program.names)], strict=True))
         run = trajectory(program.losses, start, steps=program.steps, update=program.update)
         next(run)
+        program.autocast = _Autocast.now(inputs[0].device)
         outputs: list[Tensor] = []
         for _ in range(program.steps):
             program.generators.append(_Generators.now(inputs[0].device))
@@ -150,6 +153,30 @@ def _in_order(params: Params, names: Sequence[str]) -> list[Tensor]:
 
 def _sums(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]
+
+
+@dataclass(frozen=True)
+class _Autocast:
+    """Mixed precision as it was in the forward pass; the backward pass usually runs outside of it."""
+
+    device_type: str
+    dtype: torch.dtype
+    enabled: bool
+    cached: bool
+
+    @classmethod
+    def now(cls, device: torch.device) -> _Autocast:
+        kind = device.type
+        return cls(
+            kind,
+            torch.get_autocast_dtype(kind),
+            torch.is_autocast_enabled(kind),
+            torch.is_autocast_cache_enabled(),
+        )
+
+    def again(self) -> torch.autocast:
+        """The same inside."""
+        return torch.autocast(self.device_type, self.dtype, self.enabled, self.cached)
 
 
 @dataclass(frozen=True, eq=False)

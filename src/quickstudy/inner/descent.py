@@ -7,13 +7,13 @@ sum with respect to one task's weights is that task's own gradient.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
-from quickstudy.nets.secondorder import misses_second_derivative
+from quickstudy.nets.secondorder import misses_first_derivative, misses_second_derivative, once_differentiable_names
 
 Params: TypeAlias = dict[str, Tensor]
 TaskLosses: TypeAlias = Callable[[Params], Tensor]
@@ -23,20 +23,23 @@ Update: TypeAlias = Callable[[int, Params, Params], Params]
 """(number of the step, weights, gradients) -> weights after the step; all ``[T, ...]`` by name."""
 
 
-def gradients(losses: Tensor, params: Params, *, create_graph: bool = False) -> Params:
+def gradients(losses: Tensor, params: Params, *, create_graph: bool = False, guard: bool = True) -> Params:
     """Each task's gradient of its own loss.
 
     Args:
         losses: ``[T]``.
         params: name -> ``[T, ...]``.
         create_graph: keep what is needed to differentiate the gradient itself (second order).
+        guard: with ``create_graph``, look through the graph for functions that their authors allow to be differentiated
+            once only: torch would leave their part out of the second derivative without a word, and so it complains.
 
     Returns:
         Name -> ``[T, ...]``.
 
     Raises:
-        InputError: a parameter plays no part in the loss, or a layer has no second derivative.
+        InputError: a parameter plays no part in the loss, or a layer has no derivative.
     """
+    once = once_differentiable_names(losses, list(params.values())) if create_graph and guard else []
     try:
         found = torch.autograd.grad(losses.sum(), tuple(params.values()), create_graph=create_graph, allow_unused=True)
     except RuntimeError as error:
@@ -47,7 +50,26 @@ def gradients(losses: Tensor, params: Params, *, create_graph: bool = False) -> 
             f"Cannot adapt {', '.join(map(repr, missing))}: the support loss does not depend on it, so it has no "
             "gradient. Use the parameter in the network's output, or freeze it with requires_grad_(False)."
         )
-    return dict(zip(params, (grad for grad in found if grad is not None), strict=True))
+    grads = [grad for grad in found if grad is not None]
+    if once:
+        grads = list(_Refuses.apply(once[0], len(grads), *grads, *params.values()))  # type: ignore[no-untyped-call]
+    return dict(zip(params, grads, strict=True))
+
+
+class _Refuses(torch.autograd.Function):
+    """Gradients as they are, whose derivative is an error.
+
+    The weights are inputs too: the way back through the gradients may be cut, and nobody would pass here.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, name: str, n_grad: int, *tensors: Tensor) -> tuple[Tensor, ...]:
+        ctx.name = name
+        return tuple(grad.view_as(grad) for grad in tensors[:n_grad])
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> Any:
+        raise RuntimeError(f"trying to differentiate twice the function {ctx.name}, marked with @once_differentiable")
 
 
 def check_mode() -> None:
@@ -64,22 +86,29 @@ def check_mode() -> None:
 
 
 def explained(error: RuntimeError, blame: Callable[[], str | None] | None = None) -> Exception:
-    """Torch's complaint about a missing second derivative as an :class:`InputError`; any other error as it is.
+    """Torch's complaint about a missing derivative as an :class:`InputError`; any other error as it is.
 
-    Torch notices when the second derivative is taken, which is in the outer loop's backward pass, and names no layer.
+    Torch notices a missing second derivative when it is taken, which is in the outer loop's backward pass, and names
+    no layer.
 
     Args:
         error: what torch raised.
-        blame: finds the layer, such as ``model.net.encoder (LSTM)``; called only for a missing second derivative.
+        blame: finds the layer, such as ``model.net.encoder (LSTM)``; called only for a missing derivative.
     """
     text = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
-    if not misses_second_derivative(error):
+    first = misses_first_derivative(error)
+    if not first and not misses_second_derivative(error):
         return error
     layer = None if blame is None else blame()
     where = "this network" if layer is None else f"the layer {layer}"
+    if first:
+        return InputError(
+            f"Cannot take a derivative through {where}: {text}. Use another layer in its place; first_order=True needs "
+            "that derivative too."
+        )
     return InputError(
-        f"Cannot take a second derivative through {where}: {text}. Use first_order=True, or replace that layer (fused "
-        "attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in transformers "
+        f"Cannot take a second derivative through {where}: {text}. Use first_order=True where the learner has it, or "
+        "replace that layer (fused attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in transformers "
         "attn_implementation='eager'; recurrent layers have one with torch.backends.cudnn.flags(enabled=False))."
     )
 
@@ -100,7 +129,8 @@ def reads_more(outputs: Sequence[Tensor], known: Sequence[Tensor]) -> list[Tenso
     waiting = [tensor.grad_fn for tensor in outputs]
     while waiting:
         node = waiting.pop()
-        if node is None or node in seen:
+        # Torch's sign for "not twice", with leaves of its own making; who differentiates through it is told otherwise.
+        if node is None or node in seen or type(node).__name__ == "Error":
             continue
         seen.add(node)
         leaf = getattr(node, "variable", None)
@@ -168,6 +198,9 @@ def trajectory(
             params = {
                 name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
             }
-            grads = gradients(losses(step, params), params, create_graph=recorded and second_order)
+            # What is not to be differentiated twice is found in the first step: the others run the same layers.
+            grads = gradients(
+                losses(step, params), params, create_graph=recorded and second_order, guard=step == 0
+            )
         params = update(step, params, grads)
         yield params

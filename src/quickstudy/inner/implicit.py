@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from quickstudy.errors import InputError
 from quickstudy.inner.descent import Params, TaskLosses, check_mode, explained, gradients, reads_more
-from quickstudy.inner.optimizers import Rate, per_task
+from quickstudy.inner.optimizers import Rate, per_task, per_task_mask
 
 MatVec: TypeAlias = Callable[[Params], Params]
 """A symmetric linear map a task: name -> ``[T, ...]`` to the same."""
@@ -42,15 +43,28 @@ class Solved:
 
     Args:
         x: name -> ``[T, ...]``.
-        residual: ``[T]``, |b - A x| / |b|, as the recurrence has it (0 where b is 0).
+        b: what was to be reached.
+        matvec: A, its damping included.
         steps: ``[T]``, how many each task took.
         curved: ``[T]``, False where A turned out not to be positive definite, and the task stopped there.
     """
 
     x: Params
-    residual: Tensor
+    b: Params
+    matvec: MatVec
     steps: Tensor
     curved: Tensor
+
+    @cached_property
+    def residual(self) -> Tensor:
+        """``[T]``, |b - A x| / |b| (0 where b is 0), by one more product with A when it is asked for.
+
+        The recurrence has a figure of its own, which goes on falling when rounding has stopped the true one.
+        """
+        with torch.no_grad():
+            size = dot(self.b, self.b)
+            left = plus(self.b, -1.0, self.matvec(self.x))
+            return (dot(left, left) / torch.where(size == 0, 1.0, size)).sqrt()
 
 
 @torch.no_grad()
@@ -58,7 +72,8 @@ def cg(matvec: MatVec, b: Params, *, steps: int, tolerance: float = 1e-10, dampi
     """Conjugate gradients on ``(A + damping) x = b``, from 0; each task stops by itself.
 
     A task stops when its residual is below ``tolerance`` times |b|, or where A has no positive curvature along the
-    next direction: what was found until then is kept (and b itself if that is the first direction).
+    next direction: what was found until then is kept (and b itself if that is the first direction). NaN, in A or in b,
+    comes out as NaN.
 
     Args:
         matvec: A.
@@ -71,17 +86,21 @@ def cg(matvec: MatVec, b: Params, *, steps: int, tolerance: float = 1e-10, dampi
     >>> cg(lambda v: {"w": 4 * v["w"]}, b, steps=3).x["w"].tolist()
     [[0.25, 0.5]]
     """
+
+    def damped(v: Params) -> Params:
+        return plus(matvec(v), damping, v)
+
     x = {name: torch.zeros_like(value) for name, value in b.items()}
     residual, direction = dict(b), dict(b)
     size = target = dot(b, b)
-    active = size > 0
+    active = ~(size <= 0)  # and not >, which NaN is never
     curved, taken = torch.ones_like(active), torch.zeros_like(active, dtype=torch.int64)
     for step in range(steps):
         if not bool(active.any()):
             break
-        image = plus(matvec(direction), damping, direction)
+        image = damped(direction)
         curvature = dot(direction, image)
-        bends = curvature > 0
+        bends = ~(curvature <= 0)
         if step == 0:
             x = {n: torch.where(per_task_mask(active & ~bends, v), b[n], v) for n, v in x.items()}
         curved, active = curved & (bends | ~active), active & bends
@@ -93,13 +112,7 @@ def cg(matvec: MatVec, b: Params, *, steps: int, tolerance: float = 1e-10, dampi
         size, taken = new_size, taken + active
         active = active & (size > tolerance**2 * target)
         direction = plus(residual, turn, direction)
-    relative = (size / torch.where(target > 0, target, 1.0)).sqrt()
-    return Solved(x, relative, taken, curved)
-
-
-def per_task_mask(mask: Tensor, like: Tensor) -> Tensor:
-    """A mask ``[T]`` with as many axes as ``like``."""
-    return mask.view(-1, *(1,) * (like.dim() - 1))
+    return Solved(x, b, damped, taken, curved)
 
 
 @torch.no_grad()
@@ -140,11 +153,11 @@ def hessian(losses: TaskLosses, params: Params) -> MatVec:
     check_mode()
     with torch.enable_grad():
         leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
-        return _products(gradients(losses(leaves), leaves, create_graph=True), leaves)
+        return products(gradients(losses(leaves), leaves, create_graph=True), leaves)
 
 
-def _products(grads: Params, leaves: Params) -> MatVec:
-    """Vectors times the derivative of ``grads`` in ``leaves``."""
+def products(grads: Params, leaves: Params) -> MatVec:
+    """Vectors times the derivative of ``grads`` (with a graph) in ``leaves``."""
 
     def product(v: Params) -> Params:
         pairs = [(grad, v[name]) for name, grad in grads.items() if grad.requires_grad]
@@ -190,7 +203,7 @@ def implicit(losses: TaskLosses, solution: Params, start: Params, *, strength: R
         raise InputError(f"The solution has the weights {sorted(solution)}, the start {sorted(start)}: not the same.")
     leaves = {name: p.detach().requires_grad_() for name, p in solution.items()}
     grads = gradients(losses(leaves), leaves, create_graph=True)
-    curvature = _products(grads, leaves)
+    curvature = products(grads, leaves)
     held = strength.detach() if isinstance(strength, Tensor) else strength
     if not reads_more(list(grads.values()), list(leaves.values())):  # then θ enters by the proximal term alone
         grads = {name: grad.detach() for name, grad in grads.items()}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from quickstudy.inner.descent import Params, TaskLosses, gradients
-from quickstudy.inner.implicit import cg, dot, hessian, plus
+from quickstudy.inner.descent import Params, TaskLosses, check_mode, gradients
+from quickstudy.inner.implicit import cg, dot, plus, products
 
 _SUFFICIENT = 1e-4
 """Share of the decrease promised by the slope that a step must bring (Armijo)."""
@@ -37,14 +37,17 @@ def newton_cg(
     >>> newton_cg(lambda p: (p["w"] - 3).square().sum(1), {"w": torch.zeros(1, 1)}, steps=1, cg_steps=1)["w"].item()
     3.0
     """
+    check_mode()
     params = {name: p.detach() for name, p in start.items()}
-    for _ in range(steps):
+    for step in range(steps):
         with torch.enable_grad():
             leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
             value = losses(leaves)
-            grads = gradients(value, leaves)
-        direction = {n: -d for n, d in cg(hessian(losses, params), grads, steps=cg_steps, damping=damping).x.items()}
-        length = _line_search(losses, params, value.detach(), direction, dot(grads, direction), halvings)
+            grads = gradients(value, leaves, create_graph=True, guard=step == 0)
+        slope = {name: grad.detach() for name, grad in grads.items()}
+        found = cg(products(grads, leaves), slope, steps=cg_steps, damping=damping)
+        direction = {name: -d for name, d in found.x.items()}
+        length = _line_search(losses, params, value.detach(), direction, dot(slope, direction), halvings)
         params = plus(params, length, direction)
     return params
 

@@ -9,6 +9,7 @@ A rate ``lr`` is a number, or a tensor that may itself be learned: one for all, 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Protocol, TypeAlias
 
@@ -48,15 +49,53 @@ def per_task(values: Rate, like: Tensor) -> Rate:
     return values
 
 
+def per_task_mask(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask ``[T]`` with as many axes as ``like``."""
+    return mask.view(-1, *(1,) * (like.dim() - 1))
+
+
 def _steps_before(params: Params) -> Tensor:
+    """A count a task: whole numbers, which stay exact whatever precision the weights have."""
     first = next(iter(params.values()))
-    return first.new_zeros(first.shape[0])
+    return first.new_zeros(first.shape[0], dtype=torch.int64)
 
 
-def _check(**given: float) -> None:
+def _bias_correction(decay: float, step: Tensor, like: Tensor) -> Rate:
+    """``1 - decay^step``, without the digits that the subtraction loses where decay is close to 1; for each task.
+
+    Args:
+        decay: of a running mean that began at 0.
+        step: int64 ``[T]``, from 1 on.
+        like: what is to be divided by it.
+    """
+    if decay == 0:
+        return 1.0
+    wide = torch.float64 if like.dtype == torch.float64 else torch.float32  # not every device has float64
+    return per_task(-torch.expm1(step.to(wide) * math.log(decay)).to(like.dtype), like)
+
+
+def _check(lr: Rate, **given: float) -> None:
+    """A rate that is a number, and options, of 0 or more; not NaN.
+
+    Raises:
+        InputError: naming the option.
+    """
+    if not isinstance(lr, Tensor):
+        given["lr"] = lr
     for name, value in given.items():
-        if value < 0:
-            raise InputError(f"An optimiser's {name} cannot be negative, received {value}.")
+        if not 0 <= value < math.inf:
+            raise InputError(f"An optimiser's {name} must be a number of at least 0, received {value}.")
+
+
+def _check_decays(**given: float) -> None:
+    """How much of a running mean is kept: less than all of it, which would never move.
+
+    Raises:
+        InputError: naming the option.
+    """
+    for name, value in given.items():
+        if not 0 <= value < 1:
+            raise InputError(f"An optimiser's {name} must be at least 0 and below 1, received {value}.")
 
 
 @dataclass(frozen=True)
@@ -71,7 +110,7 @@ class Sgd:
         weight_decay: times ``p``, added to the gradient.
 
     Raises:
-        InputError: a negative number, or ``nesterov`` without momentum or with dampening.
+        InputError: a negative number or NaN, or ``nesterov`` without momentum or with dampening.
 
     >>> Sgd(0.5).update({"w": torch.ones(1, 1)}, {"w": torch.ones(1, 1)}, {})[0]["w"].item()
     0.5
@@ -84,7 +123,9 @@ class Sgd:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(momentum=self.momentum, weight_decay=self.weight_decay)
+        _check(self.lr, momentum=self.momentum, weight_decay=self.weight_decay)
+        if not math.isfinite(self.dampening):
+            raise InputError(f"An optimiser's dampening must be a number, received {self.dampening}.")
         if self.nesterov and (self.momentum == 0 or self.dampening != 0):
             raise InputError("nesterov=True needs a momentum above 0 and dampening=0.")
 
@@ -127,7 +168,8 @@ class Adam:
     weight_decay: float = 0.0
 
     def __post_init__(self) -> None:
-        _check(eps=self.eps, weight_decay=self.weight_decay)
+        _check(self.lr, eps=self.eps, weight_decay=self.weight_decay)
+        _check_decays(beta1=self.beta1, beta2=self.beta2)
 
     def init(self, params: Params) -> Params:
         """Zero moments, and the number of steps taken, ``[T]``."""
@@ -144,8 +186,8 @@ class Adam:
             grad = _decayed(grads[name], p, self.weight_decay)
             mean = torch.lerp(grad, state[f"mean.{name}"], self.beta1)
             square = torch.lerp(grad.square(), state[f"square.{name}"], self.beta2)
-            unbiased = mean / per_task(1 - self.beta1**step, p)
-            root = safe_sqrt(square / per_task(1 - self.beta2**step, p))
+            unbiased = mean / _bias_correction(self.beta1, step, p)
+            root = safe_sqrt(square / _bias_correction(self.beta2, step, p))
             moved[name] = p - per_task(self.lr, p) * unbiased / (root + self.eps)
             after |= {f"mean.{name}": mean, f"square.{name}": square}
         return moved, after
@@ -170,7 +212,8 @@ class AdamW:
     weight_decay: float = 1e-2
 
     def __post_init__(self) -> None:
-        _check(eps=self.eps, weight_decay=self.weight_decay)
+        _check(self.lr, eps=self.eps, weight_decay=self.weight_decay)
+        _check_decays(beta1=self.beta1, beta2=self.beta2)
 
     def init(self, params: Params) -> Params:
         """As Adam's."""
@@ -207,7 +250,8 @@ class RMSprop:
     centered: bool = False
 
     def __post_init__(self) -> None:
-        _check(eps=self.eps, weight_decay=self.weight_decay, momentum=self.momentum)
+        _check(self.lr, eps=self.eps, weight_decay=self.weight_decay, momentum=self.momentum)
+        _check_decays(alpha=self.alpha)
 
     def init(self, params: Params) -> Params:
         """Zero moments, those that are asked for."""
@@ -250,6 +294,7 @@ class Adagrad:
 
     def __post_init__(self) -> None:
         _check(
+            self.lr,
             lr_decay=self.lr_decay,
             weight_decay=self.weight_decay,
             initial_accumulator_value=self.initial_accumulator_value,
@@ -267,7 +312,7 @@ class Adagrad:
         for name, p in params.items():
             grad = _decayed(grads[name], p, self.weight_decay)
             total = after[f"sum.{name}"] = state[f"sum.{name}"] + grad.square()
-            rate = per_task(self.lr, p) / per_task(1 + state["step"] * self.lr_decay, p)
+            rate = per_task(self.lr, p) / per_task(1 + state["step"].to(p.dtype) * self.lr_decay, p)
             moved[name] = p - rate * grad / (safe_sqrt(total) + self.eps)
         return moved, after
 

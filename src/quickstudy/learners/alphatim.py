@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -10,7 +12,7 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.information import Information
-from quickstudy.learners.parts.transductive import Pretrained, Transform, transductive_traits
+from quickstudy.learners.parts.pretrained import Pretrained, Transform, transductive_traits
 from quickstudy.nets.apply import Strategy
 
 
@@ -45,14 +47,14 @@ class AlphaTIM(AbstractLearner):
         temperature: τ.
         support_weight: λ.
         conditional_weight: of the queries' own entropies.
-        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.transductive``.
+        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.pretrained``.
         smoothing: of the labels in training.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a negative number of steps, an α or temperature that is not above 0, or a network that looks at
-            other examples.
+        InputError: a negative number of steps, rate or weight, an α or temperature that is not above 0, or a network
+            that looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> AlphaTIM(MLP(4), alpha=7.0).traits.balanced_prior
@@ -76,8 +78,10 @@ class AlphaTIM(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if steps < 0:
+        if not steps >= 0:
             raise InputError(f"α-TIM cannot take a negative number of steps, received {steps}.")
+        if not 0 <= lr < inf:
+            raise InputError(f"α-TIM needs a rate lr of at least 0, received {lr}.")
         self.base = Pretrained(
             net, classes, transform=transform, smoothing=smoothing, out_features=out_features, strategy=strategy
         )

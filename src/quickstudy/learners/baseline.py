@@ -13,9 +13,9 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.logistic import LinearClassifier
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.supporthead import HeadTraining
-from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.mlp import task_linear
 

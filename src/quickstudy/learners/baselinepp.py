@@ -16,10 +16,10 @@ from quickstudy.inner import Params
 from quickstudy.keys import Keys, uniform
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.similarity import similarity
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.supporthead import HeadTraining
-from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.nets.apply import Strategy
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 from torch import Tensor, nn
@@ -13,13 +14,8 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.classwise import mask_absent
-from quickstudy.learners.parts.transductive import (
-    Pretrained,
-    Transform,
-    rectified,
-    shift_to_support,
-    transductive_traits,
-)
+from quickstudy.learners.parts.pretrained import Pretrained, Transform, transductive_traits
+from quickstudy.learners.parts.rectification import rectified, shift_to_support
 from quickstudy.nets.apply import Strategy
 
 
@@ -42,7 +38,7 @@ class BDCSPN(AbstractLearner):
     classifier of its own settings. Support rows keep their own label when weights are made, as the paper has it.
 
     Transductive: the shift and the prototypes depend on all queries of a task. The shift supposes that support and
-    queries hold about the same mixture of classes.
+    queries hold about the same mixture of classes. A lone query is not moved, because nothing of it would be left.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``, each example alone.
@@ -51,13 +47,13 @@ class BDCSPN(AbstractLearner):
         sharpness: ε.
         scale: τ.
         shift: whether queries are moved to the support's mean.
-        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.transductive``.
+        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.pretrained``.
         classifier: of the training, ``"cosine"`` or ``"linear"``.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: ``confident`` below 1, or a network that looks at other examples.
+        InputError: ``confident`` below 1, another option out of range, or a network that looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> BDCSPN(MLP(4)).traits.transductive
@@ -79,8 +75,12 @@ class BDCSPN(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if confident is not None and confident < 1:
+        if confident is not None and not confident >= 1:
             raise InputError(f"BD-CSPN lets each class take at least 1 query, received confident={confident}.")
+        if not (0 <= sharpness < inf and 0 < scale < inf):
+            raise InputError(
+                f"BD-CSPN needs a sharpness of at least 0 and a scale above 0, received {sharpness} and {scale}."
+            )
         self.base = Pretrained(
             net, classes, transform=transform, kind=classifier, out_features=out_features, strategy=strategy
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from quickstudy.episode import Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.solved import refuse_state
 
@@ -58,7 +59,7 @@ class Boosting(AbstractLearner):
     ) -> None:
         super().__init__()
         check_singly(net)
-        if trees < 1 or not rate > 0 or leaves < 2 or min_leaf < 1:
+        if not (trees >= 1 and 0 < rate < inf and leaves >= 2 and min_leaf >= 1):
             raise InputError(
                 "Boosting needs at least 1 tree, 2 leaves, 1 example a leaf and a rate above 0, received "
                 f"{trees}, {leaves}, {min_leaf} and {rate}."
@@ -78,7 +79,7 @@ class Boosting(AbstractLearner):
         refuse_state(state, "Boosting")
         features = flat_features(self.net, support).detach()
         if not isinstance(support.target, Real):
-            check_every_class(class_sums(features[..., :1], support)[1], support)
+            check_every_class(membership(support).sum(1), support)
         return Examples(features, support.y, support.target, support.mask)
 
     @override
@@ -89,6 +90,7 @@ class Boosting(AbstractLearner):
         same_tasks(state.n_task, query)
         assert isinstance(state.x, Tensor) and state.y is not None
         features = flat_features(self.net, query).detach()
+        _check_numbers(features)
         columns = state.target.dim if isinstance(state.target, Real) else state.max_way
         out = features.new_zeros(*features.shape[:2], columns)
         # On so few rows the threads of scikit-learn would wait for each other longer than they work.
@@ -119,3 +121,18 @@ class Boosting(AbstractLearner):
         if scores.ndim == 1:  # two classes: log-odds of the second; as logits, half of it each way
             return np.stack([-scores, scores], 1) / 2
         return np.asarray(scores)
+
+
+def _check_numbers(features: Tensor) -> None:
+    """Queries are numbers.
+
+    Raises:
+        InputError: NaN or infinity, which scikit-learn's trees would take for a missing value.
+    """
+    bad = (~torch.isfinite(features).all(2)).nonzero()
+    if len(bad):
+        task, row = (int(place) for place in bad[0])
+        raise InputError(
+            f"Boosting cannot answer query {row} of task {task}: its features hold NaN or infinity. Clean the data: "
+            "trees would take it for a missing value and answer all the same."
+        )

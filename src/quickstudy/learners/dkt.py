@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import log
+from math import inf
 from typing import Literal
 
 import torch
@@ -17,8 +17,10 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder, Features
+from quickstudy.learners.parts.features import known_size
 from quickstudy.learners.parts.kernels import Kernel, KernelName
-from quickstudy.learners.parts.solved import present_columns, refuse_state, target_columns
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.solved import enter_logarithm, present_columns, refuse_state, target_columns
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, absorb_statistics
 
@@ -65,8 +67,9 @@ class DKT(AbstractLearner):
 
     Deviations: the classes share one kernel, mean and noise, where the authors' code has a set for each class number;
     so any number of classes can be learned, and renaming them changes nothing. All parameters have one learning rate
-    (the authors: 1e-3 for the network, 1e-4 for the kernel in classification). The spectral kernel's parts begin at
-    random frequencies instead of equal ones.
+    (the authors: 1e-3 for the network, 1e-4 for the kernel in classification). Positive numbers are learned
+    by their logarithms (the authors: through a softplus). The noise begins at 0.1, and the spectral kernel's parts at
+    slow random frequencies with widths and weights of our own, instead of the authors' library's.
 
     Inductive, unless the network's norms look at the other queries.
 
@@ -80,7 +83,8 @@ class DKT(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a noise that is too small, or a spectral kernel on features of unknown size.
+        InputError: no such target or kernel, a noise that is too small, or a spectral kernel on features of unknown
+            size.
 
     >>> from quickstudy.nets import MLP
     >>> DKT(MLP(1), kernel="rbf").traits.targets
@@ -101,17 +105,14 @@ class DKT(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not noise > LEAST_NOISE:
+        one_of("DKT", "target", target, ("classes", "real"))
+        if not LEAST_NOISE < noise < inf:
             raise InputError(f"DKT needs a noise above {LEAST_NOISE:g}, received {noise}.")
         self.embed = Embedder(net, strategy)
-        features = getattr(net, "out_features", None)
-        self.kernel = Kernel(kernel, features if isinstance(features, int) else None, mixtures=mixtures)
+        self.kernel = Kernel(kernel, known_size(net), mixtures=mixtures)
         self.mean = nn.Parameter(torch.zeros(()))
-        start = torch.tensor(log(noise - LEAST_NOISE))
-        if target == "real" if learn_noise is None else learn_noise:
-            self.log_noise = nn.Parameter(start)
-        else:
-            self.register_buffer("log_noise", start)
+        learned = target == "real" if learn_noise is None else learn_noise
+        enter_logarithm(self, "log_noise", noise - LEAST_NOISE, learned=learned)
 
     @property
     @override

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +17,8 @@ from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
 from quickstudy.learners.parts.classwise import class_sums, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder
+from quickstudy.learners.parts.features import feature_size
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.settoset import SetToSet, dropout_factors
 from quickstudy.learners.parts.similarity import Distance, Temperature, similarity
@@ -52,10 +56,11 @@ class FEAT(AbstractLearner):
     be told from. The backbone is first trained on plain batches, then everything on tasks.
 
     When to choose it: on a backbone that was pretrained on many classes, when a prototypical network on it leaves
-    classes of one task too close together. Without pretraining it gains little.
+    classes of one task too close together.
 
     Deviations: no dropout on attention weights (the authors' code: 0.1); one learning rate for all weights (the
-    authors': ten times larger for ψ).
+    authors': ten times larger for ψ); with ``distance="cosine"`` both sides are brought to unit length, in the authors'
+    code the prototypes alone.
 
     Inductive: queries never enter ψ at test.
 
@@ -71,7 +76,7 @@ class FEAT(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: temperatures, balance or dropout out of range, or features of unknown size.
+        InputError: no such distance, temperatures, balance or dropout out of range, or features of unknown size.
 
     >>> from quickstudy.nets import MLP
     >>> FEAT(MLP(4)).traits.phases
@@ -92,13 +97,9 @@ class FEAT(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        features = out_features if out_features is not None else getattr(net, "out_features", None)
-        if not isinstance(features, int):
-            raise InputError(
-                f"Cannot build FEAT on {type(net).__name__}: its feature size is not known. "
-                "Give the network an attribute out_features, or pass out_features=."
-            )
-        if balance < 0 or not 0 <= dropout < 1:
+        features = feature_size(net, out_features, "FEAT")
+        one_of("FEAT", "distance", distance, get_args(Distance))
+        if not (0 <= balance < inf and 0 <= dropout < 1):
             raise InputError(
                 "FEAT needs a balance of at least 0 and a dropout from 0 up to, but not, 1, "
                 f"received {balance} and {dropout}."
@@ -123,6 +124,7 @@ class FEAT(AbstractLearner):
         self, support: Examples, *, state: AdaptedPrototypes | None = None, key: Keys | None = None
     ) -> AdaptedPrototypes:
         check_support(support, state)
+        self.embed.check_state(state)
         del key
         before = None if state is None else state.known
         return self._adapted(prototypes(self.embed.support(support), support, before), None)

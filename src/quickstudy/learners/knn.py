@@ -10,8 +10,9 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
 from quickstudy.learners.parts.features import check_singly, flat_features
+from quickstudy.learners.parts.similarity import distances, nearest
 
 
 class KNN(AbstractLearner):
@@ -20,7 +21,8 @@ class KNN(AbstractLearner):
     T. Cover, P. Hart, "Nearest neighbor pattern classification", 1967.
 
     adapt:      keep the support
-    predict:    votes of the k nearest support examples; a tie goes to the class that has the nearer one
+    predict:    votes of the k nearest support examples; those at exactly the distance of the last one share the votes
+                that are left, and a tie goes to the class that has the nearer one
 
     When to choose it: always, as the baseline that costs nothing. On pixels it shows what no learning gives.
 
@@ -29,12 +31,15 @@ class KNN(AbstractLearner):
     Args:
         net: makes features; None: the inputs themselves (pixels).
         k: how many neighbours vote; all of them where the support has fewer.
+
+    Raises:
+        InputError: k below 1, or the network's norms look at other rows.
     """
 
     def __init__(self, net: nn.Module | None = None, *, k: int = 1) -> None:
         super().__init__()
         check_singly(net)
-        if k < 1:
+        if not k >= 1:
             raise InputError(f"k-NN needs k of at least 1, received {k}.")
         self.net, self.k = net, k
 
@@ -52,24 +57,22 @@ class KNN(AbstractLearner):
         known = Examples(features, support.y, support.target, support.mask)
         if state is not None:
             known = state.followed_by(known)
-        check_every_class(_counts(known), known)
+        check_every_class(membership(known).sum(1), known)
         return known
 
     @override
     def predict(self, state: Examples, query: Examples, *, key: Keys | None = None) -> Tensor:
-        """Votes of the k nearest; a fraction of a vote, the share of nearness, breaks ties."""
+        """Votes of the k nearest; a part of the smallest share of a vote, larger where nearer, breaks ties."""
         del key
-        assert isinstance(state.x, Tensor) and state.y is not None
-        distance = torch.cdist(flat_features(self.net, query), state.x)  # [T, Nq, Ns]
+        assert isinstance(state.x, Tensor)
+        same_tasks(state.n_task, query)
+        distance = distances(flat_features(self.net, query), state.x)  # [T, Nq, Ns]
         distance = distance.masked_fill(~state.labelled[:, None], torch.inf)
-        nearest, index = distance.topk(min(self.k, state.n_example), 2, largest=False)  # [T, Nq, k]
-        label = state.y[:, None].expand_as(distance).gather(2, index).clamp(min=0)
-        votes = nearest.new_zeros(*nearest.shape[:2], state.max_way)
-        votes = votes.scatter_add(2, label, torch.isfinite(nearest).to(votes.dtype))
-        closest = nearest.new_full(votes.shape, torch.inf).scatter_reduce(2, label, nearest, "amin")
-        return mask_absent(votes + 0.5 / (1 + closest), query)
-
-
-def _counts(known: Examples) -> Tensor:
-    assert isinstance(known.x, Tensor)
-    return class_sums(known.x[..., :1], known)[1]
+        nearer, level, share = nearest(distance, self.k)
+        members = membership(state)  # [T, Ns, W]
+        whole, shared = (part.to(distance.dtype) @ members.to(distance.dtype) for part in (nearer, level))
+        voters = (nearer | level)[..., None] & members[:, None]  # [T, Nq, Ns, W]
+        closest = distance[..., None].masked_fill(~voters, torch.inf).amin(2)
+        # Votes differ by one of as many parts as there are rows at the last distance, if they differ at all.
+        parts = level.sum(2, keepdim=True).clamp(min=1)
+        return mask_absent(whole + share * shared + 0.5 / (1 + closest) / parts, query)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -10,16 +12,10 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.classwise import mask_absent
-from quickstudy.learners.parts.transductive import (
-    Pretrained,
-    Transform,
-    prototypes,
-    rectified,
-    shift_to_support,
-    square_distances,
-    transductive_traits,
-)
+from quickstudy.learners.parts.classwise import centres_of, mask_absent
+from quickstudy.learners.parts.pretrained import Pretrained, Transform, transductive_traits
+from quickstudy.learners.parts.rectification import rectified, shift_to_support
+from quickstudy.learners.parts.similarity import distances, nearest, similarity
 from quickstudy.nets.apply import Strategy
 
 _SHARPNESS = 10.0
@@ -33,8 +29,10 @@ class LaplacianShot(AbstractLearner):
 
     adapt:    keep the support's features; m_k = each class's mean
     predict:  a_qk = |q - m_k|^2; W ties each query to its nearest others; from y = softmax(-a), ``iterations`` times
-              y_q = softmax_k(-a_qk + λ Σ_p W_qp y_pk), which lowers
-              Σ_q y_q·a_q + λ/2 Σ_qp W_qp |y_q - y_p|^2
+              y_q = softmax_k(-a_qk + λ Σ_p W_qp y_pk), which for a symmetric W and a λ that is not too large lowers
+              Σ_q y_q·log y_q + Σ_q y_q·a_q - λ/2 Σ_qp W_qp y_q·y_p
+              the relaxed form of Σ_q y_q·a_q + λ/2 Σ_qp W_qp |y_q - y_p|^2; nearest neighbours make a W that is not
+              symmetric, and then nothing is guaranteed
     meta-loss: cross-entropy over all training classes (plain labelled batches)
 
     With λ = 0 it is the nearest prototype (SimpleShot). BD-CSPN uses the queries for the prototypes alone; here they
@@ -44,10 +42,14 @@ class LaplacianShot(AbstractLearner):
     test time, and nothing supposed about how many queries each class has.
 
     Deviations: always ``iterations`` updates (the authors' code stops once the objective moves by less than a
-    millionth). Prototypes are rectified as BD-CSPN's paper writes it; the authors' code weights by a softmax over
-    classes instead. The mean that ``"cl2n"`` takes away is gathered while training, not afterwards.
+    millionth). Prototypes are rectified as BD-CSPN's paper writes it, a weighted mean of a class's own support and the
+    queries nearest to it; the authors' code puts the support, too, where it is predicted, weights by a softmax over
+    classes, and takes the mean over all rows, so that a class of few rows gets a short prototype. Their λ = 0.7 was
+    tuned for theirs. Queries at exactly the same distance share the last place among the neighbours. The mean that
+    ``"cl2n"`` takes away is gathered while training, not afterwards.
 
-    Transductive: an answer depends on the queries nearby, and with ``rectify`` on all of them.
+    Transductive: an answer depends on the queries nearby, and with ``rectify`` on all of them. For that the queries are
+    moved to the support's mean; a lone query is not, because nothing of it would be left.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``, each example alone.
@@ -56,13 +58,13 @@ class LaplacianShot(AbstractLearner):
         neighbours: other queries that a query is tied to; the authors' code counts the query itself, so its 3 are 2.
         iterations: updates.
         rectify: prototypes take the queries nearest to them, as in BD-CSPN.
-        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.transductive``.
+        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.pretrained``.
         smoothing: of the labels in training.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a negative number, or a network that looks at other examples.
+        InputError: a number that is negative or none, no such transform, or a network that looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> LaplacianShot(MLP(4), smoothness=0.3).traits.balanced_prior
@@ -84,7 +86,7 @@ class LaplacianShot(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if smoothness < 0 or neighbours < 0 or iterations < 0:
+        if not (0 <= smoothness < inf and neighbours >= 0 and iterations >= 0):
             raise InputError(
                 "LaplacianShot needs a smoothness, neighbours and iterations of at least 0, received "
                 f"{smoothness}, {neighbours} and {iterations}."
@@ -109,7 +111,7 @@ class LaplacianShot(AbstractLearner):
     def predict(self, state: Examples, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
         features = self.base.queries(state, query)
-        alone = mask_absent(-square_distances(features, self._centres(state, features, query.real)), query)
+        alone = mask_absent(similarity(features, self._centres(state, features, query.real), "squared"), query)
         ties = nearest_others(features, query.real, self.neighbours)
         logits = alone
         for _ in range(self.iterations):
@@ -127,12 +129,14 @@ class LaplacianShot(AbstractLearner):
 
     def _centres(self, known: Examples, features: Tensor, real: Tensor) -> Tensor:
         if not self.rectify:
-            return prototypes(known)
+            return centres_of(known)
         return rectified(known, shift_to_support(known, features, real), real, _SHARPNESS, None)
 
 
 def nearest_others(features: Tensor, real: Tensor, count: int) -> Tensor:
     """1 where a row is among the ``count`` nearest other real rows of its task, else 0: ``[T, N, N]``.
+
+    Rows at exactly the same distance share the last place.
 
     Args:
         features: ``[T, N, D]``.
@@ -140,9 +144,8 @@ def nearest_others(features: Tensor, real: Tensor, count: int) -> Tensor:
         count: rows with fewer others are tied to all of them.
     """
     with torch.no_grad():
-        distance = torch.cdist(features, features)
+        distance = distances(features, features)
         itself = torch.eye(features.shape[1], dtype=torch.bool, device=features.device)
         distance = distance.masked_fill(itself | ~real[:, None], torch.inf)
-        nearest, index = distance.topk(min(count, features.shape[1]), 2, largest=False)
-        ties = torch.zeros_like(distance).scatter(2, index, torch.isfinite(nearest).to(distance.dtype))
-        return ties * real[..., None]
+        nearer, level, share = nearest(distance, count)
+        return (nearer + share * level) * real[..., None]

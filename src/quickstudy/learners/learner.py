@@ -12,7 +12,8 @@ network's state is each class's feature sum and count; k-NN's state is the suppo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ from torch.nn import functional as F
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
+from quickstudy.learners.parts.classwise import check_every_class, membership
 
 
 @dataclass(frozen=True)
@@ -155,32 +157,39 @@ def check_support(support: Examples, state: object = None) -> None:
 
     Raises:
         InputError: it carries no labels, a task has a single class, where nothing can be told apart, or a class has
-            no labelled example (the earlier state may have had it).
+            no labelled example (the earlier state may have had it); or the state is of another number of tasks.
         EpisodeError: labels out of range, NaN; names the task and row.
     """
     if support.y is None:
         raise InputError("Cannot adapt: the support carries no labels (y is None). Give each example its label.")
     support.check("support")
+    n_task = _n_task(state)
+    if n_task is not None and n_task != support.n_task:
+        raise InputError(
+            f"Cannot adapt: the state is of {n_task} tasks, the support of {support.n_task}. Adapt each to its own."
+        )
     if state is None and isinstance(support.target, Classes):
-        _check_classes(support, support.target.way)
+        way = support.target.way
+        if int(way.min()) < 2:
+            raise InputError(
+                f"Task {int(way.argmin())} has a single class, so there is nothing to tell apart. "
+                "Give examples of at least two classes."
+            )
+        check_every_class(membership(support).sum(1), support)
 
 
-def _check_classes(support: Examples, way: Tensor) -> None:
-    """At least two classes a task, each with an example."""
-    assert support.y is not None
-    if int(way.min()) < 2:
-        raise InputError(
-            f"Task {int(way.argmin())} has a single class, so there is nothing to tell apart. "
-            "Give examples of at least two classes."
-        )
-    labels = torch.arange(support.max_way, device=way.device)
-    there = ((support.y[..., None] == labels) & support.labelled[..., None]).any(1)  # [T, W]
-    empty = (~there & (labels < way[:, None])).nonzero()
-    if len(empty):
-        task, label = (int(i) for i in empty[0])
-        raise InputError(
-            f"Class {label} of task {task} has no labelled example in the support. Give at least one of each class."
-        )
+def _n_task(state: object) -> int | None:
+    """How many tasks a state is of, by the first axis of its first tensor; None where it has none."""
+    if isinstance(state, Tensor):
+        return state.shape[0] if state.dim() else None
+    parts: Iterable[object] = ()
+    if isinstance(state, dict):
+        parts = state.values()
+    elif isinstance(state, (list, tuple)):
+        parts = state
+    elif is_dataclass(state):
+        parts = (getattr(state, part.name) for part in fields(state))
+    return next((n for n in map(_n_task, parts) if n is not None), None)
 
 
 def task_loss(outputs: Tensor, examples: Examples) -> Tensor:

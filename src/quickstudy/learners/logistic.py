@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from math import inf
 
 import numpy as np
 import torch
@@ -14,8 +15,9 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
 from quickstudy.learners.parts.features import check_singly, flat_features
+from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.nets.mlp import task_linear
 
 
@@ -44,7 +46,7 @@ class Logistic(AbstractLearner):
     LR-D2 learns the features on which this works; ridge regression minimises squared errors instead, in one step.
 
     When to choose it: as the floor that a meta-learned classifier must beat, on raw inputs or on the features of a
-    network trained otherwise, where it is hard to beat.
+    network trained otherwise.
 
     Deviations: none known from scikit-learn, whose solver stops at a gradient of 1e-4.
 
@@ -56,7 +58,7 @@ class Logistic(AbstractLearner):
         max_iter: iterations of the solver.
 
     Raises:
-        InputError: c is not above 0, or the network's norms look at other rows.
+        InputError: c is not above 0, no iteration, or the network's norms look at other rows.
 
     >>> Logistic(c=0.5).traits.trainable
     False
@@ -65,8 +67,10 @@ class Logistic(AbstractLearner):
     def __init__(self, net: nn.Module | None = None, *, c: float = 1.0, max_iter: int = 1000) -> None:
         super().__init__()
         check_singly(net)
-        if c <= 0:
+        if not 0 < c < inf:
             raise InputError(f"Logistic regression needs c above 0, received {c}.")
+        if not max_iter >= 1:
+            raise InputError(f"Logistic regression needs at least 1 iteration, received max_iter={max_iter}.")
         self.net, self.c, self.max_iter = net, c, max_iter
 
     @property
@@ -78,25 +82,25 @@ class Logistic(AbstractLearner):
     def adapt(self, support: Examples, *, state: None = None, key: Keys | None = None) -> LinearClassifier:
         check_support(support, state)
         del key
-        if state is not None:
-            raise InputError("Logistic regression cannot go on from a state: fit it to all examples at once.")
+        refuse_state(state, "Logistic regression")
         features = flat_features(self.net, support).detach()
-        check_every_class(class_sums(features[..., :1], support)[1], support)
+        check_every_class(membership(support).sum(1), support)
         assert support.y is not None
         weight = features.new_zeros(support.n_task, support.max_way, features.shape[2])
         bias = features.new_zeros(support.n_task, support.max_way)
         for t in range(support.n_task):
             rows = support.labelled[t]
-            w, b = self._fit(features[t][rows].cpu().double().numpy(), support.y[t][rows].cpu().numpy())
+            w, b = self._fit(t, features[t][rows].cpu().double().numpy(), support.y[t][rows].cpu().numpy())
             weight[t, : len(w)], bias[t, : len(b)] = torch.from_numpy(w).to(weight), torch.from_numpy(b).to(bias)
         return LinearClassifier(weight, bias)
 
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        same_tasks(state.weight.shape[0], query)
         return mask_absent(task_linear(flat_features(self.net, query), state.weight, state.bias), query)
 
-    def _fit(self, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _fit(self, task: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.linear_model import LogisticRegression
 
@@ -108,8 +112,8 @@ class Logistic(AbstractLearner):
                 model = LogisticRegression(C=self.c, max_iter=self.max_iter).fit(x, y)
             except ConvergenceWarning as error:
                 raise InputError(
-                    f"Logistic regression did not converge in {self.max_iter} iterations. Raise max_iter, lower c, "
-                    "or scale the features."
+                    f"The logistic regression of task {task} did not converge in {self.max_iter} iterations. Raise "
+                    "max_iter, lower c, or scale the features."
                 ) from error
         w, b = model.coef_, model.intercept_
         if len(w) == 1:  # two classes: one row for the second; as logits, half of it each way

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from math import log
+from math import inf
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -14,9 +13,17 @@ from quickstudy.errors import InputError
 from quickstudy.inner.solvers import irls, logistic
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import check_classes, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder, Features
-from quickstudy.learners.parts.solved import SolvedHead, present_columns, refuse_state, target_columns, with_ones
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.solved import (
+    SolvedHead,
+    enter_logarithm,
+    present_columns,
+    refuse_state,
+    target_columns,
+    with_ones,
+)
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import absorb_statistics
 
@@ -35,8 +42,8 @@ class LRD2(AbstractLearner):
     Its sibling R2D2 minimises the squared error instead, which one linear system solves; here each step is one, for
     each class, and nothing punishes a score for being more than right.
 
-    When to choose it: where R2D2 is the candidate and its scores are to be log-odds. On the published benchmarks the
-    two are close, and R2D2 is cheaper.
+    When to choose it: where R2D2 is the candidate and its scores are to be log-odds. R2D2 is cheaper: it solves one
+    system where this one solves one for each class and step.
 
     Deviations: the paper derives the binary case; as in the authors' code several classes are taken one against the
     rest. ``form="multinomial"`` is ours: one softmax over all classes, solved to its optimum, with the gradient of the
@@ -54,7 +61,7 @@ class LRD2(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a penalty that is not above 0, or no iteration.
+        InputError: no such form, a penalty that is not above 0, or no iteration.
 
     >>> from quickstudy.nets import MLP
     >>> LRD2(MLP(4)).traits.any_way
@@ -74,17 +81,14 @@ class LRD2(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not penalty > 0 or iterations < 1:
+        one_of("LRD2", "form", form, ("one-vs-rest", "multinomial"))
+        if not (0 < penalty < inf and iterations >= 1):
             raise InputError(
                 f"LR-D2 needs a penalty above 0 and at least 1 iteration, received {penalty} and {iterations}."
             )
         self.embed = Embedder(net, strategy)
         self.form, self.iterations = form, iterations
-        start = torch.tensor(log(penalty))
-        if learn_penalty:
-            self.log_penalty = nn.Parameter(start)
-        else:
-            self.register_buffer("log_penalty", start)
+        enter_logarithm(self, "log_penalty", penalty, learned=learn_penalty)
 
     @property
     @override
@@ -119,7 +123,7 @@ class LRD2(AbstractLearner):
     def _solve(self, features: Features, support: Examples) -> SolvedHead:
         x, labelled = with_ones(features.out.flatten(2)), support.labelled
         y, penalty = target_columns(support, x.dtype), self.log_penalty.exp()
-        check_every_class(y.sum(1), support)  # refuses targets that are no classes
+        check_classes(support)
         if self.form == "one-vs-rest":
             weight = irls(x, y, penalty, labelled, steps=self.iterations)
         else:

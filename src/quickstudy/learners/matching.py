@@ -13,9 +13,11 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
 from quickstudy.learners.parts.context import QueryContext, SupportContext
 from quickstudy.learners.parts.embedder import Embedder, Features
+from quickstudy.learners.parts.features import feature_size
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.similarity import Temperature, similarity
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, absorb_statistics
@@ -52,11 +54,11 @@ class MatchingNet(AbstractLearner):
     the same. With more, this one is a soft nearest neighbour.
 
     When to choose it: where a class has several modes, so that no mean stands for it. With one shot take a prototypical
-    network; full context costs a pass over the support and has brought nothing on Omniglot.
+    network. Full context costs a pass over the support.
 
     Deviations: the paper fine-tunes on the support in some rows of its tables, which is not done here. It leaves open
     where the query's LSTM begins; here at h_0 = f'(x). Divided by a temperature of 1, as in the paper, cosines lie too
-    close together for a sharp softmax: a value near 0.1 learns faster.
+    close together for a sharp softmax: a value near 0.1 may learn faster.
 
     Inductive.
 
@@ -70,7 +72,8 @@ class MatchingNet(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a temperature or a number of steps that is not above 0, or ``fce`` on features of unknown size.
+        InputError: no such distance, a temperature or a number of steps that is not above 0, or ``fce`` on features of
+            unknown size.
 
     >>> from quickstudy.nets import MLP
     >>> MatchingNet(MLP(4), fce=True).traits.order_invariant
@@ -89,19 +92,15 @@ class MatchingNet(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
+        one_of("MatchingNet", "distance", distance, ("cosine", "squared"))
         self.embed = Embedder(net, strategy)
         self.distance: Literal["cosine", "squared"] = distance
         self.temperature = Temperature("MatchingNet", temperature)
         self.g: SupportContext | None = None
         self.f: QueryContext | None = None
         if fce:
-            features = out_features if out_features is not None else getattr(net, "out_features", None)
-            if not isinstance(features, int):
-                raise InputError(
-                    f"Cannot build fce=True on {type(net).__name__}: its feature size is not known. "
-                    "Give the network an attribute out_features, or pass out_features=."
-                )
-            if fce_steps < 1:
+            features = feature_size(net, out_features, "fce=True")
+            if not fce_steps >= 1:
                 raise InputError(f"MatchingNet needs at least one step of the query's LSTM, received {fce_steps}.")
             self.g, self.f = SupportContext(features), QueryContext(features, fce_steps)
 
@@ -118,6 +117,7 @@ class MatchingNet(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Matches | None = None, key: Keys | None = None) -> Matches:
         check_support(support, state)
+        self.embed.check_state(state)
         del key
         return self._store(self.embed.support(support), support, state)
 
@@ -145,18 +145,17 @@ class MatchingNet(AbstractLearner):
         if before is not None:
             known = before.known.followed_by(known)
         assert isinstance(known.x, Tensor)
-        check_every_class(class_sums(known.x[..., :1], known)[1], known)
+        check_every_class(membership(known).sum(1), known)
         embedded = known.x if self.g is None else self.g(known.x, known.labelled)
         return Matches(known, embedded, features.moments)
 
     def _logits(self, state: Matches, features: Tensor, query: Examples) -> Tensor:
         known, features = state.known, features.flatten(2)
-        assert known.y is not None
         if self.f is not None:
             features = self.f(features, state.embedded, known.labelled)
         scores = self.temperature(similarity(features, state.embedded, self.distance))[:, :, None]  # [T, Nq, 1, Ns]
         there = known.labelled[:, None]  # [T, 1, Ns]
-        members = there & (known.y[:, None] == torch.arange(known.max_way, device=known.device)[:, None])  # [T, W, Ns]
+        members = membership(known).transpose(1, 2)  # [T, W, Ns]
         # A class without examples is one that the task does not have: it borrows all rows, to be masked below.
         members = torch.where(members.any(2, keepdim=True), members, there)
         votes = scores.masked_fill(~members[:, None], -torch.inf).logsumexp(3)  # [T, Nq, W]

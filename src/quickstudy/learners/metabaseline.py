@@ -13,9 +13,9 @@ from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder
+from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.similarity import similarity
-from quickstudy.learners.parts.features import feature_size
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import absorb_statistics
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf, isfinite
 from typing import Literal
 
 import torch
@@ -13,8 +14,9 @@ from quickstudy.errors import InputError
 from quickstudy.inner.solvers import ridge, svm
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import check_classes, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder, Features
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.solved import SolvedHead, present_columns, refuse_state, target_columns
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import absorb_statistics
@@ -33,14 +35,15 @@ class MetaOptNet(AbstractLearner):
     The dual of this problem (Crammer and Singer 2001) has N W unknowns, however many features there are. R2D2 pulls
     every example's score to a target; here only examples near the boundary count, and far ones do not pull.
 
-    When to choose it: several shots and a large network, where the papers report it ahead of ridge regression and of
-    prototypes. It is the slowest of the closed-form learners: use R2D2 for many classes at once.
+    When to choose it: several shots, where examples that are well told apart should not pull on the boundary. Each task
+    is a quadratic programme, solved in iterations of systems as large as the support: where that is large, use R2D2.
 
     Deviations: the dual is solved to its exact solution by an interior-point method of our own, and differentiated
     with the active bounds held (the implicit gradient); 1e-10 of the kernel's mean diagonal is added to it, so that
-    repeated examples do no harm. ``identity=True`` adds 1 to the kernel's diagonal in the dual alone, as the authors'
-    code does. Their ridge head's solution is twice the one here; the learned scale makes up for that. They
-    train with more shots than they test with, which is a matter of the recipe.
+    repeated examples do no harm. ``identity=True`` adds 1 to the kernel's diagonal in the dual alone, as later versions
+    of the authors' code do; the paper and the first versions do not. Their ridge head's solution is twice the one here;
+    the learned scale makes up for that. They train with more shots than they test with, which is a matter of the
+    recipe.
 
     Inductive, unless the network's norms look at the other queries.
 
@@ -75,11 +78,14 @@ class MetaOptNet(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not (c > 0 and penalty > 0 and 0 <= smoothing < 1):
+        one_of("MetaOptNet", "head", head, ("svm", "ridge"))
+        if not (0 < c < inf and 0 < penalty < inf and 0 <= smoothing < 1):
             raise InputError(
                 "MetaOptNet needs c and penalty above 0 and smoothing from 0 to below 1, received "
                 f"{c}, {penalty} and {smoothing}."
             )
+        if not isfinite(scale):
+            raise InputError(f"MetaOptNet needs a finite scale, received {scale}.")
         self.embed = Embedder(net, strategy)
         self.head, self.c, self.identity, self.penalty, self.smoothing = head, c, identity, penalty, smoothing
         self.scale = nn.Parameter(torch.tensor(scale))
@@ -117,7 +123,7 @@ class MetaOptNet(AbstractLearner):
     def _solve(self, features: Features, support: Examples) -> SolvedHead:
         x, labelled = features.out.flatten(2), support.labelled
         y = target_columns(support, x.dtype)
-        check_every_class(y.sum(1), support)  # refuses targets that are no classes
+        check_classes(support)
         assert isinstance(support.target, Classes) and support.y is not None
         if self.head == "ridge":
             return SolvedHead(ridge(x, y, self.penalty, labelled), features.moments)

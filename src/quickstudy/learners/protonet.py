@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import get_args
+
 from torch import Tensor, nn
 from typing_extensions import override
 
@@ -11,6 +13,8 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder
+from quickstudy.learners.parts.features import known_size
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.similarity import Distance, Temperature, similarity
 from quickstudy.learners.parts.zeroshot import Descriptions
@@ -31,8 +35,8 @@ class ProtoNet(AbstractLearner):
     MAML it takes no gradient step on a new task, learns any number of classes, and new examples or classes join
     by adding to the sums. Matching networks compare a query with every example instead of every class's mean.
 
-    When to choose it: first, and whenever adapting must be cheap. It is hard to beat where one mean describes a
-    class; where classes have several modes, or a task needs other features than those that were trained, others win.
+    When to choose it: first, and whenever adapting must be cheap. It supposes that one mean describes a class; take
+    another where classes have several modes, or a task needs other features than those that were trained.
 
     Deviations: the paper stops training by validation loss, which is the recipe's to say. A learned temperature is
     not in the paper.
@@ -52,7 +56,7 @@ class ProtoNet(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a temperature that is not above 0, or options that do not fit together.
+        InputError: no such distance, a temperature that is not above 0, or options that do not fit together.
 
     >>> from quickstudy.nets import MLP
     >>> ProtoNet(MLP(4)).traits.any_way
@@ -72,13 +76,14 @@ class ProtoNet(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
+        one_of("ProtoNet", "distance", distance, get_args(Distance))
         self.embed = Embedder(net, strategy)
         self.distance: Distance = distance
         self.temperature = Temperature("ProtoNet", temperature, learned=learn_temperature)
         self.describe = None
         if zero_shot:
-            features = out_features if out_features is not None else getattr(net, "out_features", None)
-            if side_features is None or not isinstance(features, int):
+            features = known_size(net, out_features)
+            if side_features is None or features is None:
                 raise InputError(
                     "zero_shot=True needs to know the size of a class's description and of the network's features. "
                     "Pass side_features=, and out_features= where the network has no such attribute."
@@ -102,6 +107,7 @@ class ProtoNet(AbstractLearner):
         if self.describe is not None:
             return self._described(support)  # what the classes are was said, so earlier states add nothing
         check_support(support, state)
+        self.embed.check_state(state)
         return prototypes(self.embed.support(support), support, state)
 
     @override

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +14,9 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.classwise import mask_absent
-from quickstudy.learners.parts.transductive import (
-    Pretrained,
-    members,
-    present,
-    prototypes,
-    row_mean,
-    square_distances,
-    transductive_traits,
-)
+from quickstudy.learners.parts.classwise import centres_of, mask_absent, membership, row_mean
+from quickstudy.learners.parts.pretrained import Pretrained, transductive_traits
+from quickstudy.learners.parts.similarity import similarity
 from quickstudy.nets.apply import Strategy
 
 _ROUNDS = 1000
@@ -41,8 +35,8 @@ class PTMAP(AbstractLearner):
               logits = log P
     meta-loss: cross-entropy over all training classes (plain labelled batches)
 
-    TIM only rewards even classes, here they are imposed: with a balanced task that is worth much, otherwise it is
-    wrong for certain. Against LaplacianShot it looks at all queries, not at neighbours.
+    TIM only rewards even classes, here they are imposed: where a task is not balanced that is wrong for certain.
+    Against LaplacianShot it looks at all queries, not at neighbours.
 
     When to choose it: it is known that each class has as many queries; never where that is not known.
 
@@ -50,7 +44,8 @@ class PTMAP(AbstractLearner):
     network ends in a ReLU. Sinkhorn's rounds start where the last ones ended and stop for each task alone; each class
     gets Nq / W queries also where that is no whole number.
 
-    Transductive, with a balanced prior.
+    Transductive, with a balanced prior. Of a lone query nothing would be left by either step: it is centred by the
+    support's mean and not shared out, so its answer is a softmax over its distances.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``, each example alone; a ReLU at its end is best.
@@ -64,8 +59,8 @@ class PTMAP(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a power or sharpness that is not above 0, negative iterations, or a network that looks at other
-            examples.
+        InputError: a power or sharpness that is not above 0, negative iterations, a step beyond 1, or a network that
+            looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> PTMAP(MLP(4)).traits.balanced_prior
@@ -86,10 +81,10 @@ class PTMAP(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not (power > 0 and sharpness > 0 and iterations >= 0):
+        if not (0 < power < inf and 0 < sharpness < inf and iterations >= 0 and 0 <= step <= 1):
             raise InputError(
-                "PT-MAP needs a power and sharpness above 0 and iterations of at least 0, received "
-                f"{power}, {sharpness} and {iterations}."
+                "PT-MAP needs a power and sharpness above 0, iterations of at least 0 and a step from 0 to 1, received "
+                f"{power}, {sharpness}, {iterations} and {step}."
             )
         self.base = Pretrained(net, classes, smoothing=smoothing, out_features=out_features, strategy=strategy)
         self.power, self.sharpness, self.iterations, self.step = power, sharpness, iterations, step
@@ -109,16 +104,20 @@ class PTMAP(AbstractLearner):
     def predict(self, state: Examples, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
         assert isinstance(state.x, Tensor)
-        queries = self._prepared(self.base.queries(state, query), query.real)
-        rows = self._prepared(state.x, state.labelled)
-        labels, centres = members(state), prototypes(replace(state, x=rows))
-        shares, columns = self._shares(queries, centres, query.real, present(state), None)
+        asked, rows = self._powered(self.base.queries(state, query)), self._powered(state.x)
+        own, known = row_mean(asked, query.real), row_mean(rows, state.labelled)
+        alone = query.real.sum(1, keepdim=True) < 2
+        queries = _centred(asked, torch.where(alone, known, own), query.real)
+        rows = _centred(rows, known, state.labelled)
+        labels, centres = membership(state).to(rows.dtype), centres_of(replace(state, x=rows))
+        there = labels.any(1, keepdim=True)  # each class that a task has is of some row
+        shares, columns = self._shares(queries, centres, query.real, there, None)
         for _ in range(self.iterations):
             weights = shares.exp()
             above = weights.transpose(1, 2) @ queries + labels.transpose(1, 2) @ rows
             below = (weights.sum(1) + labels.sum(1))[..., None]
             centres = centres + self.step * (above / below.masked_fill(below == 0, 1.0) - centres)
-            shares, columns = self._shares(queries, centres, query.real, present(state), columns)
+            shares, columns = self._shares(queries, centres, query.real, there, columns)
         return mask_absent(shares, query)
 
     @override
@@ -130,21 +129,26 @@ class PTMAP(AbstractLearner):
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.base.absorb(carried)
 
-    def _prepared(self, features: Tensor, counted: Tensor) -> Tensor:
-        """Power transform, unit length, centred within the set, unit length again; zero where not counted."""
-        powered = F.normalize((features.clamp(min=0) + 1e-6) ** self.power, dim=2)
-        centred = F.normalize(powered - row_mean(powered, counted)[:, None], dim=2)
-        return torch.where(counted[..., None], centred, 0.0)
+    def _powered(self, features: Tensor) -> Tensor:
+        """Power transform and unit length."""
+        return F.normalize((features.clamp(min=0) + 1e-6) ** self.power, dim=2)
 
     def _shares(
         self, queries: Tensor, centres: Tensor, real: Tensor, there: Tensor, columns: Tensor | None
     ) -> tuple[Tensor, Tensor]:
-        logits = -self.sharpness * square_distances(queries, centres)
+        logits = self.sharpness * similarity(queries, centres, "squared")
         return sinkhorn(logits, real, there, columns)
+
+
+def _centred(features: Tensor, centre: Tensor, counted: Tensor) -> Tensor:
+    """Minus a mean ``[T, D]``, to unit length; zero where not counted."""
+    return torch.where(counted[..., None], F.normalize(features - centre[:, None], dim=2), 0.0)
 
 
 def sinkhorn(logits: Tensor, real: Tensor, there: Tensor, columns: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """The logarithm of the matrix ``exp(logits + f_i + g_k)`` with rows summing to 1 and even columns.
+
+    A single row is not spread over the columns: even ones would leave nothing of its logits.
 
     Args:
         logits: ``[T, N, W]``, finite.
@@ -160,7 +164,7 @@ def sinkhorn(logits: Tensor, real: Tensor, there: Tensor, columns: Tensor | None
     even = (rows_count.sum(1, keepdim=True).clamp(min=1) / there.sum(2, keepdim=True)).to(logits.dtype).log()
     enough = max(1e-10, 30 * torch.finfo(logits.dtype).eps)
     g = torch.zeros_like(held[:, :1]) if columns is None else columns
-    done = torch.zeros_like(g[..., :1], dtype=torch.bool)  # [T, 1, 1]: one task's rounds do not depend on another's
+    done = rows_count.sum(1, keepdim=True) < 2  # [T, 1, 1]: one task's rounds do not depend on another's
     for _ in range(_ROUNDS):
         f = torch.where(rows_count, -(held + g).logsumexp(2, keepdim=True), 0.0)
         full = (held + f).logsumexp(1, keepdim=True)  # columns that come of f

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import log
+from math import inf, isfinite
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,13 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Embedder, Features
-from quickstudy.learners.parts.solved import SolvedHead, refuse_state, target_columns, with_ones
+from quickstudy.learners.parts.solved import (
+    SolvedHead,
+    enter_logarithm,
+    refuse_state,
+    target_columns,
+    with_ones,
+)
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import absorb_statistics
 
@@ -33,7 +39,7 @@ class R2D2(AbstractLearner):
     Unlike a prototypical network it weighs features against each other within the task; unlike MAML, which approaches
     a solution in steps, it has the exact one at the cost of one small linear system. LR-D2 is its logistic sibling.
 
-    When to choose it: a fast and robust first choice next to prototypical networks, and more so with several shots;
+    When to choose it: where a task should weigh features in its own way and a gradient at test time costs too much;
     any number of classes; real targets and several labels an example work as well (there with scale=1 and a small
     penalty to begin with).
 
@@ -53,7 +59,7 @@ class R2D2(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a penalty that is not above 0.
+        InputError: a penalty that is not above 0, a scale or bias that is no number.
 
     >>> from quickstudy.nets import MLP
     >>> R2D2(MLP(4)).traits.targets
@@ -73,14 +79,12 @@ class R2D2(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not penalty > 0:
+        if not 0 < penalty < inf:
             raise InputError(f"R2D2 needs a penalty above 0, received {penalty}.")
+        if not (isfinite(scale) and isfinite(bias)):
+            raise InputError(f"R2D2 needs a finite scale and bias, received {scale} and {bias}.")
         self.embed = Embedder(net, strategy)
-        start = torch.tensor(log(penalty))
-        if learn_penalty:
-            self.log_penalty = nn.Parameter(start)
-        else:
-            self.register_buffer("log_penalty", start)
+        enter_logarithm(self, "log_penalty", penalty, learned=learn_penalty)
         self.scale, self.bias = nn.Parameter(torch.tensor(scale)), nn.Parameter(torch.tensor(bias))
 
     @property

@@ -15,6 +15,8 @@ from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.comparison import CompareMaps, CompareVectors
 from quickstudy.learners.parts.embedder import Embedder
+from quickstudy.learners.parts.features import known_size
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.nets.apply import Applied, Strategy, apply
 from quickstudy.nets.norms import absorb_statistics, uses_current_rows
@@ -35,7 +37,7 @@ class RelationNet(AbstractLearner):
     that network once for each class.
 
     When to choose it: where no fixed distance fits, as with fine spatial detail, since it compares maps before they are
-    pooled. Else a prototypical network is cheaper and about as good.
+    pooled. Else a prototypical network is cheaper.
 
     Deviations: torch's initial weights in place of the authors' (normal, with linear biases of 1); no clipping of
     gradients; pooling stops where a map has a single row. In the released code batch norm uses the current rows at test
@@ -58,7 +60,7 @@ class RelationNet(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: the size of the features is not known, or options that do not fit together.
+        InputError: the size of the features is not known, no such option, or options that do not fit together.
 
     >>> from quickstudy.nets import Conv4
     >>> RelationNet(Conv4(halvings=2, padded=False)).compare.map_shape
@@ -80,17 +82,20 @@ class RelationNet(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if hidden < 1:
+        one_of("RelationNet", "loss", loss, ("mse", "cross-entropy"))
+        one_of("RelationNet", "pooling", pooling, ("sum", "mean"))
+        one_of("RelationNet", "activation", activation, ("relu", "tanh"))
+        if not hidden >= 1:
             raise InputError(f"RelationNet needs at least one hidden unit, received hidden={hidden}.")
         self.embed = Embedder(net, strategy)
         self.objective, self.pooling = loss, pooling
         kind = norm or ("transductive" if transductive else "batch")
         if map_shape is None and out_features is None:
             map_shape = getattr(net, "map_shape", None)
-        features = out_features if out_features is not None else getattr(net, "out_features", None)
+        features = known_size(net, out_features)
         if map_shape is not None:
             self.compare: CompareMaps | CompareVectors = CompareMaps(map_shape, hidden, kind)
-        elif isinstance(features, int):
+        elif features is not None:
             self.compare = CompareVectors(features, hidden, kind, activation)
         else:
             raise InputError(
@@ -112,6 +117,7 @@ class RelationNet(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Prototypes | None = None, key: Keys | None = None) -> Prototypes:
         check_support(support, state)
+        self.embed.check_state(state)
         del key
         return prototypes(self.embed.support(support), support, state)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from math import inf
 from typing import Self, cast
 
 import torch
@@ -17,8 +18,8 @@ from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.logistic import LinearClassifier, Logistic
 from quickstudy.learners.parts.classwise import same_tasks
 from quickstudy.learners.parts.plain import reinitialised
-from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.pretrained import Pretrained
+from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.nets.apply import Strategy, apply
 
 
@@ -37,8 +38,8 @@ class RFS(AbstractLearner):
     Unlike Baseline the last layer is fitted to convergence, on features of unit length. LR-D2 fits the same kind of
     layer within each training task and learns the features through it.
 
-    When to choose it: with a large network and enough labels to train it, and a few shots or more. With one shot
-    SimpleShot is as good at no cost.
+    When to choose it: with a large network and enough labels to train it, and a few shots or more; SimpleShot fits
+    nothing to a new task and costs less.
 
     Deviations: one generation of distillation (the authors tried several); the student starts from new weights but
     batch norm goes on from the teacher's running statistics, which fade within some tens of steps. The authors add
@@ -83,7 +84,7 @@ class RFS(AbstractLearner):
         seed: int = 0,
     ) -> None:
         super().__init__()
-        if not (0 <= share <= 1 and temperature > 0):
+        if not (0 <= share <= 1 and 0 < temperature < inf):
             raise InputError(
                 f"Distillation needs a share from 0 to 1 and a temperature above 0, received share={share} and "
                 f"temperature={temperature}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +65,7 @@ class Ridge(AbstractLearner):
     def __init__(self, net: nn.Module | None = None, *, penalty: float = 1.0) -> None:
         super().__init__()
         check_singly(net)
-        if not penalty > 0:
+        if not 0 < penalty < inf:
             raise InputError(f"Ridge regression needs a penalty above 0, received {penalty}.")
         self.net, self.penalty = net, penalty
 

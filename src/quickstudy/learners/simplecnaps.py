@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import inf
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +14,9 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import class_means, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import check_every_class, class_means, mask_absent, membership, same_tasks
 from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features
+from quickstudy.learners.parts.features import feature_size, known_size
 from quickstudy.learners.parts.filmgenerator import FilmGenerator, TaskEncoder
 from quickstudy.nets.adapters import Film
 from quickstudy.nets.apply import Params, Strategy, apply
@@ -79,7 +81,8 @@ class SimpleCNAPS(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: β is not above 0, or the shape of an example is not known.
+        InputError: β is not above 0, another number is out of range, or the shape of an example is not known; with
+            ``classes``, the size of the features.
 
     >>> from quickstudy.nets import MLP
     >>> SimpleCNAPS(MLP(4), example=(4,)).traits.phases
@@ -100,13 +103,18 @@ class SimpleCNAPS(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not beta > 0:
+        if not 0 < beta < inf:
             raise InputError(f"SimpleCNAPS needs beta above 0, or its covariances have no inverse, received {beta}.")
+        if not (0 <= film_penalty < inf and task_features >= 1):
+            raise InputError(
+                "SimpleCNAPS needs a film_penalty of at least 0 and at least 1 of task_features, received "
+                f"{film_penalty} and {task_features}."
+            )
         self.embed = Embedder(net, strategy)
         self.beta, self.film_penalty = beta, film_penalty
-        features = out_features if out_features is not None else getattr(net, "out_features", None)
-        known = isinstance(features, int)
-        self.classifier = BaseClassifier(features if isinstance(features, int) else 1, classes if known else None)
+        # Where nobody says how many classes there are, no classifier is built and the size need not be known.
+        size = known_size(net, out_features) or 1 if classes is None else feature_size(net, out_features)
+        self.classifier = BaseClassifier(size, classes)
         self.film: Film | None = None
         if film:
             self.film = Film(net).requires_grad_(False)  # which layers; the numbers come from the generator
@@ -186,6 +194,7 @@ class SimpleCNAPS(AbstractLearner):
         """The frozen network's weights for each task; none of its own without FiLM."""
         if self.film is None:
             return {}
+        check_every_class(membership(support).sum(1), support)  # before an encoder that needs a labelled row
         frozen = {name: p.detach() for name, p in self.embed.net.named_parameters()}
         fixed = {name: p.expand(support.n_task, *p.shape) for name, p in frozen.items()}
         return fixed | self.film.expand(frozen, self.generator(self.encoder(support)))
@@ -202,9 +211,7 @@ class SimpleCNAPS(AbstractLearner):
         z = features.out.flatten(2)
         means, counts = class_means(z, support)  # [T, W, D], [T, W]
         counted = support.labelled
-        assert support.y is not None
-        members = (torch.arange(support.max_way, device=z.device) == support.y[..., None]) & counted[..., None]
-        weights = members.to(z.dtype)  # [T, N, W]
+        weights = membership(support).to(z.dtype)  # [T, N, W]
         from_class = z - weights @ means
         class_scatter = torch.einsum("tnwd,tne->twde", weights[..., None] * from_class[:, :, None], from_class)
         rows = counted.to(z.dtype)[..., None]  # [T, N, 1]

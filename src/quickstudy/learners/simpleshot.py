@@ -13,9 +13,9 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
 from quickstudy.learners.parts.classwise import mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.pretrained import Pretrained, Transform
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.similarity import similarity
-from quickstudy.learners.parts.pretrained import Pretrained, Transform
 from quickstudy.nets.apply import Strategy
 
 _TRANSFORMS: dict[str, Transform] = {"un": "none", "l2n": "l2", "cl2n": "cl2n"}
@@ -35,8 +35,7 @@ class SimpleShot(AbstractLearner):
     It is a prototypical network that never saw a task: the same rule, on features that were trained by labels.
     Unlike Baseline nothing is optimised for a new task.
 
-    When to choose it: as the cheapest strong baseline, and where a network that was trained by labels is at hand.
-    Centring and unit length are worth several points with one shot, and next to nothing with many.
+    When to choose it: as the cheapest baseline, and where a network that was trained by labels is at hand.
 
     Deviations: m is not measured by a last pass over the training data. It is the mean over batches during training,
     of all at first and then one in which old batches fade (by 1 % a batch), as the network moves on; it is kept with

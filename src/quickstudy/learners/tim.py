@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,14 +12,10 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
+from quickstudy.learners.parts.classwise import centres_of, membership
 from quickstudy.learners.parts.information import Information, probabilities
-from quickstudy.learners.parts.transductive import (
-    Pretrained,
-    Transform,
-    members,
-    prototypes,
-    transductive_traits,
-)
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.pretrained import Pretrained, Transform, transductive_traits
 from quickstudy.nets.apply import Strategy
 
 _STEPS = {"gd": 1000, "adm": 150}
@@ -56,14 +53,14 @@ class TIM(AbstractLearner):
         temperature: τ.
         support_weight: λ.
         conditional_weight: α.
-        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.transductive``.
+        transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.pretrained``.
         smoothing: of the labels in training.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a negative number of steps, a temperature that is not above 0, or a network that looks at other
-            examples.
+        InputError: no such solver, a negative number of steps, rate or weight, a temperature that is not above 0, or a
+            network that looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> TIM(MLP(4), solver="adm").traits.balanced_prior
@@ -87,8 +84,11 @@ class TIM(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if steps is not None and steps < 0:
+        one_of("TIM", "solver", solver, _STEPS)
+        if steps is not None and not steps >= 0:
             raise InputError(f"TIM cannot take a negative number of steps, received {steps}.")
+        if not 0 <= lr < inf:
+            raise InputError(f"TIM needs a rate lr of at least 0, received {lr}.")
         self.base = Pretrained(
             net, classes, transform=transform, smoothing=smoothing, out_features=out_features, strategy=strategy
         )
@@ -129,12 +129,12 @@ class TIM(AbstractLearner):
     def _alternate(self, known: Examples, query: Tensor, asked: Examples) -> Tensor:
         """Class weights ``[T, W, D]`` by the alternating direction method (the paper's proposition 1)."""
         assert isinstance(known.x, Tensor)
-        labels, info = members(known), self.information
+        labels, info = membership(known).to(query.dtype), self.information
         real = asked.real[..., None].to(query.dtype)
         # Relative to each query's weight of 1, what one support row weighs.
         ratio = (known.labelled.sum(1) / asked.real.sum(1).clamp(min=1)).to(query.dtype)[:, None, None]
         support_share = info.support_weight / (1 + info.conditional_weight)
-        weights = prototypes(known)
+        weights = centres_of(known)
         for _ in range(self.steps):
             p_support = probabilities(info.logits(weights, known.x, known))[0] * known.labelled[..., None]
             p_query, logs = probabilities(info.logits(weights, query, asked))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import inf
 from typing import Literal
 
 from torch import Tensor, nn
@@ -13,18 +14,13 @@ from quickstudy.inner import Params, make_optimizer
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import same_tasks
-from quickstudy.learners.parts.features import check_singly
+from quickstudy.learners.parts.classwise import check_classes, row_mean, same_tasks
+from quickstudy.learners.parts.descended import descended
+from quickstudy.learners.parts.features import check_singly, feature_size
 from quickstudy.learners.parts.headed import HeadedNet
 from quickstudy.learners.parts.information import entropy, probabilities
-from quickstudy.learners.parts.transductive import (
-    check_classes,
-    descended,
-    feature_size,
-    joined,
-    row_mean,
-    transductive_traits,
-)
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.pretrained import check_smoothing, joined, transductive_traits
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import absorb_statistics
 
@@ -43,7 +39,7 @@ class TransductiveFineTune(AbstractLearner):
     With ``entropy_weight = 0`` it is fine-tuning (``fine-tune`` with ``head="proto"``). TIM moves the class weights
     alone and adds a term that keeps all classes in use, which here only the support does.
 
-    When to choose it: a strong plain baseline where each batch of queries is worth a training of its own; it costs
+    When to choose it: as a plain baseline where each batch of queries is worth a training of its own; it costs
     ``steps`` passes forward and back through the network.
 
     Deviations: the head stands on the features (the paper puts it on the logits of the training classes) and begins as
@@ -64,7 +60,7 @@ class TransductiveFineTune(AbstractLearner):
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: a negative number, or a network that looks at other examples.
+        InputError: no such optimiser, a number out of range, or a network that looks at other examples.
 
     >>> from quickstudy.nets import MLP
     >>> TransductiveFineTune(MLP(4), steps=5).traits.any_way
@@ -85,11 +81,13 @@ class TransductiveFineTune(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if steps < 0 or lr < 0 or entropy_weight < 0:
+        one_of("Transductive fine-tuning", "optimizer", optimizer, ("adam", "sgd"))
+        if not (steps >= 0 and 0 <= lr < inf and 0 <= entropy_weight < inf):
             raise InputError(
                 "Transductive fine-tuning needs steps, a rate and an entropy weight of at least 0, received "
                 f"{steps}, {lr} and {entropy_weight}."
             )
+        check_smoothing(smoothing)
         check_singly(net)
         size = feature_size(net, out_features)
         self.model = HeadedNet(net, None, "classes", "proto", out_features=size, strategy=strategy)

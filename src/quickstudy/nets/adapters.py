@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from typing import Literal, TypeAlias
 
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 from typing_extensions import override
 
 from quickstudy.errors import InputError
@@ -56,7 +57,8 @@ class Film(AbstractAdapter):
         net: the network whose channels they act on. A layer without a bias gets no shift.
 
     Raises:
-        InputError: it has neither norms with weights nor linear layers or convolutions.
+        InputError: it has neither norms with weights nor linear layers or convolutions, or these share a weight or have
+            it computed from others.
 
     >>> adapter = Film(nn.Linear(3, 2))
     >>> sorted(name for name, _ in adapter.named_parameters())
@@ -65,16 +67,18 @@ class Film(AbstractAdapter):
 
     def __init__(self, net: nn.Module) -> None:
         super().__init__()
-        named = dict(net.named_parameters())
+        named = dict(net.named_parameters(remove_duplicate=False))
+        _check_plain(net, "film")
         weighted = [(name, layer) for name, layer in net.named_modules() if _join(name, "weight") in named]
         owners = [name for name, layer in weighted if is_norm(layer)]
-        owners = owners or [name for name, layer in weighted if _has_rows(layer)]
+        owners = owners or [name for name, layer in weighted if has_rows(layer)]
         if not owners:
             raise InputError(
                 f"part='film' scales and shifts channels, but {type(net).__name__} has neither norms with weights nor "
                 "linear layers or convolutions. Use part='biases' or part='all'."
             )
         self.weights = tuple(_join(name, "weight") for name in owners)
+        _check_own(net, owners)
         self.biases = tuple(bias if (bias := _join(name, "bias")) in named else None for name in owners)
         zeros = [named[name].new_zeros(len(named[name])) for name in self.weights]
         self.scales = nn.ParameterList(nn.Parameter(zero.clone()) for zero in zeros)
@@ -85,12 +89,37 @@ class Film(AbstractAdapter):
     def expand(self, weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
         made, n_shift = {}, 0
         for number, (name, bias) in enumerate(zip(self.weights, self.biases, strict=True)):
-            scale = 1 + own[f"scales.{number}"]  # [T, C]
-            made[name] = weights[name] * scale.view(*scale.shape, *(1,) * (weights[name].dim() - 1))
-            if bias is not None:
-                made[bias] = weights[bias] * scale + own[f"shifts.{n_shift}"]
+            shift = None if bias is None else own[f"shifts.{n_shift}"]
+            weight, moved = modulated(
+                weights[name], None if bias is None else weights[bias], 1 + own[f"scales.{number}"], shift
+            )
+            made[name] = weight
+            if bias is not None and moved is not None:
+                made[bias] = moved
                 n_shift += 1
         return made
+
+
+def modulated(
+    weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor | None
+) -> tuple[Tensor, Tensor | None]:
+    """Weight and bias that put out each channel ``scale`` times as large, and ``shift`` higher.
+
+    Args:
+        weight: ``[C, ...]``.
+        bias: ``[C]``, or like the weight of a norm over several axes; None where there is none.
+        scale: ``[T, C]``.
+        shift: ``[T, C]``; None where there is no bias.
+
+    Returns:
+        ``[T, C, ...]`` each.
+    """
+
+    def along(channels: Tensor, like: Tensor) -> Tensor:
+        return channels.view(*channels.shape, *(1,) * (like.dim() - 1))
+
+    moved = None if bias is None or shift is None else bias * along(scale, bias) + along(shift, bias)
+    return weight * along(scale, weight), moved
 
 
 class LowRank(AbstractAdapter):
@@ -106,7 +135,7 @@ class LowRank(AbstractAdapter):
         alpha: ``rank`` by default, for a factor of 1.
 
     Raises:
-        InputError: a rank below 1, or a network with nothing to factor.
+        InputError: a rank below 1, or a network with nothing to factor, or whose weights are computed from others.
 
     >>> {name: tuple(p.shape) for name, p in LowRank(nn.Linear(5, 3), rank=2).named_parameters()}
     {'up.0': (3, 2), 'down.0': (2, 5)}
@@ -116,6 +145,7 @@ class LowRank(AbstractAdapter):
         super().__init__()
         if rank < 1:
             raise InputError(f"part='lora' needs a rank of at least 1, received {rank}.")
+        _check_plain(net, "lora")
         named = dict(net.named_parameters())  # of tied weights, the first name alone
         self.weights = tuple(name for name in _matrices(net) if name in named)
         if not self.weights:
@@ -184,7 +214,39 @@ def is_norm(layer: nn.Module) -> bool:
     return isinstance(layer, (AbstractNorm, *_TORCH_NORMS)) or type(layer).__name__.endswith("Norm")
 
 
-def _has_rows(layer: nn.Module) -> bool:
+def _check_plain(net: nn.Module, part: str) -> None:
+    """Weights are parameters that can be put in their place.
+
+    Raises:
+        InputError: naming a layer whose weight a parametrisation computes.
+    """
+    for name, layer in net.named_modules():
+        if is_parametrized(layer, "weight") or hasattr(layer, "weight_g"):
+            raise InputError(
+                f"part={part!r} cannot change the layer {name!r} ({type(layer).__name__}): a parametrisation, such as "
+                "weight_norm or spectral_norm, computes its weight from others. Remove it (torch.nn.utils.parametrize."
+                "remove_parametrizations), or use part='all'."
+            )
+
+
+def _check_own(net: nn.Module, owners: list[str]) -> None:
+    """Each layer that is modulated has a weight of its own.
+
+    Raises:
+        InputError: naming two layers that share one.
+    """
+    names: dict[int, str] = {}
+    for name, layer in net.named_modules(remove_duplicate=False):
+        weight = layer._parameters.get("weight")
+        first = names.setdefault(id(weight), name)
+        if weight is not None and first != name and (first in owners or name in owners):
+            raise InputError(
+                f"part='film' cannot scale the layers {first!r} and {name!r} apart: they share one weight. Use "
+                "part='biases' or part='all'."
+            )
+
+
+def has_rows(layer: nn.Module) -> bool:
     """Whether each row of the layer's weight makes one channel."""
     convolution = isinstance(layer, nn.modules.conv._ConvNd) and not isinstance(layer, _TRANSPOSED)
     return isinstance(layer, nn.Linear) or convolution

@@ -14,7 +14,7 @@ dropped, or replaced by zeros first, so that NaN in them changes nothing.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, runtime_checkable
+from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -24,12 +24,14 @@ from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.nets.norms import AbstractNorm, Moments, NormPass, couples_examples, foreign_coupling, norm_pass
 from quickstudy.nets.secondorder import plain_kernels
+from quickstudy.nets.tied import with_tied
 
 ROWS_AT_ONCE = 128
 """Examples that a packed call on a CPU computes at once."""
 
 Params: TypeAlias = dict[str, Tensor]
 Strategy: TypeAlias = Literal["auto", "packed", "loop", "vmap", "batched"]
+STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 
 @runtime_checkable
@@ -85,15 +87,45 @@ def apply(
         Outputs and statistics.
 
     Raises:
-        InputError: the strategy does not fit the network.
+        InputError: the strategy does not fit the network, or what is handed in is not of it.
     """
     x = as_inputs(x, network_dtype(net))
+    if strategy not in STRATEGIES:
+        raise InputError(f"There is no strategy {strategy!r}. Use one of {', '.join(STRATEGIES)}.")
+    if params:
+        _check_params(net, params, first_leaf(x).shape[0])
+    if strategy == "packed" and (params or given):
+        raise InputError(
+            "Strategy 'packed' shares θ between tasks and takes no weights or norm moments of each task's own. "
+            "Use strategy='loop' (or 'auto')."
+        )
     if mask is not None and bool(mask.all()):
         mask = None
     if not params or not torch.is_grad_enabled():
         return _run(net, x, params, mask, given, strategy)
     with plain_kernels(net):  # weights of their own are the result of a gradient, or will meet one
         return _run(net, x, params, mask, given, strategy)
+
+
+def _check_params(net: nn.Module, params: Params, n_task: int) -> None:
+    """Weights that a task brings are the network's, one set a task.
+
+    Raises:
+        InputError: naming the first that is not.
+    """
+    known = {name for name, _ in net.named_parameters(remove_duplicate=False)}
+    known |= {name for name, _ in net.named_buffers(remove_duplicate=False)}
+    strange = next((name for name in params if name not in known), None)
+    if strange is not None:
+        raise InputError(
+            f"{type(net).__name__} has no weight {strange!r}. Name weights as its named_parameters() does."
+        )
+    for name, value in params.items():
+        if value.dim() == 0 or value.shape[0] != n_task:
+            raise InputError(
+                f"Expected the weight {name!r} once for each of {n_task} tasks, [{n_task}, ...], found shape "
+                f"{list(value.shape)}."
+            )
 
 
 def _run(
@@ -198,7 +230,7 @@ def _call(
 ) -> tuple[Tensor, Moments]:
     """One task: ``[N, ...] -> [N, ...]``."""
     with norm_pass(NormPass(names, mask=mask, given=given)) as the_pass:
-        out = functional_call(net, params, (x,)) if params else net(x)
+        out = functional_call(net, with_tied(net, params), (x,), tie_weights=False) if params else net(x)
     return out, the_pass.measured
 
 

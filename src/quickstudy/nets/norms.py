@@ -366,7 +366,8 @@ def running_layer(net: nn.Module) -> str | None:
     """The name of a layer that keeps running statistics, if there is one."""
     for name, layer in net.named_modules():
         ours = isinstance(layer, BatchNorm) and layer.running
-        if ours or (isinstance(layer, nn.modules.batchnorm._BatchNorm) and layer.running_mean is not None):
+        # Torch's instance norm may keep them too (track_running_stats).
+        if ours or (isinstance(layer, nn.modules.batchnorm._NormBase) and layer.running_mean is not None):
             return str(name)
     return None
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeAlias, TypeVar
 
@@ -19,12 +19,57 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
-_SIGNS = ("is not implemented", "double backward", "differentiate twice", "doesn't support double")
+_SIGNS = ("double backward", "differentiate twice", "doesn't support double")
+_ONCE = torch.autograd.function.once_differentiable(lambda ctx: None).__code__
+"""The code that every backward pass marked so consists of; torch keeps no other sign of the mark."""
+
+
+def misses_first_derivative(error: RuntimeError) -> bool:
+    """Whether torch complains that an operation has no derivative at all."""
+    text = str(error).lower()
+    return "derivative for" in text and "is not implemented" in text and "backward" not in text
 
 
 def misses_second_derivative(error: RuntimeError) -> bool:
-    """Whether that is what torch complains of."""
-    return any(sign in str(error).lower() for sign in _SIGNS)
+    """Whether torch complains that an operation, which has a derivative, has no second one."""
+    text = str(error).lower()
+    unwritten = "is not implemented" in text and not misses_first_derivative(error)
+    return unwritten or any(sign in text for sign in _SIGNS)
+
+
+def once_differentiable_names(output: Tensor, inputs: Sequence[Tensor]) -> list[str]:
+    """Functions marked ``@once_differentiable`` on the way from ``output`` back to ``inputs``.
+
+    Torch complains of them only where their cotangent has a graph and ``backward()`` walks past; else their part of a
+    second derivative is silently zero.
+
+    Args:
+        output: a tensor with a graph.
+        inputs: tensors in that graph, where the walk back ends.
+
+    Returns:
+        Their names, each once.
+    """
+    leaves = {id(tensor) for tensor in inputs}
+    # Whether a node lies on a way to the inputs; a node is judged when all behind it are.
+    leads: dict[Any, bool] = {tensor.grad_fn: True for tensor in inputs if tensor.grad_fn is not None}
+    names, waiting = [], [output.grad_fn]
+    while waiting:
+        node = waiting[-1]
+        if node is None or leads.get(node) is not None:
+            waiting.pop()
+            continue
+        behind = [before for before, _ in node.next_functions if before is not None]
+        unseen = [before for before in behind if before not in leads]
+        if unseen:
+            waiting += unseen
+            continue
+        waiting.pop()
+        leads[node] = id(getattr(node, "variable", None)) in leaves or any(leads[before] for before in behind)
+        backward = getattr(getattr(node, "_forward_cls", None), "backward", None)
+        if leads[node] and getattr(backward, "__code__", None) is _ONCE:
+            names.append(str(node._forward_cls.__name__))  # type: ignore[attr-defined]
+    return sorted(set(names))
 
 
 @contextmanager
@@ -45,7 +90,7 @@ def plain_kernels(net: nn.Module) -> Iterator[None]:
 
 
 def blamed_layer(module: AnyModule, run: Callable[[AnyModule], object]) -> str | None:
-    """The innermost layer that has no second derivative, as ``name (type)``; None where none is found.
+    """The innermost layer that lacks a derivative, first or second, as ``name (type)``; None where none is found.
 
     Args:
         module: a learner or a network; it is copied, nothing is written.
@@ -108,7 +153,7 @@ def _tensors(value: Any) -> Iterator[Tensor]:
 
 
 def _fails(layer: nn.Module, call: Call) -> bool:
-    """Whether the second derivative of this layer alone is missing."""
+    """Whether a derivative of this layer alone, the first or the second, is missing."""
     args, kwargs = call
     leaves = [*_tensors([args, kwargs]), *(p.requires_grad_() for p in layer.parameters() if p.is_floating_point())]
     if not leaves:
@@ -123,5 +168,5 @@ def _fails(layer: nn.Module, call: Call) -> bool:
                 # Not autograd.grad, which walks towards the leaves only and may pass by the node that complains.
                 torch.stack(squares).sum().backward()  # type: ignore[no-untyped-call]
     except RuntimeError as error:
-        return misses_second_derivative(error)
+        return misses_first_derivative(error) or misses_second_derivative(error)
     return False

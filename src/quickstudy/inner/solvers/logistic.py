@@ -8,9 +8,20 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
-from quickstudy.inner.solvers.ridge import Form, Unknowns, check_finite, per_task, unknowns, weighed
+from quickstudy.inner.solvers.ridge import (
+    Form,
+    Unknowns,
+    check_finite,
+    check_shapes,
+    per_task,
+    solve_each,
+    unknowns,
+    weighed,
+)
 
 HALVINGS = 30
+
+_REMEDY = "Use a larger penalty, or scale the features."
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +56,7 @@ class _Problem:
         jacobian = torch.einsum("tmn,tnkl,tnp->tmkpl", self.solved.pull, within, self.solved.design)
         jacobian = jacobian.reshape(n_task, m * way, m * way)
         jacobian = jacobian + torch.diag_embed(self.strength[:, None].expand(-1, m * way))
-        step: Tensor = torch.linalg.solve(jacobian, -f.flatten(1))
-        return step.view_as(c)
+        return solve_each(jacobian, -f.flatten(1)[..., None], "logistic regression", _REMEDY).view_as(c)
 
 
 def logistic(
@@ -79,11 +89,12 @@ def logistic(
         ``[T, D, W]``, 0 for classes that a task does not have.
 
     Raises:
-        InputError: a task did not converge.
+        InputError: a task did not converge, its system is singular, or the shapes do not fit together.
 
     >>> logistic(torch.tensor([[[1.0], [-1.0]]]), torch.eye(2)[None], penalty=1.0).shape
     torch.Size([1, 1, 2])
     """
+    check_shapes("logistic regression", x, y, mask, "T, N, W")
     rows, labels = weighed(x, mask), weighed(y, mask)
     for part in (rows, labels):
         check_finite(part, "logistic regression")
@@ -146,13 +157,14 @@ def irls(
         ``[T, D, W]``.
 
     Raises:
-        InputError: no step.
+        InputError: no step, a singular system, or the shapes do not fit together.
 
     >>> irls(torch.tensor([[[1.0], [-1.0]]]), torch.eye(2)[None], penalty=0.5, steps=1)
     tensor([[[ 1., -1.]]])
     """
-    if steps < 1:
+    if not steps >= 1:
         raise InputError(f"Iteratively reweighted least squares needs at least 1 step, received {steps}.")
+    check_shapes("logistic regression", x, y, mask, "T, N, W")
     rows, labels = weighed(x, mask), weighed(y, mask)
     for part in (rows, labels):
         check_finite(part, "logistic regression")
@@ -167,5 +179,6 @@ def irls(
         spread = counted * p * (1 - p)
         right = solved.pull @ (spread * scores + counted * (labels - p))  # [T, M, W]
         system = torch.einsum("tmn,tnw,tnp->twmp", solved.pull, spread, solved.design) + diagonal
-        c = torch.linalg.solve(system, right.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)
+        found = solve_each(system, right.transpose(1, 2)[..., None], "logistic regression", _REMEDY)
+        c = found[..., 0].transpose(1, 2)
     return solved.weights(c).to(x.dtype)

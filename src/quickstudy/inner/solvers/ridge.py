@@ -102,6 +102,48 @@ def check_finite(x: Tensor, problem: str) -> None:
         )
 
 
+def check_shapes(problem: str, x: Tensor, y: Tensor, mask: Tensor | None, labels: str = "T, N, O") -> None:
+    """Features, labels and mask are of the same rows of the same tasks.
+
+    Raises:
+        InputError: they are not, or have other axes.
+    """
+    fits = x.dim() == 3 and y.dim() == labels.count(",") + 1 and y.shape[:2] == x.shape[:2]
+    if not fits or (mask is not None and (mask.shape != x.shape[:2] or mask.dtype != torch.bool)):
+        given = "None" if mask is None else f"{mask.dtype} {list(mask.shape)}"
+        raise InputError(
+            f"Cannot solve the {problem}: it needs x [T, N, D], y [{labels}] and a bool mask [T, N], received x "
+            f"{list(x.shape)}, y {list(y.shape)} and mask {given}."
+        )
+
+
+def solve_each(system: Tensor, right: Tensor, problem: str, remedy: str) -> Tensor:
+    """Solutions of square systems, one or several a task.
+
+    Args:
+        system: ``[T, ..., M, M]``.
+        right: ``[T, ..., M, K]``.
+        problem: for the message.
+        remedy: for the message.
+
+    Returns:
+        ``[T, ..., M, K]``.
+
+    Raises:
+        InputError: one is singular, or its numbers are too large for float64; names the task.
+    """
+    found: Tensor
+    found, info = torch.linalg.solve_ex(system, right)
+    bad = (info != 0).flatten(1).any(1) if info.dim() > 1 else info != 0
+    bad = bad | ~torch.isfinite(found.detach()).flatten(1).all(1)
+    if bool(bad.any()):
+        raise InputError(
+            f"Cannot solve the {problem} of task {int(bad.nonzero()[0])}: its system is singular, or too large for "
+            f"float64. {remedy}"
+        )
+    return found
+
+
 def factorise(matrix: Tensor, problem: str, remedy: str) -> Tensor:
     """Cholesky factors ``[T, M, M]`` of positive definite matrices.
 
@@ -139,11 +181,13 @@ def ridge(x: Tensor, y: Tensor, penalty: Tensor | float, mask: Tensor | None = N
         ``[T, D, O]``.
 
     Raises:
-        InputError: a task has no single solution (no penalty and fewer independent examples than features).
+        InputError: a task has no single solution (no penalty and fewer independent examples than features), or the
+            shapes do not fit together.
 
     >>> ridge(torch.ones(1, 2, 1), torch.tensor([[[1.0], [3.0]]]), penalty=2.0)
     tensor([[[1.]]])
     """
+    check_shapes("ridge regression", x, y, mask)
     dtype, rows, columns = x.dtype, weighed(x, mask), weighed(y, mask)
     for part in (rows, columns):
         check_finite(part, "ridge regression")

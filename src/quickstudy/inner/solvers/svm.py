@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
-from quickstudy.inner.solvers.ridge import check_finite, per_task, weighed
+from quickstudy.inner.solvers.ridge import check_finite, check_shapes, per_task, solve_each, weighed
 
 JITTER = 1e-10
 """Added to the kernel, times its mean diagonal: where an example stands twice, there is one solution still.
@@ -30,6 +30,11 @@ Less where C is so large that the margins, which are 1, would move by more than 
 
 SWAPS = 40
 """How often variables may change sides after the interior-point method."""
+
+_REMEDY = (
+    "Scale the features (divide them by their mean length), use a smaller c, or add to the kernel's diagonal "
+    "(identity)."
+)
 
 _Solve: TypeAlias = Callable[[Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
 
@@ -100,17 +105,19 @@ def svm(
         ``[T, N, W]``; 0 in rows that do not count and for classes that a task does not have.
 
     Raises:
-        InputError: a task did not converge.
+        InputError: a task did not converge, a label is no class of its task, or the shapes do not fit together.
 
     >>> svm(torch.tensor([[[1.0], [-1.0]]]), torch.tensor([[0, 1]]), c=0.1)
     tensor([[[ 0.1000, -0.1000],
              [-0.1000,  0.1000]]])
     """
+    check_shapes("support vector machine", x, y, mask, "T, N")
     if mask is None:
         mask = torch.ones(x.shape[:2], dtype=torch.bool, device=x.device)
     y = torch.where(mask, y, 0)
     if way is None:
         way = (y.max() + 1).expand(x.shape[0])
+    _check_labels(y, way)
     rows = weighed(x, mask)
     check_finite(rows, "support vector machine")
     live = mask[..., None] & (torch.arange(int(way.max()), device=x.device) < way[:, None])[:, None]
@@ -125,6 +132,21 @@ def svm(
     with torch.no_grad():
         free = _free_set(problem.in_units(), max_iter)
     return _given_bounds(problem, free)[0].to(x.dtype)
+
+
+def _check_labels(y: Tensor, way: Tensor) -> None:
+    """Labels number the classes of their task.
+
+    Raises:
+        InputError: naming the task.
+    """
+    wrong = (y < 0) | (y >= way[:, None])
+    if bool(wrong.any()):
+        task, row = (int(place) for place in wrong.nonzero()[0])
+        raise InputError(
+            f"Cannot solve the support vector machine of task {task}: its labels must be 0 .. {int(way[task]) - 1}, "
+            f"found {int(y[task, row])} in row {row}. Leave rows without a label out by the mask."
+        )
 
 
 def _free_set(problem: _Problem, max_iter: int) -> Tensor:
@@ -193,7 +215,7 @@ def _given_bounds(problem: _Problem, free: Tensor) -> tuple[Tensor, Tensor]:
     bound = torch.where(problem.live & ~free, problem.upper, 0.0)
     rest = (problem.y - problem.kernel @ bound).flatten(1).gather(1, picked)
     right = torch.cat([torch.where(there, rest, 0.0), -bound.sum(2)], 1)
-    found = torch.linalg.solve(system, right)
+    found = solve_each(system, right[..., None], "support vector machine", _REMEDY)[..., 0]
     a = torch.zeros_like(bound).flatten(1).scatter(1, picked, torch.where(there, found[:, :n_free], 0.0))
     return a.view_as(bound) + bound, found[:, n_free:]
 
@@ -226,7 +248,7 @@ def _interior_point(problem: _Problem, max_iter: int) -> tuple[Tensor, Tensor]:
         z = z + length[:, None, None] * dz
         price = price + length[:, None] * dv
     # Rounding can keep the last digits away; the bounds are checked against the exact solution afterwards.
-    lost = (gap > 1e5 * near) | (wrong.abs().amax((1, 2)) > 1e3 * _rounding(problem, a))
+    lost = ~((gap <= 1e5 * near) & (wrong.abs().amax((1, 2)) <= 1e3 * _rounding(problem, a)))  # NaN is lost too
     if bool(lost.any()):
         raise _not_converged(lost, f"{max_iter} steps were not enough")
     return slack, z
@@ -248,7 +270,7 @@ def _newton(problem: _Problem, live: Tensor, slack: Tensor, z: Tensor) -> _Solve
     def solve(wrong: Tensor, product: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         right = (live * (product / slack - wrong)).transpose(1, 2)[..., None]  # [T, W, N, 1]
         through = (inverse @ right)[..., 0]
-        dv = torch.linalg.solve(schur, through.sum(1))
+        dv = torch.linalg.solve_ex(schur, through.sum(1)[..., None])[0][..., 0]  # not solved: it will not converge
         da = (through - (inverse @ dv[:, None, :, None])[..., 0]).transpose(1, 2)
         return da, live * (z * da - product) / slack, dv
 
@@ -265,6 +287,5 @@ def _step_length(slack: Tensor, ds: Tensor, z: Tensor, dz: Tensor, live: Tensor)
 
 def _not_converged(which: Tensor, why: str) -> InputError:
     return InputError(
-        f"The support vector machine of task {int(which.nonzero()[0])} did not converge: {why}. Scale the features "
-        "(divide them by their mean length), use a smaller c, or add to the kernel's diagonal (identity)."
+        f"The support vector machine of task {int(which.nonzero()[0])} did not converge: {why}. {_REMEDY}"
     )

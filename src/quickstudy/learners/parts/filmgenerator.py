@@ -47,9 +47,10 @@ class TaskEncoder(nn.Module):
             self.net = MLP(int(torch.Size(example).numel()), (size, size))
 
     def forward(self, support: Examples) -> Tensor:
-        """``[T, size]``."""
-        out = apply(self.net, support.x, mask=support.mask).out  # zero on padding
-        return out.sum(1) / support.real.sum(1, keepdim=True)
+        """``[T, size]``; rows without a label are not read."""
+        counted = support.labelled
+        out = apply(self.net, support.x, mask=counted).out  # zero where not counted
+        return out.sum(1) / counted.sum(1, keepdim=True).clamp(min=1)
 
 
 class FilmGenerator(nn.Module):

@@ -108,8 +108,8 @@ def entropy(shares: Tensor, logs: Tensor, alpha: float) -> Tensor:
     """
     if alpha == 1:
         return -(shares * logs).sum(-1)
-    # p^α - p = p (p^(α-1) - 1) keeps its digits as α goes to 1; but for α < 1 the power of a tiny p overflows, and there
-    # the difference itself loses none.
+    # p^α - p = p (p^(α-1) - 1) keeps its digits as α goes to 1. For α < 1 the power of a tiny p overflows: there the
+    # difference itself loses none.
     power = (alpha - 1) * logs
     near, far = shares * torch.expm1(power.clamp(max=1)), torch.exp(alpha * logs) - shares
     return torch.where(power > 1, far, near).sum(-1) / (1 - alpha)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from math import log, pi
-from typing import Literal, TypeAlias
+from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
+from quickstudy.learners.parts.options import one_of
 
 KernelName: TypeAlias = Literal["linear", "cosine", "rbf", "spectral"]
 
@@ -31,18 +32,19 @@ class Kernel(nn.Module):
         mixtures: how many parts ``"spectral"`` adds up.
 
     Raises:
-        InputError: D is not known where it must be, or no mixture.
+        InputError: no such kernel, D is not known where it must be, or no mixture.
     """
 
     def __init__(self, name: KernelName, features: int | None = None, *, mixtures: int = 4) -> None:
         super().__init__()
+        one_of("DKT", "kernel", name, get_args(KernelName))
         self.name = name
         if name != "spectral":
             self.log_size = nn.Parameter(torch.zeros(()))
             if name == "rbf":
                 self.log_length = nn.Parameter(torch.zeros(()))
             return
-        if features is None or mixtures < 1:
+        if features is None or not mixtures >= 1:
             raise InputError(
                 "kernel='spectral' needs at least one mixture and a network with an attribute out_features, received "
                 f"mixtures={mixtures} and a feature size that is {'not known' if features is None else 'known'}."

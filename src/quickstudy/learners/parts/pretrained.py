@@ -145,5 +145,3 @@ def joined(more: Examples, state: Examples | None) -> Examples:
     known = more if state is None else state.followed_by(more)
     check_every_class(membership(known).sum(1), known)
     return known
-
-

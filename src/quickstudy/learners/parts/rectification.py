@@ -40,7 +40,8 @@ def rectified(known: Examples, query: Tensor, real: Tensor, sharpness: float, co
     claimed = F.one_hot(label, known.max_way) * taken[..., None]
     rows = torch.cat([known.x, query], 1)
     alike = torch.cat([F.normalize(known.x, dim=2) @ centres, cosine], 1)
-    weights = torch.cat([membership(known).to(query.dtype), claimed.to(query.dtype)], 1) * (sharpness * (alike - 1)).exp()
+    taken_rows = torch.cat([membership(known), claimed], 1).to(query.dtype)
+    weights = taken_rows * (sharpness * (alike - 1)).exp()
     weights = weights / weights.sum(1, keepdim=True).clamp(min=torch.finfo(weights.dtype).tiny)
     return weights.transpose(1, 2) @ rows
 

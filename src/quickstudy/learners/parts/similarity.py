@@ -38,30 +38,29 @@ def similarity(features: Tensor, centres: Tensor, distance: Distance) -> Tensor:
 
 
 def distances(features: Tensor, others: Tensor) -> Tensor:
-    """Euclidean distances ``[T, N, M]`` from the differences themselves: equal rows get equal numbers, to the last bit."""
+    """Euclidean distances ``[T, N, M]`` from the differences themselves: of equal rows equal to the last bit."""
     return torch.cdist(features, others, compute_mode="donot_use_mm_for_euclid_dist")
 
 
-def nearest_shares(distance: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """How much each row counts among the ``count`` nearest: 1, or a share where several stand at the same distance.
-
-    All at the distance of the last one share what is left, so the order of the rows does not matter.
+def nearest(distance: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Which rows are the ``count`` nearest, where several may stand at the distance of the last one.
 
     Args:
         distance: ``[T, N, M]``, infinite where a row does not count.
-        count: with fewer rows all of them count.
+        count: with fewer rows all of them are.
 
     Returns:
-        The shares ``[T, N, M]``, which sum to ``count``; and how many rows share the last places, ``[T, N, 1]``.
+        Bool ``[T, N, M]``: rows nearer than the last one; bool ``[T, N, M]``: rows exactly as far; and what each of the
+        latter counts, ``[T, N, 1]``, so that all together count ``count``, whatever their order.
     """
     count = min(count, distance.shape[2])
     if count == 0:
-        return torch.zeros_like(distance), torch.ones_like(distance[..., :1])
+        nobody = torch.zeros_like(distance, dtype=torch.bool)
+        return nobody, nobody, torch.zeros_like(distance[..., :1])
     last = distance.topk(count, 2, largest=False).values[..., -1:]
     nearer, level = distance < last, (distance == last) & torch.isfinite(distance)
-    sharing = level.sum(2, keepdim=True).clamp(min=1).to(distance.dtype)
-    left = count - nearer.sum(2, keepdim=True)
-    return nearer + level * (left / sharing), sharing
+    left = (count - nearer.sum(2, keepdim=True)).to(distance.dtype)
+    return nearer, level, left / level.sum(2, keepdim=True).clamp(min=1)
 
 
 class Temperature(nn.Module):

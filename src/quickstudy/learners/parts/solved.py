@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import log
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.episode import Classes, Examples, MultiLabel
 from quickstudy.errors import InputError
-from quickstudy.learners.parts.classwise import check_every_class
+from quickstudy.learners.parts.classwise import check_every_class, membership
 from quickstudy.nets.norms import Moments
 
 
@@ -41,6 +42,22 @@ def refuse_state(state: object, method: str) -> None:
         raise InputError(f"{method} cannot go on from a state: fit it to all examples at once.")
 
 
+def enter_logarithm(module: nn.Module, name: str, value: float, *, learned: bool) -> None:
+    """Give a module the logarithm of a positive number, which stays positive however it is trained.
+
+    Args:
+        module: that gets it.
+        name: under which.
+        value: above 0.
+        learned: a parameter; else a buffer, which is saved too.
+    """
+    start = torch.tensor(log(value))
+    if learned:
+        module.register_parameter(name, nn.Parameter(start))
+    else:
+        module.register_buffer(name, start)
+
+
 def target_columns(examples: Examples, dtype: torch.dtype, *, check: bool = True) -> Tensor:
     """Labels as columns for regression, ``[T, N, O]``: one-hot classes, 0 or 1 a label, or the real values.
 
@@ -57,8 +74,7 @@ def target_columns(examples: Examples, dtype: torch.dtype, *, check: bool = True
     assert examples.y is not None
     counted = examples.labelled[..., None]
     if isinstance(examples.target, Classes):
-        ways = torch.arange(examples.max_way, device=examples.device)
-        columns = ((examples.y[..., None] == ways) & counted).to(dtype)
+        columns = membership(examples).to(dtype)
         if check:
             check_every_class(columns.sum(1), examples)
         return columns
