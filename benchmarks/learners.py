@@ -2,8 +2,9 @@
 
     python benchmarks/learners.py [NAME ...] [--episodes 600] [--data-root DIR] [--runs runs/learners]
 
-"Plain pretraining" is the recipe `omniglot-baseline-fast` (Chen et al. 2019): the same network trained to tell all
-training classes apart, with a new linear classifier for each task. All are tested on the same tasks: 5-way 1-shot of
+"Plain pretraining" is the recipe `omniglot-baseline-fast` (Chen et al. 2019) with the network of the recipe that it is
+compared with (its norm aside): trained to tell all training classes apart, with a new linear classifier for each task.
+All are tested on the same tasks: 5-way 1-shot of
 15 queries, test classes of Vinyals' split. Regression recipes (`sinusoid-...-fast`) are compared with one network for
 all tasks, fine-tuned. A recipe whose run is there already is not trained again, so what was stopped goes on. Writes
 docs/learners/results.json.
@@ -16,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import platform
 import time
 from dataclasses import replace
@@ -28,7 +30,7 @@ import quickstudy
 from quickstudy.cli.process import keep_large_blocks
 from quickstudy.evaluate import Result, meta_test, paired
 from quickstudy.learners import KNN
-from quickstudy.recipes import load_recipe
+from quickstudy.recipes import Recipe, load_recipe
 from quickstudy.recipes.building import build_data, build_learner, test_tasks
 from quickstudy.recipes.shipped import names as shipped
 from quickstudy.runs import open_run, recipe_of
@@ -37,9 +39,9 @@ RESULTS = Path(__file__).parents[1] / "docs" / "learners" / "results.json"
 PLAIN = {"omniglot": "omniglot-baseline-fast", "sinusoid": "sinusoid-fine-tune-fast"}
 
 
-def finished_run(name: str, runs: Path) -> Path | None:
-    """A run of this recipe, as it ships now, that was trained to the end."""
-    recipe = load_recipe(name)
+def finished_run(recipe: Recipe, runs: Path) -> Path | None:
+    """A run of this recipe that was trained to the end."""
+    name = recipe.name
     for folder in sorted(runs.glob(f"{name}-s{recipe.seed}-*")):
         state = folder / "checkpoints" / "last" / "state.json"
         if state.exists() and recipe_of(open_run(folder)) == recipe:
@@ -49,22 +51,36 @@ def finished_run(name: str, runs: Path) -> Path | None:
     return None
 
 
-def tested(name: str, runs: Path, episodes: int, data_root: Path | None) -> tuple[Result, float | None]:
-    """The result of a fast recipe, and the seconds of its training (None where it was trained before)."""
-    folder, seconds = finished_run(name, runs), None
+def plain_for(name: str) -> Recipe:
+    """The baseline's recipe with the network of recipe ``name``, but for the norm, which the learner decides."""
+    mine, plain = load_recipe(name), load_recipe(PLAIN[name.split("-")[0]])
+    if mine.net is None or mine.net.name != "conv4" or plain.net is None:
+        return plain
+    options = {option: value for option, value in mine.net.options.items() if option != "norm"}
+    return plain.model_copy(update={"net": plain.net.model_copy(update={"options": options})})
+
+
+def tested(recipe: Recipe, runs: Path, episodes: int, data_root: Path | None) -> tuple[Result, float | None]:
+    """The result of a recipe, and the seconds of its training (None where that was not written down)."""
+    folder, seconds = finished_run(recipe, runs), None
     if folder is None:
         begun = time.perf_counter()
-        folder = quickstudy.train(name, runs=runs, data_root=data_root).path
+        folder = quickstudy.train(recipe, runs=runs, data_root=data_root).path
         seconds = time.perf_counter() - begun
         (folder / "seconds").write_text(f"{seconds:.0f}", encoding="utf-8")
     elif (folder / "seconds").exists():
         seconds = float((folder / "seconds").read_text(encoding="utf-8"))
+    settings = test_tasks(recipe, build_data(recipe, data_root)).settings
+    for saved in (folder / "evaluations").glob("*.json"):
+        result = Result.load(saved)
+        if result.episodes == episodes and result.source == settings:  # the same tasks; it would come out the same
+            return result, seconds
     return quickstudy.evaluate(folder, episodes=episodes, data_root=data_root, report=False), seconds
 
 
-def with_uneven_queries(name: str, runs: Path, episodes: int, data_root: Path | None) -> dict[str, list[float]]:
+def with_uneven_queries(recipe: Recipe, runs: Path, episodes: int, data_root: Path | None) -> dict[str, list[float]]:
     """Mean and interval with 3 queries a class, and with 15 of Dirichlet(2) proportions."""
-    folder, found = finished_run(name, runs), {}
+    folder, found = finished_run(recipe, runs), {}
     assert folder is not None
     for column, dirichlet in (("even", 0.0), ("dirichlet", 2.0)):
         result = quickstudy.evaluate(
@@ -85,6 +101,8 @@ def untrained(name: str, learner_name: str, episodes: int, data_root: Path | Non
 def difference(ours: Result, theirs: Result) -> dict[str, float]:
     """Paired, in the metric's unit; positive is better for ours."""
     found = paired(ours, theirs)
+    if not math.isfinite(found.difference):
+        raise SystemExit(f"{ours.learner} diverged in an episode: there is no difference to write down.")
     sign = 1 if ours.metric == "accuracy" else -1
     return {"mean": sign * found.difference, "ci95": found.ci95}
 
@@ -100,16 +118,18 @@ def main() -> None:
     torch.set_num_threads(1)
     keep_large_blocks()
     fast = [name for name in shipped() if name.endswith("-fast") and name.split("-")[0] in PLAIN]
-    baselines: dict[str, dict[str, Result]] = {}
+    knn: Result | None = None
+    plain: dict[str, Result] = {}
     for name in given.names or fast:
-        data = name.split("-")[0]
-        result, seconds = tested(name, given.runs, given.episodes, given.data_root)
-        if data not in baselines:
-            plain, _ = tested(PLAIN[data], given.runs, given.episodes, given.data_root)
-            baselines[data] = {"plain": plain}
-            if data == "omniglot":
-                baselines[data]["knn"] = untrained(name, "knn", given.episodes, given.data_root)
-        recipe = load_recipe(name)
+        data, recipe, other = name.split("-")[0], load_recipe(name), plain_for(name)
+        result, seconds = tested(recipe, given.runs, given.episodes, given.data_root)
+        network = data + str(other.net)
+        if network not in plain:
+            plain[network], _ = tested(other, given.runs, given.episodes, given.data_root)
+        baselines = {"plain": plain[network]}
+        if data == "omniglot":
+            knn = knn or untrained(name, "knn", given.episodes, given.data_root)
+            baselines["knn"] = knn
         entry: dict[str, Any] = {
             "learner": recipe.learner.name,
             "metric": result.metric,
@@ -120,11 +140,11 @@ def main() -> None:
             "seconds": None if seconds is None else round(seconds),
             "transductive": result.transductive,
             "balanced_prior": result.balanced_prior,
-            "versus": {which: difference(result, other) for which, other in baselines[data].items()},
+            "versus": {which: difference(result, rival) for which, rival in baselines.items()},
             "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         }
         if result.transductive and data == "omniglot":
-            entry["three_queries"] = with_uneven_queries(name, given.runs, given.episodes, given.data_root)
+            entry["three_queries"] = with_uneven_queries(recipe, given.runs, given.episodes, given.data_root)
         save(name, entry)
         versus = ", ".join(f"{w} {d['mean']:+.4f} ± {d['ci95']:.4f}" for w, d in entry["versus"].items())
         print(f"{name:<40} {result.mean:.4f} ± {result.ci95:.4f}  {versus}  ({entry['seconds']} s)", flush=True)

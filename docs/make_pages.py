@@ -143,8 +143,11 @@ def versus(page: Page, results: dict[str, Any]) -> str:
         entry = results.get(name)
         if entry is None or not entry["versus"]:
             continue
-        worse = [which for which, d in entry["versus"].items() if d["mean"] - d["ci95"] <= 0]
-        called = {"knn": "k-NN on pixels", "plain": "the same network plainly pretrained"}
+        worse = [which for which, d in entry["versus"].items() if not d["mean"] - d["ci95"] > 0]
+        plain = "the same network plainly pretrained"
+        if entry["metric"] != "accuracy":
+            plain = "one network for all tasks, fine-tuned"
+        called = {"knn": "k-NN on pixels", "plain": plain}
         if page.name in ("baseline",):
             return ""
         said = f"At the budget of `{name}` it "
@@ -164,7 +167,11 @@ def versus(page: Page, results: dict[str, Any]) -> str:
 def facts(page: Page, costs: dict[str, Any]) -> list[str]:
     """Traits as a list."""
     t = page.traits
-    any_number = {"yes": "any number of classes", "with `head`": "any number of classes with another `head`"}
+    any_number = {
+        "yes": "any number of classes",
+        "with `head`": "any number of classes with another `head`",
+        "up to `max-way`": "any number of classes up to `max-way`",
+    }
     number = any_number.get(ways(page), "the number of outputs that it was built for")
     seen = (
         "the query set as a whole (**transductive**: printed beside every figure)"
@@ -242,8 +249,8 @@ def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
 def table(found: list[Page], costs: dict[str, Any]) -> str:
     """All learners side by side, for docs/choosing.md."""
     lines = [
-        "| learner | gradients at test time | ragged: any number of classes | regression | several labels | new classes without training | "
-        "inductive | cost of a test | of a training step |",
+        "| learner | gradients at test time | ragged: any number of classes | regression | several labels | "
+        "new classes without training | inductive | cost of a test | of a training step |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for page in found:
@@ -255,7 +262,7 @@ def table(found: list[Page], costs: dict[str, Any]) -> str:
             ways(page),
             yes["real" in targets(page)],
             yes["multi-label" in targets(page)],
-            yes["classes" in t.targets and t.any_way and page.name not in STEPPING],
+            yes["classes" in targets(page) and page.name not in STEPPING],
             "yes" if not t.transductive else "no, balanced prior" if t.balanced_prior else "no",
             f"{cost['test']:g}" if cost else "",
             f"{cost['train']:g}" if cost and t.trainable else "",
@@ -274,6 +281,8 @@ def targets(page: Page) -> list[str]:
 def ways(page: Page) -> str:
     """Whether tasks of any number of classes are learned, or by which option."""
     parameter = inspect.signature(page.cls, eval_str=True).parameters.get("head")
+    if "max_way" in inspect.signature(page.cls).parameters:
+        return "up to `max-way`"
     if page.traits.any_way:
         return "yes"
     if parameter is not None and "shared" in str(parameter.annotation):

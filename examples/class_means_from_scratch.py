@@ -23,7 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.data import Glyphs
-from quickstudy.episode import Episode, first_leaf
+from quickstudy.episode import Episode, Examples, first_leaf
 from quickstudy.learners import BDCSPN, AbstractLearner, SimpleShot
 from quickstudy.nets import MLP
 
@@ -77,13 +77,15 @@ def as_tasks(episode: Episode) -> list[Task]:
     return list(zip(support_x, support_y, query_x, query_y, strict=True))  # type: ignore[arg-type]
 
 
-def of_quickstudy(kind: type[SimpleShot] | type[BDCSPN], model: PlainClassifier, centre: Tensor) -> AbstractLearner:
-    """The library's learner with the same weights."""
+def of_quickstudy(
+    kind: type[SimpleShot] | type[BDCSPN], model: PlainClassifier, seen: list[Examples]
+) -> AbstractLearner:
+    """The library's learner with the same weights, centred on the same training examples."""
     net = MLP(28 * 28, (128, 64))
     learner = kind(net, transform="cl2n").eval()
     for mine, yours in zip(model.layers.parameters(), net.parameters(), strict=True):
         yours.data.copy_(mine.data)
-    learner.base.mean.copy_(centre)  # the running mean of training features
+    learner.base.centre_on(*seen)  # as the network was not trained by the learner itself, which would gather the mean
     return learner
 
 
@@ -109,7 +111,8 @@ def main(steps: int = 1500) -> None:
         optimizer.step()
 
     with torch.no_grad():
-        centre = torch.cat([model.layers(batch(step)[0]) for step in range(20)]).mean(0)
+        seen = [batches.batch(step) for step in range(20)]
+        centre = torch.cat([model.layers(first_leaf(rows.x)[0].flatten(1) / 255) for rows in seen]).mean(0)
         for name, kind, rule in (
             ("nearest class mean, inductive", SimpleShot, nearest_mean),
             ("rectified class mean, transductive", BDCSPN, rectified_mean),
@@ -119,7 +122,7 @@ def main(steps: int = 1500) -> None:
                 [rule(model.unit_features(sx, centre), sy, model.unit_features(qx, centre)) for sx, sy, qx, _ in tasks]
             )
             right = (logits.argmax(2) == torch.stack([task[3] for task in tasks])).float().mean()
-            learner = of_quickstudy(kind, model, centre)
+            learner = of_quickstudy(kind, model, seen)
             theirs = learner.predict(learner.adapt(held_out.support), held_out.query.unlabelled())
             difference = float((logits - theirs).abs().max())
             assert difference < 1e-3, difference  # float32

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from quickstudy.doctor.smalltasks import FEATURES, WAY, numbers, small_tasks
-from quickstudy.episode import Classes, Episode
+from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.learners import AbstractLearner
 from quickstudy.nets import MLP
 
@@ -18,12 +18,14 @@ __all__ = [
     "WAY",
     "Picture",
     "Row",
+    "Slope",
     "TakesDict",
     "assert_close",
     "make",
     "mlp",
     "numbers",
     "outputs",
+    "quadratic",
     "ragged",
     "tasks",
 ]
@@ -78,6 +80,29 @@ class TakesDict(nn.Module):
 
     def forward(self, x: dict[str, Tensor]) -> Tensor:
         return torch.tanh(self.left(x["left"]) + self.right(x["right"]))
+
+
+class Slope(nn.Module):
+    """f(x) = w x, one weight: the support loss of a point (x, s) is (w x - s)^2, a quadratic in w."""
+
+    out_features = 1
+
+    def __init__(self, w: float) -> None:
+        super().__init__()
+        self.w = nn.Parameter(torch.tensor([w], dtype=torch.float64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x * self.w
+
+
+def quadratic(a: float, s: float, b: float, q: float) -> Episode:
+    """Support loss a/2 (w - s)^2 and query loss b/2 (w - q)^2, as squared errors of one point each."""
+
+    def point(curvature: float, target: float) -> Examples:
+        x = torch.full((1, 1, 1), (curvature / 2) ** 0.5, dtype=torch.float64)
+        return Examples(x, x * target, Real(1))
+
+    return Episode(point(a, s), point(b, q))
 
 
 def make(row: Row, dtype: torch.dtype = torch.float64, seed: int = 0) -> AbstractLearner:

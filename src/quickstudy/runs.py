@@ -61,8 +61,22 @@ def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
 
 
 def which_checkpoint(run: RunFolder) -> Which:
-    """The best one where the run was validated, else the last."""
-    return "best" if has_checkpoint(run.checkpoints / "best") else "last"
+    """The best one where the phase that was trained last was validated, else the last."""
+    if not has_checkpoint(run.checkpoints / "best"):
+        return "last"
+    best, last = (_state(run.checkpoints / which) for which in ("best", "last"))
+    # A phase that began after the best one was measured, and was not measured yet.
+    outdated = "best" in last and last["best"] is None and best.get("step", 0) <= last.get("step", -1)
+    return "last" if outdated else "best"
+
+
+def _state(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself; nothing where it is broken, which is told when it is loaded."""
+    try:
+        state = json.loads((folder / "state.json").read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return state if isinstance(state, dict) else {}
 
 
 def learner_of(run: RunFolder, recipe: Recipe, which: Which | None = None) -> AbstractLearner:
@@ -141,11 +155,8 @@ class RunSummary:
 
 def summary(path: Path) -> RunSummary:
     """How far a run came; reads no weights."""
-    try:
-        state = json.loads((path / "checkpoints" / "last" / "state.json").read_bytes())
-        step, steps, best = state["step"], state["steps"], state["best"]
-    except (OSError, ValueError, KeyError, TypeError):
-        step = steps = best = None  # nothing saved yet, or broken: `show` and `evaluate` say what is wrong
+    # Nothing where nothing is saved yet, or where it is broken: `show` and `evaluate` say what is wrong.
+    step, steps, best = map(_state(path / "checkpoints" / "last").get, ("step", "steps", "best"))
     return RunSummary(path, step, steps, best, len(list((path / "evaluations").glob("*.json"))))
 
 

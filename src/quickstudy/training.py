@@ -129,12 +129,10 @@ def _train_in(
         if tensorboard:
             shown.append(TensorBoard(folder.path / "tensorboard"))
         checkpoints = Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape))
-        if recipe.train.steps == 0:
+        if recipe.train.steps == 0 and recipe.pretrain is None:
             trained = _as_it_is(built, checkpoints)
         else:
-            trained = fit_built(
-                built, callbacks=[metrics, *shown, *callbacks], checkpoints=checkpoints, resume=not new
-            )
+            trained = fit_built(built, callbacks=[metrics, *shown, *callbacks], checkpoints=checkpoints, resume=not new)
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except Exception:  # whatever it was: a folder without a single step is of no use

@@ -19,6 +19,7 @@ def test_train_evaluate_show(quickstudy: Command, tmp_path: Path) -> None:
     assert done.status == 0, done.err
     assert done.out == f"{run}\n"
     assert "finished after 6 steps" in done.err
+    assert f"Test it on tasks that it has never seen: quickstudy evaluate {run}" in done.err
     assert "inner-lr = 0.02" in (run / "recipe.toml").read_text()
     assert len((run / "metrics.jsonl").read_text().splitlines()) == 6
 

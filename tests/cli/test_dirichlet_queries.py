@@ -27,6 +27,7 @@ def few_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_evaluate_with_dirichlet_queries(quickstudy: Command, tmp_path: Path) -> None:
     done = quickstudy("train", "glyphs-protonet-fast", *SMALL, *SIZES, "--runs", tmp_path)
     assert done.status == 0, done.err
+    assert "Test it on classes that it has never seen: " in done.err
     run = done.out.strip()
     done = quickstudy("evaluate", run, "--episodes", "4", "--dirichlet", "2")
     assert done.status == 0, done.err

@@ -261,6 +261,14 @@ class CentresQueries(Prototypes):
         return -torch.cdist(features - features.mean(1, keepdim=True), state).square()
 
 
+class CentresTasks(Prototypes):
+    """Subtracts the mean of all tasks' queries."""
+
+    def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
+        features = self.embed(query)
+        return -torch.cdist(features - features.mean((0, 1)), state).square()
+
+
 class SaysTransductive(Prototypes):
     """Declares what it is not."""
 
@@ -299,6 +307,55 @@ class OtherOrder(Prototypes):
 
     def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
         return super().predict(state, query).roll(1, 2)
+
+
+class SortsItsClasses(Prototypes):
+    """Predicts each task's classes in an order of that task: by their first feature."""
+
+    def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
+        outputs = super().predict(self.adapt(episode.support), episode.query)
+        return MetaLoss(self.loss(outputs, episode.query))
+
+    def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
+        order = state[..., :1].argsort(1).expand_as(state)
+        return super().predict(state.gather(1, order), query)
+
+
+class IgnoresTheSupport(Prototypes):
+    """Nothing is out of step; it only learns nothing of a task, and groups queries all the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scale = nn.Parameter(torch.full((), 40.0))
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        return self.scale * torch.eye(WAY, 5).to(self.scale.dtype).expand(support.n_task, -1, -1)
+
+
+class BatchesToo(Prototypes):
+    """Trained on plain batches before tasks, by a linear classifier, with one fault at choice."""
+
+    traits_ = Traits(phases=("batches", "episodes"))
+
+    def __init__(self, fault: str = "") -> None:
+        super().__init__()
+        self.fault, self.classifier = fault, nn.Linear(5, 9)
+        self.register_buffer("met", torch.zeros(()))
+
+    def batch_loss(self, batch: Examples, *, key: Keys | None = None) -> MetaLoss:
+        assert batch.y is not None and isinstance(batch.x, Tensor)
+        if self.fault == "spoils":
+            batch.x.mul_(2)
+        loss = F.cross_entropy(self.classifier(self.embed(batch))[0], batch.y[0])[None]
+        if self.fault == "writes":
+            self.met.add_(1)  # type: ignore[operator]
+        elif self.fault == "turns":
+            self.eval()
+        elif self.fault == "draws":
+            loss = loss + 0 * torch.rand(1, dtype=loss.dtype)
+        elif self.fault == "five times":
+            loss = 5 * loss - 4 * loss.detach()
+        return MetaLoss(loss)
 
 
 class Pairs(Prototypes):

@@ -14,7 +14,9 @@ from torch import nn
 
 import quickstudy
 from quickstudy.doctor import CHECKS, Finding, Report
-from quickstudy.doctor.measures import generators
+from quickstudy.doctor.learning import check_learning
+from quickstudy.doctor.measures import generators, generators_kept, moved_dtype
+from quickstudy.doctor.patient import Patient
 from quickstudy.errors import InputError
 from quickstudy.learners import MAML, AbstractLearner, FineTune, ProtoNet
 from quickstudy.nets import MLP
@@ -24,6 +26,7 @@ from tests.nets.test_secondorder import Once
 from tests.nets.test_secondorder import learner as maml_with
 from tests.rows.foundation import ROWS
 from tests.smalltasks import make
+from tests.table import ROWS as ALL_ROWS
 
 
 def found(learner: AbstractLearner, source: Tasks | None = None, *, tasks: int = 2) -> Report:
@@ -90,10 +93,26 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str, str]] = [
         "'batched' gives another loss",
     ),
     (broken.OtherOrder, "training shows in testing", "problem", "Labels are out of step"),
+    (
+        broken.SortsItsClasses,
+        "training shows in testing",
+        "problem",
+        r"right in \d+\.\d% of the queries of 40 tasks, but with other numbers .* it would be in [89]\d",
+    ),
+    (lambda: broken.BatchesToo("writes"), "nothing written", "problem", "batch_loss wrote into 'met'"),
+    (lambda: broken.BatchesToo("turns"), "nothing written", "problem", "batch_loss turned the mode of 'the learner'"),
+    (lambda: broken.BatchesToo("spoils"), "nothing written", "problem", "batch_loss wrote into its inputs"),
+    (lambda: broken.BatchesToo("draws"), "global generators", "problem", "batch_loss draws from the global .* torch"),
+    (
+        lambda: broken.BatchesToo("five times"),
+        "gradient of batch_loss",
+        "problem",
+        "Is not the derivative of batch_loss: against finite differences",
+    ),
     (lambda: Steps(keeps=True), "memory", "problem", "Adapting under no_grad keeps a graph"),
     (lambda: Steps(exact=False), "memory", "note", "though exact_meta_gradient=False"),
     (broken.Pairs, "memory", "note", "grows faster than their number"),
-    (broken.Fails, "queries apart", "problem", "It fails: KeyError: 'to do'"),
+    (broken.Fails, "meta-gradient", "problem", "It fails: KeyError: 'to do'"),
 ]
 
 
@@ -157,7 +176,45 @@ def test_good_learners_are_healthy(row) -> None:  # type: ignore[no-untyped-def]
     )
 
 
-@pytest.mark.parametrize("build", [Prototypes, Steps])
+def test_one_cause_is_one_problem() -> None:
+    """A layer without a second derivative, a learner that fails: one problem, and elsewhere "see above"."""
+    for learner in (maml_with(Once()).float(), broken.Fails()):
+        report = found(learner)
+        assert len(report.problems) == 1, str(report)
+        assert "fails as in a line above" in report.of("training shows in testing")[0].found, str(report)
+
+
+def test_what_changes_agrees_with_its_verb() -> None:
+    said = [finding.found for finding in found(broken.CentresTasks()).of("tasks apart")]
+    assert "a task's loss changes by" in said[0] and "a task's predictions change by" in said[1]
+
+
+# Rows whose loss may fall to that of guessing while predictions stay at chance: no fault, only nothing learned yet.
+SEEDS = [
+    pytest.param(row, seed, marks=() if row.name == "cavia-tasknorm" else pytest.mark.e2e, id=f"{row.name}-{seed}")
+    for row in ALL_ROWS
+    for seed in (range(3, 6) if row.name.startswith("cavia") else range(2))
+]
+
+
+@pytest.mark.parametrize(("row", "seed"), SEEDS)
+def test_no_learner_of_ours_is_called_out_of_step(row, seed: int) -> None:  # type: ignore[no-untyped-def]
+    tasks = Tasks(row.target)
+    episode = moved_dtype(tasks.episodes(range(2 * seed, 2 * seed + 2)), torch.float64)
+    with generators_kept():
+        (finding,) = check_learning(Patient(make(row, torch.float32, seed), tasks, episode, seed))
+    assert finding.verdict != "problem", finding.found
+
+
+def test_a_learner_that_ignores_its_support_is_not_called_out_of_step() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        learner = broken.IgnoresTheSupport()
+    (finding,) = found(learner).of("training shows in testing")
+    assert finding.verdict == "ok", finding.found
+
+
+@pytest.mark.parametrize("build", [Prototypes, Steps, broken.BatchesToo])
 def test_the_broken_ones_are_healthy_but_for_their_fault(build: Callable[[], AbstractLearner]) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

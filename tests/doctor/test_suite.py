@@ -124,6 +124,16 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str]] = [
     (lambda: Steps(graph=False), "the_meta_gradient_is_exact_where_promised", "exact_meta_gradient=True, but"),
     (lambda: Steps(exact=False), "the_meta_gradient_is_exact_where_promised", "exact_meta_gradient=False, but"),
     (NoBatches, "what_is_trained_on_batches_can_be", "expected one finite loss"),
+    *(
+        (lambda fault=fault: broken.BatchesToo(fault), "what_is_trained_on_batches_can_be", sentence)
+        for fault, sentence in (
+            ("writes", "batch_loss wrote into met"),
+            ("turns", "training flags changed in batch_loss"),
+            ("draws", "batch_loss used a global generator"),
+            ("spoils", "batch_loss wrote into its batch"),
+            ("five times", "the gradient of batch_loss is not its derivative"),
+        )
+    ),
     (Prototypes, "a_support_that_cannot_be_learned_from_is_refused", "expected an InputError that says"),
 ]
 

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 import pytest
 
 from quickstudy.errors import DataError, StorageError
-from quickstudy.evaluate import Result
+from quickstudy.evaluate import Result, cell_name
 from tests.evaluate.fakes import a_result
 
 
@@ -37,6 +37,15 @@ def test_infinite_figures_stay_json(tmp_path: Path) -> None:
     text = result.to_json()
     assert json.loads(text, parse_constant=no_constant)["mean"] == "Infinity"
     assert Result.from_json(text) == result
+
+
+def test_printed_it_is_a_sentence() -> None:
+    result = a_result([0.5, 0.7], ci95_classes=None)
+    said = f"accuracy {100 * result.mean:.1f} ± {100 * result.ci95:.1f} % over 2 episodes; "
+    assert str(result) == f"{said}{result.learner} on {result.data}, {result.split}, {cell_name(result)}"
+    assert f"; ± 1.0 % over classes; {result.learner} on" in str(dataclasses.replace(result, ci95_classes=0.01))
+    assert str(dataclasses.replace(result, transductive=True)).endswith("; transductive")
+    assert repr(result).startswith("Result(metric='accuracy'")
 
 
 def test_the_id_stands_for_the_settings_and_not_for_the_outcome() -> None:

@@ -175,3 +175,24 @@ def test_without_grad_mode_there_is_no_graph() -> None:
     with torch.no_grad():
         run = adjoint(losses, {"w": w, "b": b}, steps=2, update=update)
     assert len(run) == 3 and not run[-1]["w"].requires_grad
+
+
+def test_the_steps_are_computed_again_in_the_precision_that_they_had() -> None:
+    """Mixed precision around the forward pass alone, as usual: the gradient of unrolling, not that of float32 steps."""
+    x, w = numbers("x", 1, 40, 8).float(), numbers("w", 1, 8, 8).float()
+    found = {}
+    for kind in ("unrolled", "adjoint", "float32"):
+        theta = w.clone().requires_grad_()
+        with torch.autocast("cpu", torch.bfloat16, enabled=kind != "float32"):
+
+            def losses(step: int, p: Params) -> Tensor:
+                return torch.tanh(x @ p["w"]).float().square().mean((1, 2))
+
+            def update(step: int, p: Params, g: Params) -> Params:
+                return {"w": p["w"] - 0.5 * g["w"]}
+
+            method = adjoint if kind == "adjoint" else trajectory
+            *_, end = method(losses, {"w": theta}, steps=3, update=update)
+        found[kind] = torch.autograd.grad(end["w"].square().sum(), theta)[0]
+    assert torch.equal(found["adjoint"], found["unrolled"])
+    assert not torch.equal(found["adjoint"], found["float32"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -219,3 +221,68 @@ def test_newton_each_task_by_itself_and_downhill() -> None:
         alone = newton_cg(losses, {"w": start[t : t + 1]}, steps=7, cg_steps=2)["w"]
         together = newton_cg(losses, {"w": start}, steps=7, cg_steps=2)["w"]
         assert_close(alone[0], together[t], 1e-12)
+
+
+def conjugate_gradients(matrix: Any, b: Any, steps: int) -> list[float]:
+    """The true residual, |b - A x| / |b|, after each step, in NumPy."""
+    x, residual = np.zeros_like(b), b.copy()
+    direction, found = residual.copy(), [1.0]
+    for _ in range(steps):
+        image = matrix @ direction
+        length = residual @ residual / (direction @ image)
+        x, after = x + length * direction, residual - length * image
+        direction = after + after @ after / (residual @ residual) * direction
+        residual = after
+        found.append(float(np.linalg.norm(b - matrix @ x) / np.linalg.norm(b)))
+    return found
+
+
+@pytest.mark.parametrize("tolerance", [0.3, 1e-2, 1e-5])
+def test_the_residual_and_where_it_stops_a_task(tolerance: float) -> None:
+    """Tasks stop after the first step whose residual is below the tolerance; what is said of it is true."""
+    matrix, b, matvec = systems()
+    found = cg(matvec, b, steps=6, tolerance=tolerance)
+    for t in range(3):
+        after = conjugate_gradients(matrix[t].numpy(), flat(b)[t].numpy(), 6)
+        steps = next((k for k, left in enumerate(after) if left <= tolerance), 6)
+        assert int(found.steps[t]) == steps
+        assert float(found.residual[t]) == pytest.approx(after[steps], rel=1e-6)
+
+
+def test_the_residual_is_that_of_the_solution() -> None:
+    """And not the recurrence's, which goes on falling in float32; nor 1 where A bends down and b itself is returned."""
+    scale = torch.logspace(0, 6, 50)[None]
+    b = {"w": torch.ones(1, 50)}
+    found = cg(lambda v: {"w": scale * v["w"]}, b, steps=2000)
+    x = found.x["w"].double()
+    true = float((b["w"] - scale.double() * x).norm() / b["w"].double().norm())
+    assert true > 1e-8
+    assert float(found.residual) == pytest.approx(true, rel=0.5)
+    down = cg(lambda v: {"w": -v["w"]}, {"w": torch.ones(1, 3)}, steps=4)
+    assert float(down.residual) == 2.0 and not bool(down.curved)
+
+
+def test_nan_comes_out_as_nan() -> None:
+    """From the products of one task, and from its right side; another task beside it has its answer."""
+    scale = torch.tensor([2.0, float("nan")])[:, None]
+    found = cg(lambda v: {"w": scale * v["w"]}, {"w": torch.ones(2, 3)}, steps=4)
+    assert found.x["w"][0].tolist() == [0.5] * 3 and found.x["w"][1].isnan().all()
+    assert found.residual[0] == 0 and found.residual[1].isnan()
+    wrong = cg(lambda v: {"w": 2 * v["w"]}, {"w": torch.tensor([[1.0], [float("nan")], [0.0]])}, steps=4)
+    assert wrong.x["w"][0] == 0.5 and wrong.x["w"][1].isnan() and wrong.x["w"][2] == 0
+
+
+@pytest.mark.parametrize("damping", [0.0, 2.0])
+def test_newton_steps_are_damped(damping: float) -> None:
+    """On a/2 (w - s)^2 a step goes a/(a + damping) of the way; each evaluates the loss twice, once with a graph."""
+    a, s, w, calls = 3.0, 1.5, -0.4, []
+
+    def loss(p: Params) -> Tensor:
+        calls.append(torch.is_grad_enabled())
+        return a / 2 * (p["w"] - s).square().sum(1)
+
+    start = {"w": torch.tensor([[w]], dtype=torch.float64)}
+    with torch.no_grad():
+        end = newton_cg(loss, start, steps=2, cg_steps=1, damping=damping)
+    assert float(end["w"]) == pytest.approx(s + (1 - a / (a + damping)) ** 2 * (w - s))
+    assert calls == [True, False] * 2

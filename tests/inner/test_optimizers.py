@@ -205,7 +205,7 @@ def test_safe_sqrt() -> None:
 def test_what_cannot_be_is_refused() -> None:
     with pytest.raises(InputError, match=r"nesterov=True needs a momentum above 0 and dampening=0"):
         Sgd(0.1, nesterov=True)
-    with pytest.raises(InputError, match=r"An optimiser's weight_decay cannot be negative, received -1"):
+    with pytest.raises(InputError, match=r"An optimiser's weight_decay must be a number of at least 0, received -1"):
         AdamW(0.1, weight_decay=-1)
     with pytest.raises(
         InputError, match=r"no inner optimiser called 'lion'. Known: adagrad, adam, adamw, rmsprop, sgd"
@@ -213,3 +213,50 @@ def test_what_cannot_be_is_refused() -> None:
         make_optimizer("lion", 0.1)
     assert make_optimizer("adamw", 0.1, beta1=0.0) == AdamW(0.1, 0.0)
     assert make_optimizer("rmsprop", 0.1) == RMSprop(0.1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", ["sgd", "adam", "adamw", "rmsprop", "adagrad"])
+def test_step_for_step_as_torch_in_low_precision(name: str, dtype: torch.dtype) -> None:
+    """Within some roundings of each other, however many steps were taken; at the same distance from where it began."""
+    ours = make_optimizer(name, 0.01)
+    kind: Any = {"sgd": torch.optim.SGD, "adam": torch.optim.Adam, "adamw": torch.optim.AdamW}.get(name)
+    kind = kind or {"rmsprop": torch.optim.RMSprop, "adagrad": torch.optim.Adagrad}[name]
+    start = torch.zeros(2, 5, dtype=dtype)  # where small steps are not rounded away
+    params, state = {"w": start}, ours.init({"w": start})
+    theirs = start[0].clone().requires_grad_()
+    optimiser = kind([theirs], lr=0.01)
+    for step in range(12):
+        grad = (1 + 0.5 * numbers(f"grad {step}", 1, 5)).to(dtype).expand(2, 5)
+        params, state = ours.update(params, {"w": grad}, state)
+        theirs.grad = grad[0].clone()
+        optimiser.step()
+        torch.testing.assert_close(params["w"][1], theirs.detach(), rtol=32 * torch.finfo(dtype).eps, atol=0)
+        assert params["w"].dtype == dtype and (params["w"] != 0).all()
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.01), AdamW(0.01)], ids=repr)
+def test_a_first_step_of_adam_keeps_its_digits(optimizer: InnerOptimizer) -> None:
+    """It is the rate, up to eps: the two corrections, of which one is 0.001, cancel."""
+    start = {"w": torch.zeros(1, 3)}
+    params, _ = optimizer.update(start, {"w": torch.tensor([[1.0, -2.0, 30.0]])}, optimizer.init(start))
+    torch.testing.assert_close(params["w"], torch.tensor([[-0.01, 0.01, -0.01]]), rtol=5e-7, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("attempt", "sentence"),
+    [
+        (lambda: Sgd(-1.0), r"An optimiser's lr must be a number of at least 0, received -1\.0"),
+        (lambda: Sgd(float("nan")), r"lr must be a number of at least 0, received nan"),
+        (lambda: Sgd(0.1, momentum=-0.5), r"momentum must be a number of at least 0, received -0\.5"),
+        (lambda: Sgd(0.1, dampening=float("nan")), r"dampening must be a number, received nan"),
+        (lambda: Adam(0.1, beta1=1.0), r"An optimiser's beta1 must be at least 0 and below 1, received 1\.0"),
+        (lambda: AdamW(0.1, beta2=-0.1), r"beta2 must be at least 0 and below 1, received -0\.1"),
+        (lambda: RMSprop(0.1, alpha=float("nan")), r"alpha must be at least 0 and below 1, received nan"),
+        (lambda: RMSprop(-0.1), r"lr must be a number of at least 0, received -0\.1"),
+        (lambda: Adagrad(0.1, lr_decay=-1.0), r"lr_decay must be a number of at least 0, received -1\.0"),
+    ],
+)
+def test_options_out_of_range_are_refused(attempt: Any, sentence: str) -> None:
+    with pytest.raises(InputError, match=sentence):
+        attempt()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pytest
@@ -293,6 +295,109 @@ def test_svm_that_does_not_converge_names_the_task() -> None:
         InputError, match=r"support vector machine of task 0 did not converge: 2 steps were not enough\."
     ):
         svm(x, classes(2, 9, 3), 1.0, max_iter=2)
+
+
+DEPENDENT = [
+    [-1, 0, 1],
+    [0, 0, -1],
+    [-1, 1, 0],
+    [1, 0, -1],
+    [-1, 0, -1],
+    [0, 1, -1],
+    [1, -1, 0],
+    [0, 1, -1],
+    [1, -1, 0],
+    [-1, -1, 0],
+]
+"""Whole numbers in three dimensions, some of them twice; of five classes. No set of bounds settles."""
+
+
+def test_svm_whose_bounds_never_settle_is_optimal_all_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables change sides until they may no more; then the interior-point method's own choice is taken."""
+    solver = importlib.import_module("quickstudy.inner.solvers.svm")
+    solved, given_bounds = [0], solver._given_bounds
+
+    def counted(*known: Any) -> Any:
+        solved[0] += 1
+        return given_bounds(*known)
+
+    monkeypatch.setattr(solver, "_given_bounds", counted)
+    x = torch.tensor([DEPENDENT], dtype=torch.float64, requires_grad=True)
+    y, c = classes(1, 10, 5), 100.0
+    a = svm(x, y, c)
+    assert solved[0] > solver.SWAPS
+    from sklearn.svm import LinearSVC
+
+    data, truth = x.detach()[0].numpy(), y[0].numpy()
+    model = LinearSVC(C=c, multi_class="crammer_singer", fit_intercept=False, tol=1e-7, max_iter=1_000_000)
+    model.fit(data, truth)
+    weights = data.T @ a.detach()[0].numpy()
+    assert primal_objective(weights, data, truth, c) == pytest.approx(
+        primal_objective(model.coef_.T, data, truth, c), rel=1e-6
+    )
+    np.testing.assert_allclose(weights, model.coef_.T, atol=1e-3)
+    beside = torch.cat([x.detach(), numbers("neighbour", 1, 10, 3)])  # settles, and does not mind
+    assert_close(svm(beside, classes(2, 10, 5), c)[1:], svm(beside[1:], y, c), 1e-8)
+
+
+# --- what does not fit ----------------------------------------------------------------------------
+
+
+def test_labels_that_are_no_classes_are_refused() -> None:
+    x, y = numbers("x", 2, 6, 4), classes(2, 6, 3).clone()
+    y[1, 4] = 5
+    with pytest.raises(InputError, match=r"vector machine of task 1: its labels must be 0 \.\. 2, found 5 in row 4"):
+        svm(x, y, 1.0, way=torch.tensor([3, 3]))
+    y[1, 4] = -1
+    with pytest.raises(InputError, match=r"its labels must be 0 \.\. 2, found -1 in row 4\. Leave rows without"):
+        svm(x, y, 1.0)
+    mask = torch.ones(2, 6, dtype=torch.bool)
+    mask[1, 4] = False
+    assert torch.isfinite(svm(x, y, 1.0, mask)).all()
+
+
+@pytest.mark.parametrize("name", ["ridge", "logistic", "irls", "svm"])
+def test_shapes_that_do_not_fit_are_refused(name: str) -> None:
+    solve: dict[str, Callable[..., Tensor]] = {
+        "ridge": lambda x, y, mask=None: ridge(x, y, 1.0, mask),
+        "logistic": lambda x, y, mask=None: logistic(x, y, 1.0, mask),
+        "irls": lambda x, y, mask=None: irls(x, y, 1.0, mask, steps=2),
+        "svm": lambda x, y, mask=None: svm(x, y, 1.0, mask),
+    }
+    x, y = numbers("x", 2, 6, 4), classes(2, 6, 3) if name == "svm" else labels(2, 6, 3)
+    assert torch.isfinite(solve[name](x, y)).all()
+    for wrong in (
+        (x[0], y),
+        (x, y[:1]),
+        (x, y[:, :4]),
+        (x, y[0]),
+        (x, y[..., None]),
+        (x, y, torch.ones(2, 5, dtype=torch.bool)),
+        (x, y, torch.ones(2, 6)),
+    ):
+        with pytest.raises(
+            InputError, match=r"it needs x \[T, N, D\], y \[T, N.*\] and a bool mask \[T, N\], received x"
+        ):
+            solve[name](*wrong)
+
+
+def test_systems_that_cannot_be_solved_are_refused() -> None:
+    """Too large for float64, or singular: never NaN in silence, nor torch's own error."""
+    x, y = numbers("x", 2, 6, 4), labels(2, 6, 3)
+    huge = torch.cat([x[:1], 1e160 * x[1:]])
+    alike = torch.cat([x[:1], torch.ones_like(x[1:])])
+    refused = r"logistic regression of task 1: its system is singular, or too large for float64\. Use a larger penalty"
+    with pytest.raises(InputError, match=refused):
+        irls(huge, y, 1.0, steps=2)
+    with pytest.raises(InputError, match=refused):
+        irls(alike, y, 1e-300, steps=2, form="primal")
+    with pytest.raises(InputError, match=refused):
+        logistic(alike, y, torch.tensor([1.0, 1e-300], dtype=torch.float64), form="primal")
+    with pytest.raises(InputError, match=r"of task 1"):
+        logistic(huge, y, 1.0)
+    for identity in (0.0, 1.0):
+        with pytest.raises(InputError, match=r"support vector machine of task 1"):
+            svm(huge, classes(2, 6, 3), 1.0, identity=identity)
 
 
 # --- Gaussian processes ---------------------------------------------------------------------------

@@ -9,6 +9,9 @@ import pytest
 import torch
 
 from quickstudy import inner
+from quickstudy.inner import solvers
+from quickstudy.learners import MAML
+from quickstudy.nets import MLP
 
 PAGE = (Path(__file__).parents[2] / "docs" / "toolkit.md").read_text("utf-8")
 BLOCKS = re.findall(r"^```python\n(.*?)^```$", PAGE, flags=re.MULTILINE | re.DOTALL)
@@ -32,4 +35,10 @@ def test_the_page_names_what_the_room_exports() -> None:
     helpers = {"descend", "explained", "make_optimizer", "optimize", "plain_step"}
     tools = {name for name in inner.__all__ if callable(getattr(inner, name))} - helpers
     types = {"InnerOptimizer", "MatVec", "Params", "Rate", "Solved", "Solver", "StepLosses", "TaskLosses", "Update"}
-    assert [name for name in sorted(tools - types) if not re.search(rf"\b{name}\b", PAGE)] == []
+    names = sorted(tools - types) + list(solvers.__all__)
+    assert [name for name in names if not re.search(rf"\b{name}\b", PAGE)] == []
+
+
+def test_the_learner_that_the_page_names_can_be_built() -> None:
+    (call,) = re.findall(r"`(MAML\(.*?\))`", PAGE)
+    assert eval(call, {"MAML": MAML, "net": MLP(4)}).loop.memory == "adjoint"

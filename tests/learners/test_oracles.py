@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from quickstudy.episode import Episode, Examples, Real
+from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Adam, Sgd, descend, gradients, optimize
 from quickstudy.keys import Key, Keys
@@ -17,32 +19,10 @@ from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
 from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.nets import MLP
 from quickstudy.nets.mlp import task_linear
+from tests.smalltasks import Slope, quadratic
 from tests.table import ROWS, assert_close, make, mlp, numbers, outputs, tasks
 
 ROW = {row.name: row for row in ROWS}
-
-
-class Slope(nn.Module):
-    """f(x) = w x, one weight: the support loss of a point (x, s) is (w x - s)^2, a quadratic in w."""
-
-    out_features = 1
-
-    def __init__(self, w: float) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor([w], dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.w
-
-
-def quadratic(a: float, s: float, b: float, q: float) -> Episode:
-    """Support loss a/2 (w - s)^2 and query loss b/2 (w - q)^2, as squared errors of one point each."""
-
-    def point(curvature: float, target: float) -> Examples:
-        x = torch.full((1, 1, 1), (curvature / 2) ** 0.5, dtype=torch.float64)
-        return Examples(x, x * target, Real(1))
-
-    return Episode(point(a, s), point(b, q))
 
 
 @pytest.mark.parametrize("steps", [0, 1, 2, 5])
@@ -237,6 +217,45 @@ def test_knn_against_scikit_learn() -> None:
             assert (said[t].numpy() == votes.argmax(1))[clear].all() and clear.sum() > 20
 
 
+def nearest_of(support: list[list[float]], y: list[int], asked: list[float], k: int) -> list[float]:
+    """Logits of one query by k-NN on raw inputs."""
+    target = Classes(torch.tensor([max(y) + 1]))
+    known = Examples(torch.tensor([support]), torch.tensor([y]), target)
+    learner = KNN(k=k)
+    said: list[float] = learner.predict(learner.adapt(known), Examples(torch.tensor([[asked]]), None, target)).tolist()[
+        0
+    ][0]
+    return said
+
+
+def test_knn_gives_a_tie_of_votes_to_the_nearer_class() -> None:
+    for near, far in ((0, 1), (1, 0)):
+        said = nearest_of([[0.1], [1.0], [50.0], [60.0]], [near, far, far, near], [0.0], 2)
+        assert said[near] > said[far] and round(said[near]) == round(said[far]) == 1
+    # But no nearness outweighs a vote, nor a share of one: class 0 has 1.6 votes, class 1, at 0, has 1.4.
+    said = nearest_of([[0.0], [1.0], [-1.0], [1.0], [-1.0], [1.0]], [1, 0, 0, 0, 0, 1], [0.0], 3)
+    assert said[0] > said[1]
+
+
+def test_knn_does_not_depend_on_the_order_at_equal_distances() -> None:
+    """Two of class 1 and one of class 0 at the same distance share the one vote that is asked for."""
+    rows, y = [[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [3.0, 3.0]], [0, 1, 1, 0]
+    expected = nearest_of(rows, y, [0.0, 0.0], 1)
+    assert expected[1] > expected[0] and int(expected[1] * 3) == 2
+    for order in ([2, 1, 0, 3], [3, 0, 1, 2], [1, 2, 3, 0]):
+        assert nearest_of([rows[i] for i in order], [y[i] for i in order], [0.0, 0.0], 1) == expected
+
+
+def test_knn_far_from_the_origin() -> None:
+    """The differences are a tenth at 2,000, in float32; squares of such numbers end at about one."""
+    rows, y = [[2000.0, 0.0]] * 20 + [[2000.0, 0.1]] * 20, [0] * 20 + [1] * 20
+    for k in (1, 7):
+        said = nearest_of(rows, y, [2000.0, 0.08], k)
+        assert said[1] > said[0]
+        said = nearest_of(rows, y, [2000.0, 0.02], k)
+        assert said[0] > said[1]
+
+
 @pytest.mark.parametrize("way", [2, 3])
 def test_logistic_against_scikit_learn(way: int) -> None:
     from sklearn.linear_model import LogisticRegression
@@ -245,7 +264,8 @@ def test_logistic_against_scikit_learn(way: int) -> None:
     logits = outputs(Logistic(c=0.5), episode)
     for t in range(3):
         assert isinstance(episode.support.x, Tensor) and isinstance(episode.query.x, Tensor)
-        model = LogisticRegression(C=0.5, max_iter=1000).fit(episode.support.x[t].numpy(), episode.support.y[t].numpy())  # type: ignore[index]
+        model = LogisticRegression(C=1.0 if way == 2 else 0.5, max_iter=1000)  # two classes: see the docstring of c
+        model.fit(episode.support.x[t].numpy(), episode.support.y[t].numpy())  # type: ignore[index]
         expected = torch.from_numpy(model.predict_proba(episode.query.x[t].numpy()))
         torch.testing.assert_close(logits[t].softmax(1).double(), expected, rtol=1e-3, atol=1e-4)
 
@@ -347,3 +367,86 @@ def test_small_weights_reach_the_head() -> None:
 def test_real_targets_of_another_dimension_are_refused() -> None:
     with pytest.raises(InputError, match=r"built for 1 real values an example, the tasks have 2"):
         MAML(MLP(4), 1, "real").double().adapt(tasks("real").support)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_reptile_on_a_quadratic(steps: int) -> None:
+    """k steps leave (1 - lr a)^k of the way to s; outer SGD moves θ by ε (1 - (1 - lr a)^k)(s - θ)."""
+    a, s, w, lr, epsilon = 2.0, 1.5, 0.4, 0.3, 0.25
+    options: dict[str, Any] = {"optimizer": "sgd", "inner_lr": lr, "inner_batch": None, "head": "none"}
+    learner = Reptile(Slope(w), 1, "real", inner_steps=steps, **options)
+    learner.meta_loss(quadratic(a, s, 1.0, 0.0)).loss.sum().backward()  # type: ignore[no-untyped-call]
+    torch.optim.SGD(learner.parameters(), lr=epsilon).step()
+    (theta,) = learner.parameters()
+    assert float(theta.detach()) == pytest.approx(w + epsilon * (1 - (1 - lr * a) ** steps) * (s - w))
+
+
+def test_reptile_s_minibatches_in_the_mean() -> None:
+    """Two rows, one a step: either order comes as often, and the mean of both is where θ is expected to go."""
+    n_task, a, w, lr, rows = 400, 2.0, 0.4, 0.2, (1.5, -0.7)
+    x = torch.full((n_task, 2, 1), (a / 2) ** 0.5, dtype=torch.float64)
+    support = Examples(x, x * torch.tensor(rows, dtype=torch.float64)[:, None], Real(1))
+    learner = Reptile(
+        Slope(w), 1, "real", optimizer="sgd", inner_lr=lr, inner_batch=1, inner_steps=2, test_inner_steps=2,
+        test_inner_batch=1, head="none",
+    )  # fmt: skip
+    ends = learner.adapt(support).params["net.w"][:, 0]
+    left = 1 - lr * a
+
+    def after(first: float, second: float) -> float:
+        once = first + left * (w - first)
+        return second + left * (once - second)
+
+    either = [after(*rows), after(*rows[::-1])]
+    which = torch.stack([(ends - end).abs() < 1e-12 for end in either])
+    assert (which.sum(0) == 1).all() and 160 < int(which[0].sum()) < 240
+    learner.meta_loss(Episode(support, support)).loss.mean().backward()  # type: ignore[no-untyped-call]
+    expected = w - sum(either) / 2
+    assert float(learner.model.net.w.grad) == pytest.approx(expected, abs=4 * abs(either[0] - either[1]) / 40)  # type: ignore[arg-type]
+
+
+def test_a_shared_row_is_pulled_by_the_mean_of_its_copies() -> None:
+    """A row of its own for each class ends in W places; the one that they were copied from goes to their mean."""
+    learner, episode = make(ROW["reptile-shared"]), tasks()
+    assert isinstance(learner, Reptile)
+    learner.test_inner_steps = learner.inner_steps
+    end = learner.adapt(episode.support).params["head.weight"]  # [T, W, D]
+    assert end.std(1).max() > 1e-3
+    learner.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+    row = learner.model.head.weight
+    assert isinstance(row, Tensor) and row.grad is not None
+    pulls = [row.detach()[0] - (end[t, 0] + end[t, 1] + end[t, 2]) / 3 for t in range(3)]
+    assert_close(row.grad[0], (pulls[0] + pulls[1] + pulls[2]).detach())
+
+
+def test_reptile_goes_on_with_the_moments_that_it_had() -> None:
+    """Twice three steps of Adam are six, written with torch.optim."""
+    episode = tasks(n_task=1)
+    learner = seeded_reptile(inner_batch=None, test_inner_batch=None, test_inner_steps=3, beta1=0.9, inner_lr=0.05)
+    state = learner.adapt(episode.support, state=learner.adapt(episode.support))
+    adam = torch.optim.Adam(learner.parameters(), lr=0.05, betas=(0.9, 0.999))
+    for _ in range(6):
+        adam.zero_grad()
+        learner.loss(learner.model.run({}, episode.support)[0], episode.support).sum().backward()  # type: ignore[no-untyped-call]
+        adam.step()
+    for name, p in learner.model.named_parameters():
+        assert_close(state.params[name][0], p.detach(), 1e-9)
+
+
+def seeded_reptile(**options: Any) -> Reptile:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return Reptile(mlp(), 3, **options).double()
+
+
+def test_reptile_leaves_the_caller_s_network_as_it_is() -> None:
+    """What is outside of the part is not frozen behind one's back, to be missed by the next learner of that network."""
+    net = mlp()
+    with pytest.raises(
+        InputError, match=r"part='head' trains that part alone, but 4 weights outside of it ask .*Freeze"
+    ):
+        Reptile(net, 3, part="head")
+    assert all(p.requires_grad for p in net.parameters())
+    learner = Reptile(net.requires_grad_(False), 3, part="head").double()
+    assert learner.model.adapted == ("head.weight", "head.bias")
+    assert set(learner.adapt(tasks().support).params) == {"head.weight", "head.bias"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys
-from quickstudy.learners import KNN, AbstractLearner, FineTune, ProtoNet
+from quickstudy.learners import KNN, AbstractLearner, FineTune, Logistic, ProtoNet, Scratch
 from quickstudy.learners.baseline import Baseline
 from quickstudy.learners.baselinepp import BaselinePlusPlus
 from quickstudy.learners.metabaseline import MetaBaseline
@@ -230,11 +231,98 @@ def test_rfs_is_a_pipeline_of_scikit_learn(way: int) -> None:
     learner, episode = make(ROW["rfs"]), tasks(way=way, query=10)
     net, said = net_of(learner), outputs(learner, episode)
     for t in range(3):
-        model = make_pipeline(Normalizer("l2"), LogisticRegression(max_iter=1000))
+        model = make_pipeline(Normalizer("l2"), LogisticRegression(C=2.0 if way == 2 else 1.0, max_iter=1000))
         model.fit(features(net, episode.support)[t], labels(episode.support)[t])
         expected = model.predict_proba(features(net, episode.query)[t])
         torch.testing.assert_close(said[t].softmax(1), torch.from_numpy(expected), rtol=1e-3, atol=1e-4)
         assert (said[t].argmax(1).numpy() == expected.argmax(1)).all()
+
+
+@pytest.mark.parametrize("way", [2, 3])
+def test_logistic_regression_minimises_what_it_says(way: int) -> None:
+    """SciPy on c times the summed cross-entropy plus half the squared weights, of all classes alike."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    episode = tasks(way=way)
+    assert isinstance(episode.support.x, Tensor)
+    found = Logistic(c=0.3).adapt(episode.support)
+    for t in range(3):
+        x, y = episode.support.x[t].numpy(), labels(episode.support)[t]
+
+        def objective(theta: Floats, x: Floats = x, y: NDArray[np.int64] = y) -> float:
+            w, b = theta[: 4 * way].reshape(way, 4), theta[4 * way :]
+            logits = x @ w.T + b
+            return float(0.3 * (logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]).sum() + (w**2).sum() / 2)
+
+        best = minimize(objective, np.zeros(5 * way), tol=1e-10).x[: 4 * way].reshape(way, 4)
+        assert np.abs(found.weight[t].numpy() - best).max() < 1e-3
+        ours = np.concatenate([found.weight[t].numpy().reshape(-1), found.bias[t].numpy()])
+        assert objective(ours) == pytest.approx(
+            objective(np.concatenate([best.reshape(-1), ours[4 * way :]])), abs=1e-5
+        )
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+@pytest.mark.parametrize("kind", [FineTune, Scratch])
+def test_the_whole_network_is_trained_as_by_torch(kind: Any, optimizer: str) -> None:
+    """A copy of the network and head for each task, and torch.optim on the same minibatches."""
+    options = {"lr": 0.03, "batch": 4, "optimizer": optimizer}
+    learner, untrained = (kind(mlp(), 3, steps=steps, **options).double() for steps in (6, 0))
+    untrained.load_state_dict(learner.state_dict())
+    episode, keys = tasks(), Keys(Key.of(5), np.arange(3))
+    start = untrained.adapt(episode.support, key=keys).params
+    said = learner.predict(learner.adapt(episode.support, key=keys), episode.query)
+    assert isinstance(episode.query.x, Tensor)
+    for t in range(3):
+        copied = nn.ModuleDict({"net": mlp(), "head": nn.Linear(5, 3)}).double()
+        copied.load_state_dict({name: value[t].detach() for name, value in start.items()})
+        if kind is FineTune:
+            assert all(torch.equal(p, learner.model.get_parameter(name)) for name, p in copied.named_parameters())
+        by_torch = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer](copied.parameters(), lr=0.03)
+        for part in minibatches(episode.support, 4, 6, keys.fold("minibatches")):
+            assert isinstance(part.x, Tensor) and part.y is not None
+            by_torch.zero_grad()
+            logits = copied["head"](copied["net"](part.x[t]))
+            nn.functional.cross_entropy(logits, part.y[t]).backward()  # type: ignore[no-untyped-call]
+            by_torch.step()
+        expected = copied["head"](copied["net"](episode.query.x[t]))
+        assert_close(said[t].detach(), expected.detach(), 1e-9)
+        before = untrained.predict(untrained.adapt(episode.support, key=keys), episode.query)[t]
+        assert (before - expected).abs().max() > 0.01
+
+
+class Watched(nn.Module):
+    """A linear network that remembers what shapes it was given."""
+
+    out_features = 5
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(4, 5)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.seen.append(tuple(x.shape))
+        out: Tensor = self.layer(x)
+        return out
+
+
+@pytest.mark.parametrize("kind", [FineTune, MetaBaseline])
+def test_batches_run_by_the_strategy_that_was_asked_for(kind: Any) -> None:
+    """vmap keeps padding, where "auto" would leave it out."""
+    net = Watched()
+    learner = kind(net, classes=9, strategy="vmap", **({"outputs": 3} if kind is FineTune else {})).double()
+    learner.batch_loss(replace(batch(), mask=torch.arange(20)[None] < 12))
+    assert net.seen == [(20, 4)]
+
+
+@pytest.mark.parametrize("kind", [FineTune, Scratch])
+def test_a_class_without_an_example_is_refused(kind: Any) -> None:
+    support = tasks().support
+    assert support.y is not None
+    with pytest.raises(InputError, match=r"Class 2 of task 0 has no labelled example in the support"):
+        kind(mlp(), 3, steps=1).double().adapt(replace(support, y=support.y.clamp(max=1)))
 
 
 def test_distillation_against_numpy() -> None:
@@ -265,6 +353,35 @@ def test_distillation_against_numpy() -> None:
     p, q = softmax(teacher / 4), softmax(student / 4)
     soft = 16 * (p * np.log(p / q)).sum(1).mean()
     assert float(out.loss) == pytest.approx(0.5 * hard + 0.5 * soft, rel=1e-10)
+
+
+def test_trained_a_second_time_it_distils_in_the_second_phase_only() -> None:
+    learner, rows = make(ROW["rfs-distil"]), batch()
+    for _ in range(2):
+        learner.begin_phase(0)
+        assert "distillation" not in learner.batch_loss(rows).logs
+        learner.begin_phase(1)
+        assert "distillation" in learner.batch_loss(rows).logs
+
+
+def test_a_network_trained_elsewhere_is_centred_by_the_user() -> None:
+    """Without classes= nothing gathers the mean; it is that of all rows given, whatever sets they came in."""
+    learner, episode = SimpleShot(mlp("batch")).double(), tasks()
+    with pytest.raises(InputError, match=r"mean feature .* nobody measured.* learner\.base\.centre_on\(examples\)"):
+        learner.adapt(episode.support)
+    with pytest.raises(InputError, match=r"Cannot centre on features of training mode\. Call eval\(\)"):
+        learner.base.centre_on(batch())
+    learner.eval()
+    with pytest.raises(InputError, match=r"Cannot centre on no example"):
+        learner.base.centre_on()
+    first, second = batch(20), replace(batch(12), x=3 * numbers("more", 1, 12, 4) + 1)
+    short = replace(second, mask=torch.arange(12)[None] < 5)
+    learner.base.centre_on(first, short)
+    net = net_of(learner)
+    centre = np.concatenate([features(net, first)[0], features(net, second)[0, :5]]).mean(0)
+    found = learner.base.known(episode.support, None).x
+    assert_close(found, torch.from_numpy(unit(features(net, episode.support) - centre)))  # type: ignore[arg-type]
+    assert outputs(learner, episode).isfinite().all()
 
 
 def test_a_teacher_stays_frozen_and_in_eval_mode() -> None:

@@ -16,12 +16,15 @@ from quickstudy.episode import Episode, Examples, MultiLabel, Real
 from quickstudy.errors import InputError
 from quickstudy.learners.anil import ANIL
 from quickstudy.learners.boil import BOIL
+from quickstudy.learners.cavia import CAVIA
 from quickstudy.learners.fomaml import FOMAML
+from quickstudy.learners.imaml import IMAML
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.maml import MAML
+from quickstudy.learners.mamlpp import MAMLPlusPlus
 from quickstudy.learners.metacurvature import MetaCurvature, ModeMatrices
 from quickstudy.learners.metasgd import MetaSGD
-from quickstudy.learners.parts.headed import HeadedNet, Part, TargetKind
+from quickstudy.learners.parts.headed import Part, TargetKind
 from quickstudy.learners.parts.innerloop import FastWeights
 from quickstudy.learners.protomaml import FOProtoMAML, ProtoMAML
 from quickstudy.learners.protonet import ProtoNet
@@ -29,7 +32,7 @@ from quickstudy.learners.reptile import Reptile
 from quickstudy.learners.unicornmaml import UnicornMAML
 from quickstudy.nets import MLP, Conv4
 from tests.rows.gradient import ROWS
-from tests.smalltasks import Picture, assert_close, make, mlp, numbers, outputs, tasks
+from tests.smalltasks import Picture, Slope, assert_close, make, mlp, numbers, outputs, quadratic, tasks
 
 ROW = {row.name: row for row in ROWS}
 
@@ -57,27 +60,6 @@ def same_learner(a: AbstractLearner, b: AbstractLearner, episode: Episode) -> No
     assert len(common) >= min(len(ga), len(gb)) and max(float(ga[n].abs().max()) for n in common) > 1e-3
     for name in common:
         assert_close(ga[name], gb[name])
-
-
-class Slope(nn.Module):
-    """f(x) = w x, one weight."""
-
-    def __init__(self, w: float) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor([w], dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.w
-
-
-def quadratic(a: float, s: float, b: float, q: float) -> Episode:
-    """Support loss a/2 (w - s)^2 and query loss b/2 (w - q)^2, as squared errors of one point each."""
-
-    def point(curvature: float, target: float) -> Examples:
-        x = torch.full((1, 1, 1), (curvature / 2) ** 0.5, dtype=torch.float64)
-        return Examples(x, x * target, Real(1))
-
-    return Episode(point(a, s), point(b, q))
 
 
 # --- FOMAML ------------------------------------------------------------------------------------------
@@ -129,6 +111,11 @@ def test_meta_sgd_with_equal_rates_is_maml(name: str) -> None:
     same_learner(a, b, tasks())
 
 
+def test_first_rates_of_either_sign() -> None:
+    rates = MetaSGD(mlp(), 3, inner_lr=-0.25).rates
+    assert all(bool((rate == -0.25).all()) for rate in rates.values())
+
+
 @pytest.mark.parametrize("rate", [0.3, 0.0, -0.4])
 def test_gradient_in_the_rates_on_a_quadratic(rate: float) -> None:
     """One step: w' = w - α g_s, and dL_q/dα = -g_s g_q(w'), dL_q/dw = g_q(w') (1 - α a); α may be negative."""
@@ -174,15 +161,51 @@ def test_first_rates() -> None:
 # --- ANIL and BOIL -----------------------------------------------------------------------------------
 
 
+class Fixed(nn.Module):
+    """A body that has nothing to adapt."""
+
+    out_features = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.frequency = nn.Parameter(torch.tensor(2.0), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(self.frequency * x)
+
+
+def test_anil_on_a_frozen_body_is_maml() -> None:
+    """There the head is all there is to adapt."""
+    anil = seeded(lambda: ANIL(Fixed(), 3, inner_steps=3, inner_lr=0.2))
+    maml = seeded(lambda: MAML(Fixed(), 3, inner_steps=3, inner_lr=0.2))
+    same_learner(anil, maml, tasks())
+
+
 @pytest.mark.parametrize("cls", [ANIL, BOIL])
-def test_with_everything_adapted_it_is_maml(cls: type[ANIL] | type[BOIL]) -> None:
-    learner = seeded(lambda: cls(mlp("task"), 3, inner_steps=3, inner_lr=0.2))
-    maml = seeded(lambda: MAML(mlp("task"), 3, inner_steps=3, inner_lr=0.2))
-    assert (outputs(learner, tasks()) - outputs(maml, tasks())).abs().max() > 1e-3
-    whole = HeadedNet(learner.model.net, 3, "classes", "fixed").double()
-    whole.head = learner.model.head
-    learner.model = whole
-    same_learner(learner, maml, tasks())
+def test_the_meta_gradient_by_hand(cls: type[ANIL] | type[BOIL]) -> None:
+    """The network as matrices; a step moves the head's two tensors, or the body's four, and keeps its graph."""
+    episode, lr, steps = tasks(), 0.2, 2
+    learner = seeded(lambda: cls(mlp(), 3, inner_steps=steps, inner_lr=lr))
+    theta = [p.detach().clone().requires_grad_() for p in learner.model.parameters()]
+    moving = range(4, 6) if cls is ANIL else range(4)
+
+    def loss_of(p: list[Tensor], part: Examples, t: int) -> Tensor:
+        h = torch.tanh(part.x[t] @ p[0].T + p[1])  # type: ignore[index]
+        h = torch.tanh(h @ p[2].T + p[3])
+        return F.cross_entropy(h @ p[4].T + p[5], part.y[t])  # type: ignore[index]
+
+    total = torch.zeros((), dtype=torch.float64)
+    for t in range(3):
+        phi = list(theta)
+        for _ in range(steps):
+            grads = torch.autograd.grad(loss_of(phi, episode.support, t), [phi[i] for i in moving], create_graph=True)
+            for i, g in zip(moving, grads, strict=True):
+                phi[i] = phi[i] - lr * g
+        total = total + loss_of(phi, episode.query, t)
+    assert [n.split(".")[1] for n, _ in learner.named_parameters()] == ["net"] * 4 + ["head"] * 2
+    for found, expected in zip(gradient(learner, episode).values(), torch.autograd.grad(total, theta), strict=True):
+        assert_close(found, expected)
+    assert_close(learner.meta_loss(episode).loss.sum().detach(), total.detach())
 
 
 def test_anil_is_softmax_regression_on_fixed_features() -> None:
@@ -218,9 +241,13 @@ def test_anil_computes_features_once() -> None:
             calls.append(len(x))
             return torch.tanh(self.scale * x)
 
-    learner, episode = ANIL(Counting(), 3, inner_steps=7).double(), tasks()
-    learner.meta_loss(episode)
-    assert calls == [27, 36]  # the support once, the query once
+    episode = tasks()
+    learners: list[ANIL | MAML] = [ANIL(Counting(), 3, inner_steps=7)]
+    learners += [MAML(Counting(), 3, part="head", memory=memory, inner_steps=7) for memory in ("unrolled", "adjoint")]
+    for learner in learners:
+        calls.clear()
+        learner.double().meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+        assert calls == [27, 36]  # the support once, the query once
 
 
 def plain_module(learner: MAML | BOIL) -> nn.Sequential:
@@ -318,6 +345,24 @@ def test_what_the_rows_share_has_no_effect() -> None:
     assert_close(outputs(learner, episode).softmax(2), before)
     for name, g in gradient(learner, episode).items():
         assert_close(g, torch.zeros_like(g) if ".head." in name else grads[name])
+
+
+def test_unicorn_is_first_order_unless_asked_otherwise() -> None:
+    episode = tasks()
+    found = [
+        gradient(seeded(lambda o=options: UnicornMAML(mlp(), inner_steps=4, **o)), episode)
+        for options in ({}, {"first_order": True}, {"first_order": False})
+    ]
+    assert all(torch.equal(found[0][name], found[1][name]) for name in found[0])
+    assert max(float((found[0][name] - found[2][name]).abs().max()) for name in found[0]) > 1e-4
+    assert not UnicornMAML(mlp()).traits.exact_meta_gradient
+
+
+def test_a_shared_head_alone_needs_no_second_step() -> None:
+    """Its features are the same all along, and learn from the query loss after one step."""
+    learner = seeded(lambda: MAML(mlp(), head="shared", part="head", inner_steps=1, inner_lr=0.3))
+    assert gradient(learner, tasks())["model.net.linears.0.weight"].abs().max() > 1e-4
+    same_learner(learner, seeded(lambda: ANIL(mlp(), head="shared", inner_steps=1, inner_lr=0.3)), tasks())
 
 
 def test_unicorn_needs_two_steps() -> None:
@@ -613,11 +658,49 @@ def outputs_of_three(learner: MAML, query: Examples) -> Tensor:
             lambda: MAML(mlp(), 3, "multi-label", head="shared"),
             r"makes a row for each class, but the targets are multi-",
         ),
+        (
+            lambda: MAML(mlp(), 3, memory=cast(Any, "ajoint")),
+            r"This learner has no memory 'ajoint'\. Use one of unrolled, adjoint",
+        ),
+        (
+            lambda: MAML(mlp(), 3, head=cast(Any, "foo")),
+            r"This learner has no head 'foo'\. Use one of fixed, shared, proto, none",
+        ),
+        (
+            lambda: MAML(mlp(), 3, strategy=cast(Any, "lop")),
+            r"This learner has no strategy 'lop'\. Use one of auto, packed, loop",
+        ),
+        (
+            lambda: MAML(mlp(), 3, cast(Any, "clases")),
+            r"This learner has no target 'clases'\. Use one of classes, multi-label, re",
+        ),
+        (
+            lambda: MAML(mlp(), 3, inner_lr=float("nan")),
+            r"Inner learning rates must be numbers of at least 0, received na",
+        ),
+        (lambda: MAML(mlp(), 3, test_inner_lr=float("inf")), r"must be numbers of at least 0, received 0\.1 and inf"),
+        (lambda: MetaSGD(mlp(), 3, inner_lr=float("nan")), r"Inner learning rates must be numbers"),
+        (
+            lambda: Reptile(mlp(), 3, moments=cast(Any, "carry")),
+            r"Reptile has no moments 'carry'\. Use one of reset, carried",
+        ),
+        (
+            lambda: Reptile(mlp(), 3, optimizer=cast(Any, "rmsprop")),
+            r"Reptile has no optimizer 'rmsprop'\. Use one of adam, sgd",
+        ),
+        (
+            lambda: CAVIA(mlp(), 3, context_as=cast(Any, "filmm")),
+            r"CAVIA has no context_as 'filmm'\. Use one of auto, inputs, film",
+        ),
+        (lambda: CAVIA(mlp(), 3, head=cast(Any, "shared")), r"CAVIA has no head 'shared'\. Use one of fixed, none"),
+        (lambda: IMAML(mlp(), 3, solver=cast(Any, "nevton")), r"iMAML has no solver 'nevton'\. Use one of gd, newton"),
+        (lambda: IMAML(mlp(), 3, inner_lr=float("nan")), r"iMAML needs steps, rate and damping of at least 0"),
+        (lambda: IMAML(mlp(), 3, test_strength=float("nan")), r"iMAML needs a strength above 0 in training"),
         (lambda: MetaSGD(mlp(), 3, inner_steps=-1), r"Inner steps cannot be negative, received -1"),
         (lambda: ANIL(mlp("batch"), 3), r"Layer 'norms\.0' keeps running statistics"),
     ],
 )
-def test_options_that_do_not_fit_together(build, sentence: str) -> None:  # type: ignore[no-untyped-def]
+def test_options_that_do_not_fit(build, sentence: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=sentence):
         build()
 
@@ -634,3 +717,72 @@ def test_tasks_of_another_target_are_refused(built: TargetKind, given: str) -> N
 def test_more_labels_than_outputs_are_refused() -> None:
     with pytest.raises(InputError, match=r"Cannot learn 4-way tasks: this learner's head has 3 outputs"):
         MAML(mlp(), 3, "multi-label").double().adapt(tasks("multi-label", way=4).support)
+
+
+# --- What every one of them must not take ------------------------------------------------------------
+
+KIN: dict[str, Any] = {
+    "maml": MAML,
+    "maml-adjoint": lambda *a, **o: MAML(*a, memory="adjoint", **o),
+    "anil": ANIL,
+    "maml++": MAMLPlusPlus,
+    "cavia": CAVIA,
+    "imaml": IMAML,
+    "reptile": Reptile,
+}
+
+
+@pytest.mark.parametrize("name", KIN)
+def test_meta_loss_looks_at_labels(name: str) -> None:
+    """As ``adapt`` does; a class without an example, no label at all, and labels that no class has."""
+    learner, episode = seeded(lambda: KIN[name](mlp(), 3)), tasks()
+    assert episode.support.y is not None and episode.query.y is not None
+    for wrong, sentence in (
+        (episode.support.y.masked_fill(episode.support.y == 2, 0), r"Class 2 of task 0 has no labelled example"),
+        (torch.full_like(episode.support.y, -1), r"Class 0 of task 0 has no labelled example"),
+        (episode.support.y + 1, r"support\.y: expected class numbers 0 \.\. 2"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            learner.meta_loss(Episode(replace(episode.support, y=wrong), episode.query))
+    with pytest.raises(InputError, match=r"query\.y: expected class numbers 0 \.\. 2"):
+        learner.meta_loss(Episode(episode.support, replace(episode.query, y=episode.query.y + 1)))
+
+
+@pytest.mark.parametrize("name", KIN)
+def test_going_on_with_other_tasks_is_refused(name: str) -> None:
+    learner = seeded(lambda: KIN[name](mlp(), 3))
+    state = learner.adapt(tasks().support)
+    with pytest.raises(InputError, match=r"Cannot learn 4-way tasks: this learner's head has 3 outputs"):
+        learner.adapt(tasks(way=4).support, state=state)
+    with pytest.raises(InputError, match=r"built for target='classes', the tasks have 'real'"):
+        learner.adapt(tasks("real").support, state=state)
+    with pytest.raises(InputError, match=r"the state is of 3 tasks, the support of 2"):
+        learner.adapt(tasks(n_task=2).support, state=state)
+
+
+@pytest.mark.parametrize("name", ["maml", "maml++", "imaml", "reptile"])
+def test_a_head_for_any_way_goes_on_with_the_classes_that_it_has(name: str) -> None:
+    learner = seeded(lambda: KIN[name](mlp(), head="shared"))
+    state = learner.adapt(tasks(way=3).support)
+    if name == "imaml":
+        with pytest.raises(InputError, match=r"iMAML goes on near θ, .* other classes than the state's"):
+            learner.adapt(tasks(way=2).support, state=state)
+    else:
+        learner.adapt(tasks(way=2).support, state=state)
+    with pytest.raises(InputError, match=r"Cannot go on with 4-way tasks: the state has 3 classes"):
+        learner.adapt(tasks(way=4).support, state=state)
+
+
+@pytest.mark.parametrize("solver", ["gd", "newton"])
+@pytest.mark.parametrize("name", KIN)
+def test_a_state_without_a_step_is_not_the_learner_itself(name: str, solver: str) -> None:
+    """Training moves θ; what a task was taught before stays as it was."""
+    options = {"solver": solver} if name == "imaml" else {}
+    learner, episode = seeded(lambda: KIN[name](mlp("layer"), 3, test_inner_steps=0, **options)), tasks()
+    with torch.no_grad():
+        state = learner.adapt(episode.support)
+        kept = {n: p.clone() for n, p in getattr(state, "params", {"values": getattr(state, "values", None)}).items()}
+        for p in learner.parameters():
+            p.add_(1)
+    for n, p in getattr(state, "params", {"values": getattr(state, "values", None)}).items():
+        assert torch.equal(p, kept[n]), n

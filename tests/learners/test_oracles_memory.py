@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pytest
@@ -15,16 +15,16 @@ from torch.nn import functional as F
 from quickstudy.data.sinusoid import Sinusoid
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, first_leaf
 from quickstudy.errors import InputError
-from quickstudy.keys import Key, Keys
+from quickstudy.keys import Key, Keys, shuffle, uniform
 from quickstudy.learners.acnp import ACNP
 from quickstudy.learners.cnp import CNP
-from quickstudy.learners.incontext import InContext, simplex
+from quickstudy.learners.incontext import InContext
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.mann import MANN
 from quickstudy.learners.parts.lrua import LRUA
 from quickstudy.learners.parts.setencoder import Gaussian, perceptron
 from quickstudy.learners.parts.temporal import AbstractBlock, CausalAttention, DenseBlock, temporal_block
-from quickstudy.learners.parts.transformer import Layer, Transformer, attend, attend_and_self
+from quickstudy.learners.parts.transformer import Layer, Transformer, attend, attend_and_self, simplex
 from quickstudy.learners.snail import SNAIL
 from quickstudy.learners.tabular import TabularInContext
 from tests.rows.memory import ROWS
@@ -72,7 +72,10 @@ def test_padding_does_not_matter_to_learners_of_one_way_either(name: str) -> Non
     together = outputs(learner, dirty)
     assert torch.equal(outputs(learner, clean), together)
     for t in range(3):
-        alone = outputs(learner, Episode(dirty.support.task(t), dirty.query.task(t)))
+        keys = Keys(Key.of(0), np.array([t]))  # the default key's number t
+        with torch.no_grad():
+            state = learner.adapt(dirty.support.task(t), key=keys)
+            alone = learner.predict(state, dirty.query.task(t).unlabelled(), key=keys)
         found = together[t][dirty.query.real[t]][None]
         assert_close(found[..., : alone.shape[2]], alone)
         assert (found[..., alone.shape[2] :] == -torch.inf).all()
@@ -179,7 +182,7 @@ def test_memory_against_the_equations() -> None:
 
 def test_mann_reads_each_example_beside_the_label_before_it() -> None:
     """The whole learner as a loop over the equations: (x_1, 0), (x_2, y_1), ..., then (query, y_Ns)."""
-    learner, episode = make(ROW["mann"]), tasks()
+    learner, episode = make(ROW["mann-given"]), tasks()
     assert isinstance(learner, MANN) and isinstance(episode.support.x, Tensor) and episode.support.y is not None
     assert isinstance(episode.query.x, Tensor)
     head = weights(learner.head)
@@ -197,7 +200,7 @@ def test_mann_reads_each_example_beside_the_label_before_it() -> None:
 
 def test_mann_goes_on_from_where_it_was() -> None:
     """The first rows, then the others in order, are all rows in order; and another order is another memory."""
-    learner, episode = make(ROW["mann"]), tasks()
+    learner, episode = make(ROW["mann-given"]), tasks()
     order = torch.tensor([0, 3, 6, 1, 4, 7, 2, 5, 8])
     support = episode.support.rows(order)
     with torch.no_grad():
@@ -207,6 +210,74 @@ def test_mann_goes_on_from_where_it_was() -> None:
     whole = outputs(learner, Episode(support, episode.query))
     assert_close(in_parts, whole)
     assert (whole - outputs(learner, episode)).abs().max() > 1e-4
+
+
+# --- the order of a support ---------------------------------------------------------------------------
+
+
+def trained_in_order(kind: str, order: Literal["drawn", "given"]) -> AbstractLearner:
+    """Meta-trained on tasks whose classes stand in their order, as all sources list them."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        learner: AbstractLearner = (
+            MANN(None, 3, in_features=4, hidden=32, slots=8, width=8, heads=1, order=order)
+            if kind == "mann"
+            else SNAIL(None, 3, in_features=4, length=6, filters=8, keys=(8,) * 3, values=(8,) * 3, order=order)
+        )
+    optimizer = torch.optim.Adam(learner.parameters(), lr=1e-2)
+    for step in range(300):
+        optimizer.zero_grad()
+        learner.meta_loss(
+            blobs(range(32 * step, 32 * step + 32)), key=Keys(Key.of(step), np.arange(32))
+        ).loss.mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+    return learner.eval()
+
+
+def blobs(numbers_: range) -> Episode:
+    """Tasks of three clouds of points about corners of a cube, classes in their order: 1 shot, 2 queries a class."""
+    words = Key.of(0, "blobs").bits(np.array(numbers_), 400)
+    at = torch.from_numpy(shuffle(words[:, :8], np.full(len(words), 8))[:, :3])
+    corner = torch.stack([at // 4 % 2, at // 2 % 2, at % 2, torch.zeros_like(at)], 2) * 2.0 - 1
+    noise = torch.from_numpy(2 * uniform(words[:, 8:44]) - 1).float().view(-1, 9, 4) * 0.3
+    y = [torch.arange(3), torch.arange(3).repeat_interleave(2)]
+    x = [corner[:, part] + noise[:, n : n + len(part)] for part, n in zip(y, (0, 3), strict=True)]
+    way = Classes(torch.full((len(words),), 3))
+    support, query = (Examples(a.float(), b.expand(len(words), -1), way) for a, b in zip(x, y, strict=True))
+    return Episode(support, query)
+
+
+def accuracy(learner: AbstractLearner, episode: Episode) -> float:
+    assert episode.query.y is not None
+    return float((outputs(learner, episode).argmax(2) == episode.query.y).double().mean())
+
+
+@pytest.mark.parametrize("kind", ["mann", "snail"])
+def test_labels_are_not_told_by_their_place(kind: str) -> None:
+    """Trained on class-ordered supports: as good on supports in another order, where one that kept the order fails."""
+    held_out = blobs(range(10**6, 10**6 + 500))
+    turned = Episode(held_out.support.rows(torch.tensor([2, 0, 1])), held_out.query)
+    learner = trained_in_order(kind, "drawn")
+    in_order, in_another = accuracy(learner, held_out), accuracy(learner, turned)
+    assert in_order > 0.9 and abs(in_order - in_another) < 0.05, (in_order, in_another)
+    by_place = trained_in_order(kind, "given")
+    assert accuracy(by_place, held_out) > accuracy(by_place, turned) + 0.3
+
+
+@pytest.mark.parametrize("name", ["mann", "snail"])
+def test_the_order_is_drawn_by_the_key(name: str) -> None:
+    """Another key, another order, in adapt and in meta_loss alike; the same rows in the drawn order by hand."""
+    learner, given, episode = make(ROW[name]), make(ROW[name + "-given"]), tasks()
+    found = []
+    for seed in (1, 2):
+        keys = Keys(Key.of(seed), np.arange(3))
+        drawn = shuffle(keys.fold("order").bits(9), np.full(3, 9))
+        by_hand = Episode(episode.support.take(torch.from_numpy(drawn)), episode.query)
+        with torch.no_grad():
+            found.append(learner.predict(learner.adapt(episode.support, key=keys), episode.query))
+            assert_close(found[-1], outputs(given, by_hand))
+            assert_close(learner.meta_loss(episode, key=keys).loss, given.meta_loss(by_hand).loss)
+    assert (found[0] - found[1]).abs().max() > 1e-4
 
 
 # --- SNAIL --------------------------------------------------------------------------------------------
@@ -277,7 +348,7 @@ def test_receptive_field(length: int, layers: int) -> None:
 
 
 def test_snail_goes_on_from_where_it_was_with_ragged_tasks() -> None:
-    learner, episode = make(ROW["snail"]), ragged(float("nan"))
+    learner, episode = make(ROW["snail-given"]), ragged(float("nan"))
     support = episode.support.rows(torch.tensor([0, 3, 6, 4, 1, 2, 7, 5, 8]))  # one of each class first
     with torch.no_grad():
         whole = learner.adapt(support)
@@ -508,6 +579,41 @@ def test_a_query_far_away_does_not_overflow() -> None:
     assert torch.equal(learner.predict(state, far), learner.predict(state, nearer))
 
 
+def test_entries_are_cut_at_ten_deviations() -> None:
+    """At 9 one step further is told apart, at 11 it is not, however many columns there are room for."""
+    learner, episode = make(ROW["tabular"]), tasks()
+    assert isinstance(learner, TabularInContext) and isinstance(episode.support.x, Tensor)
+    mean, deviation = episode.support.x.mean(1, keepdim=True), episode.support.x.std(1, unbiased=False, keepdim=True)
+
+    def at(deviations: float) -> Tensor:
+        query = Examples(mean + deviations * deviation, None, episode.query.target)
+        with torch.no_grad():
+            return learner.predict(learner.adapt(episode.support), query)
+
+    assert_close(at(11), at(10))
+    assert (at(9) - at(9.5)).abs().max() > 1e-6
+
+
+@pytest.mark.parametrize("name", ["tabular", "tabular-real"])
+def test_columns_and_targets_far_from_zero_count(name: str) -> None:
+    """Times of day in seconds since 1970, in float64, before a float32 learner: as if counted from that day's noon."""
+    learner, episode = make(ROW[name], torch.float32), tasks(ROW[name].target)
+
+    def moved(examples: Examples, by: float) -> Examples:
+        assert isinstance(examples.x, Tensor) and examples.y is not None
+        y = examples.y if name == "tabular" else 600 * examples.y + by
+        return Examples(600 * examples.x + by, y, examples.target)
+
+    near, far = (Episode(moved(episode.support, by), moved(episode.query, by)) for by in (0.0, 1.7e9))
+    found = [learner.predict(learner.adapt(e.support), e.query).detach() for e in (near, far)]
+    assert all(part.dtype == torch.float32 for part in found)
+    moved_back = found[1].double() - (1.7e9 if name == "tabular-real" else 0)
+    torch.testing.assert_close(moved_back, found[0].double(), rtol=1e-4, atol=1e-4 if name == "tabular" else 128)
+    # A column of one number says nothing, whatever its round-off.
+    constant = Examples(torch.full((3, 9, 1), 1.7e9 + 0.1), episode.support.y, episode.support.target)
+    assert isinstance(learner, TabularInContext) and float(learner.adapt(constant).scale.abs().max()) == 0
+
+
 def test_many_views_forget_the_order_of_columns() -> None:
     """The difference that another order of columns makes shrinks with the number of views."""
     episode, order = tasks(), torch.tensor([2, 0, 3, 1])
@@ -568,8 +674,22 @@ def test_real_targets_that_do_not_fit(name: str) -> None:
 @pytest.mark.parametrize("name", ["in-context", "tabular"])
 def test_nothing_can_be_added_to_what_was_read(name: str) -> None:
     learner, episode = make(ROW[name]), tasks()
-    with pytest.raises(InputError, match=r"cannot add examples to an earlier state: support rows are read together"):
+    with pytest.raises(InputError, match=r"cannot go on from a state: fit it to all examples at once"):
         learner.adapt(episode.support, state=learner.adapt(episode.support))
+
+
+@pytest.mark.parametrize(
+    ("build", "known"),
+    [(MANN, "classes"), (SNAIL, "classes, real"), (CNP, "classes, real"), (InContext, "classes, real")],
+)
+def test_targets_that_they_cannot_have_are_refused_when_built(build: Any, known: str) -> None:
+    with pytest.raises(InputError, match=rf"{build.__name__} has no target 'multi-label'\. Use one of {known}\."):
+        build(None, 3, "multi-label", in_features=4)
+    with pytest.raises(InputError, match=r"TabularInContext has no target 'multi-label'\. Use one of classes, real\."):
+        TabularInContext(3, "multi-label")  # type: ignore[arg-type]
+    if build in (MANN, SNAIL):
+        with pytest.raises(InputError, match=rf"{build.__name__} has no order 'random'\. Use one of drawn, given\."):
+            build(None, 3, in_features=4, order="random")
 
 
 def test_options_that_make_no_sense() -> None:

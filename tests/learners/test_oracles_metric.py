@@ -160,6 +160,15 @@ def test_full_context_has_second_derivatives() -> None:
     assert torch.autograd.gradgradcheck(loss, (x,))
 
 
+def test_full_context_of_a_support_in_two_parts() -> None:
+    """All features without context are kept, and the whole set is read again, in its order."""
+    learner, episode = learner_of("matching-fce", MatchingNet), tasks()
+    with torch.no_grad():
+        state = learner.adapt(episode.support.rows(slice(0, 7)))
+        state = learner.adapt(episode.support.rows(slice(7, 9)), state=state)
+        assert_close(learner.predict(state, episode.query), outputs(learner, episode))
+
+
 # --- relation networks --------------------------------------------------------------------------------------
 
 

@@ -141,7 +141,7 @@ def test_laplacianshot_by_loops(rectify: bool, count: int) -> None:
 
 
 def test_updates_lower_the_regularised_objective() -> None:
-    """With symmetric ties (all queries of a task): Σ y·log y + Σ y·a - λ/2 Σ W y_q·y_p never rises."""
+    """Σ y·log y + Σ y·a - λ/2 Σ W y_q·y_p never rises, where that is so: all queries tied to all, and a small λ."""
     episode = tasks(n_task=1)
     s, y, q = arrays(episode, 0)
     apart = ((q[:, None] - means(s, y)) ** 2).sum(2)
@@ -161,6 +161,27 @@ def test_updates_lower_the_regularised_objective() -> None:
 def test_laplacianshot_without_smoothness_is_the_nearest_prototype() -> None:
     learner = LaplacianShot(Same(), smoothness=0.0, rectify=False, transform="none").double()
     assert_close(outputs(learner, tasks()), outputs(ProtoNet(Same()).double(), tasks()))
+
+
+def test_neighbours_at_the_same_distance_share_the_last_place() -> None:
+    """A square and one point far away: whatever the order, a corner's second neighbour is half each of two."""
+    corners = torch.tensor([[0.0, 0], [1, 0], [1, 1], [0, 1], [9, 9]], dtype=torch.float64)[None]
+    real = torch.ones(1, 5, dtype=torch.bool)
+    expected = torch.zeros(5, 5, dtype=torch.float64)
+    for k in range(4):
+        expected[k, (k + 1) % 4] = expected[k, (k + 3) % 4] = 0.5
+    expected[4, 2] = 1
+    assert_close(nearest_others(corners, real, 1)[0], expected)
+    order = torch.tensor([3, 4, 0, 2, 1])
+    assert_close(nearest_others(corners[:, order], real, 1)[0], expected[order][:, order])
+    assert not nearest_others(corners, real, 0).any()
+
+
+@pytest.mark.parametrize("far", [0.0, 2000.0])
+def test_neighbours_far_from_the_origin(far: float) -> None:
+    x = torch.cat([torch.zeros(30, 2), torch.tensor([[0.0, 0.1]]).expand(30, 2)])[None] + torch.tensor([far, 0.0])
+    ties = nearest_others(x, torch.ones(1, 60, dtype=torch.bool), 20)[0]
+    assert not ties[:30, 30:].any() and not ties[30:, :30].any() and torch.allclose(ties.sum(1), torch.tensor(20.0))
 
 
 def test_a_lonely_query_has_no_neighbours() -> None:
@@ -201,6 +222,34 @@ def test_the_alpha_entropy_becomes_shannons(alpha: float) -> None:
     logs = numbers("shares", 50, 5).mul(3).log_softmax(1)
     assert_close(entropy(logs.exp(), logs, alpha), torch.from_numpy(shannon(logs.exp().numpy(), axis=1)), 1e-6)
     assert_close(entropy(logs.exp(), logs, 1.0), torch.from_numpy(shannon(logs.exp().numpy(), axis=1)), 1e-12)
+
+
+@pytest.mark.parametrize("alpha", [0.1, 0.5])
+def test_the_alpha_entropy_of_shares_too_small_to_be_numbers(alpha: float) -> None:
+    """p = exp(-10,000) is 0, and its power (1 - α) of infinity; the entropy and its derivative in log p are none."""
+    for dtype in (torch.float32, torch.float64):
+        logits = torch.tensor([[0.0, -1e4, -1e4], [0.0, -95.0, -1.0]], dtype=dtype, requires_grad=True)
+        logs = logits.log_softmax(1)
+        found = entropy(logs.exp(), logs, alpha)
+        (grad,) = torch.autograd.grad(found.sum(), logits)
+        p = softmax(logits.detach().double().numpy(), axis=1)
+        expected = (1 - (p**alpha).sum(1)) / (alpha - 1)
+        assert_close(found.detach().double(), torch.from_numpy(expected), 1e-5 if dtype == torch.float32 else 1e-12)
+        ratio = np.where(p > 0, p**alpha, 0) * alpha / (1 - alpha)  # d entropy / d log p, then through the softmax
+        slope = ratio - p * ratio.sum(1, keepdims=True)
+        assert_close(grad.double(), torch.from_numpy(slope), 1e-5 if dtype == torch.float32 else 1e-12)
+
+
+@pytest.mark.parametrize(("scale", "dtype"), [(3.0, torch.float32), (30.0, torch.float64)])
+def test_alpha_tim_below_one_on_features_far_apart(scale: float, dtype: torch.dtype) -> None:
+    episode = tasks(dtype=dtype)
+    assert isinstance(episode.support.x, Tensor) and isinstance(episode.query.x, Tensor)
+    episode = Episode(
+        replace(episode.support, x=scale * episode.support.x), replace(episode.query, x=scale * episode.query.x)
+    )
+    for alpha, temperature in ((0.5, 15.0), (0.1, 100.0)):
+        learner = AlphaTIM(Same(), alpha=alpha, steps=3, transform="none", temperature=temperature).to(dtype)
+        assert torch.isfinite(outputs(learner, episode)).all()
 
 
 def test_alpha_tim_with_alpha_one_is_tim() -> None:
@@ -412,7 +461,7 @@ def accuracy(learner: AbstractLearner, episode: Episode) -> float:
 
 @pytest.mark.parametrize("build", EVERY)
 def test_clusters_apart_are_told_exactly(build: Callable[..., AbstractLearner]) -> None:
-    assert accuracy(build(Same()), clusters([8, 8, 8, 8], 0.05, 5)) == 1
+    assert accuracy(build(Same(), classes=9), clusters([8, 8, 8, 8], 0.05, 5)) == 1
 
 
 @pytest.mark.parametrize(
@@ -428,6 +477,54 @@ def test_a_balanced_prior_costs_accuracy_where_it_is_wrong(build: Callable[[], A
     assert accuracy(learner, even) > accuracy(plain, even) + 0.03
     assert accuracy(learner, uneven) < accuracy(learner, even) - 0.1
     assert accuracy(AlphaTIM(Same(), lr=1e-2, steps=200), uneven) > accuracy(learner, uneven) + 0.03
+
+
+# --- far from the origin, and alone ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: LaplacianShot(Same(), transform="none", rectify=False, smoothness=0.0),
+        lambda: TIM(Same(), steps=0, transform="none"),
+        lambda: TIM(Same(), solver="adm", steps=3, transform="none", temperature=2.0),
+        lambda: AlphaTIM(Same(), steps=0, transform="none"),
+    ],
+    ids=["laplacianshot", "tim", "tim-adm", "alpha-tim"],
+)
+def test_distances_far_from_the_origin_do_not_cancel(build: Callable[[], AbstractLearner]) -> None:
+    """Differences of a tenth at 2,000, in float32, where squares end at about one; a class that is absent, too."""
+    near = torch.tensor([[[0.0, 0.0, 0, 0], [0.0, 0.1, 0, 0]]])
+    asked = torch.tensor([[[0.0, 0.02, 0, 0], [0.0, 0.08, 0, 0], [0.0, 0.0, 0, 0]]])
+    shift, y = torch.tensor([2000.0, 0, 0, 0]), torch.tensor([[0, 1]])
+    for way in ([2], [2, 4]):
+        classes = Classes(torch.tensor(way))
+        support, query = near.expand(len(way), -1, -1), asked.expand(len(way), -1, -1)
+        labels = y.expand(len(way), -1)
+        if len(way) == 2:  # a neighbour of four classes widens the logits
+            support = torch.cat([support, support + 3.0], 1)
+            labels = torch.tensor([[0, 1, -1, -1], [0, 1, 2, 3]])
+        episode = Episode(Examples(support + shift, labels, classes), Examples(query + shift, None, classes))
+        assert outputs(build().eval(), episode)[0].argmax(1).tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("build", [BDCSPN, PTMAP, LaplacianShot])
+def test_a_lone_query_is_still_told_apart(build: Callable[..., AbstractLearner]) -> None:
+    """Minus its own mean it would be nothing, and shared out evenly it would be of all classes alike."""
+    learner, episode = build(Same(), classes=9).double().eval(), clusters([8, 8, 8, 8], 0.05, 5)
+    assert episode.query.y is not None
+    for row in range(0, 32, 5):
+        one = replace(episode, query=episode.query.rows(slice(row, row + 1)))
+        said = outputs(learner, one)
+        assert torch.equal(said.argmax(2), episode.query.y[:, row : row + 1])
+        assert (said.amax(2) - said.amin(2) > 1e-3).all()
+    # In a ragged batch the task of one query is what it is alone, and its neighbours are what they are.
+    mask = torch.ones(5, 32, dtype=torch.bool)
+    mask[2, 1:] = False
+    together = outputs(learner, replace(episode, query=replace(episode.query, mask=mask)))
+    alone = replace(episode, query=episode.query.rows(slice(0, 1)))
+    assert_close(together[2, :1], outputs(learner, alone)[2])
+    assert_close(together[[0, 1, 3, 4]], outputs(learner, episode)[[0, 1, 3, 4]])
 
 
 # --- what they share ------------------------------------------------------------------------------
@@ -470,10 +567,10 @@ def test_batches_train_them(build: Callable[..., AbstractLearner]) -> None:
         build(mlp()).double().batch_loss(episode.support)
 
 
-@pytest.mark.parametrize("build", [*EVERY, lambda net: TIM(net, solver="adm")])
+@pytest.mark.parametrize("build", [*EVERY, lambda net, classes: TIM(net, classes=classes, solver="adm")])
 def test_unlabelled_support_rows_play_no_part(build: Callable[..., AbstractLearner]) -> None:
     """A support row of label -1 is as if it were not there."""
-    learner, episode = build(Same()).double(), tasks()
+    learner, episode = build(Same(), classes=9).double(), tasks()
     assert isinstance(episode.support.x, Tensor) and episode.support.y is not None
     stray = 5 * numbers("stray rows", 3, 2, FEATURES)
     more = replace(
@@ -509,7 +606,10 @@ def test_networks_that_look_at_other_rows_are_refused(build: Callable[..., Abstr
         (lambda: TIM(Same(), temperature=0), r"temperature and alpha must be above 0, received 0 and 1"),
         (lambda: AlphaTIM(Same(), steps=-2), r"α-TIM cannot take a negative number of steps, received -2"),
         (lambda: AlphaTIM(Same(), alpha=0), r"temperature and alpha must be above 0, received 15\.0 and 0"),
-        (lambda: PTMAP(Same(), power=0), r"PT-MAP needs a power and sharpness above 0 .* received 0, 10\.0 and 20"),
+        (
+            lambda: PTMAP(Same(), power=0),
+            r"PT-MAP needs a power and sharpness above 0, .* received 0, 10\.0, 20 and 0\.2",
+        ),
         (lambda: TransductiveFineTune(Same(), lr=-1), r"at least 0, received 25, -1 and 1\.0"),
     ],
 )
@@ -520,7 +620,7 @@ def test_bad_options(build: Callable[[], AbstractLearner], match: str) -> None:
 
 @pytest.mark.parametrize("build", EVERY)
 def test_a_state_answers_for_its_own_tasks(build: Callable[..., AbstractLearner]) -> None:
-    learner, episode = build(mlp()).double(), tasks()
+    learner, episode = build(mlp(), classes=9).double(), tasks()
     state = learner.adapt(episode.support.tasks(slice(0, 1)))
     with pytest.raises(InputError, match=r"Cannot predict: the state is of 1 tasks, the query of 3"):
         learner.predict(state, episode.query)

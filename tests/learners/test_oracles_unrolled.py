@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quickstudy.episode import Episode, Examples, Real
+from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.learners.cavia import CAVIA
 from quickstudy.learners.imaml import IMAML
@@ -19,31 +19,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.maml import MAML
 from quickstudy.learners.mamlpp import MAMLPlusPlus
 from quickstudy.nets import MLP, Conv4
-from tests.smalltasks import WAY, Row, assert_close, make, mlp, numbers, outputs, ragged, tasks
-
-
-class Slope(nn.Module):
-    """f(x) = w x: the support loss of a point (x, s) is a quadratic in w."""
-
-    out_features = 1
-
-    def __init__(self, w: float) -> None:
-        super().__init__()
-        self.w = nn.Parameter(torch.tensor([w], dtype=torch.float64))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * self.w
-
-
-def quadratic(a: float, s: float, b: float, q: float) -> Episode:
-    """Support loss a/2 (w - s)^2 and query loss b/2 (w - q)^2."""
-
-    def point(curvature: float, target: float) -> Examples:
-        x = torch.full((1, 1, 1), (curvature / 2) ** 0.5, dtype=torch.float64)
-        return Examples(x, x * target, Real(1))
-
-    return Episode(point(a, s), point(b, q))
-
+from tests.smalltasks import WAY, Row, Slope, assert_close, make, mlp, numbers, outputs, quadratic, ragged, tasks
 
 A, S, B, Q, W = 2.0, 1.5, 3.0, -0.7, 0.4
 
@@ -221,6 +197,22 @@ def test_mamlpp_gives_each_step_its_norms(taken: int) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in _trained(learner))
 
 
+def test_mamlpp_goes_on_where_it_was() -> None:
+    """Three times one step is three steps: each with its own rates and norms, the third with those of the second."""
+    learner = made(lambda: MAMLPlusPlus(mlp("layer"), WAY, inner_steps=2, test_inner_steps=3, inner_lr=0.2))
+    with torch.no_grad():
+        for number, p in enumerate([*learner.norms.values(), *learner.rates.values()]):
+            p.add_(0.05 * numbers(f"own {number}", *p.shape))
+    episode = tasks()
+    whole = outputs(learner, episode)
+    learner.loop.test_steps, state = 1, None
+    with torch.no_grad():
+        for _ in range(3):
+            state = learner.adapt(episode.support, state=state)
+        assert_close(learner.predict(state, episode.query.unlabelled()), whole)
+    assert state is not None and state.steps.tolist() == [3, 3, 3]
+
+
 def _trained(learner: Any) -> list[nn.Parameter]:
     learner.meta_loss(tasks()).loss.sum().backward()
     return [*learner.norms.values(), *learner.rates.values()]
@@ -335,6 +327,27 @@ def test_cavia_and_padding() -> None:
         alone = outputs(learner, Episode(dirty.support.task(t), dirty.query.task(t)))
         assert_close(together[t][dirty.query.real[t]], alone[0])
     same(grads_of(learner, clean), grads_of(learner, dirty), 0.0)
+
+
+def test_cavia_modulates_a_norm_over_several_axes() -> None:
+    """Its bias has as many axes as its weight; a channel is a place on the first."""
+    net = nn.Sequential(nn.Unflatten(1, (2, 2)), nn.LayerNorm([2, 2]), nn.Flatten())
+    learner = made(lambda: CAVIA(net, WAY, context_size=3, out_features=4))
+    assert learner.layer == "1" and learner.map.out_features == 4
+    context = numbers("context", 3, 3)
+    query = tasks().query
+    said = learner.model.embed(learner.weights(context), query).out
+    assert isinstance(query.x, Tensor)
+    plain = net(query.x.flatten(0, 1)).reshape(3, -1, 2, 2)
+    scale, shift = learner.map(context)[:, None, :, None].chunk(2, 2)
+    assert_close(said, (plain * (1 + scale) + shift).flatten(2))
+
+
+def test_cavia_knows_that_a_transposed_convolution_has_its_inputs_in_rows() -> None:
+    net = nn.Sequential(nn.Unflatten(1, (4, 1)), nn.ConvTranspose1d(4, 4, 2), nn.Flatten(), nn.Linear(8, 5))
+    assert CAVIA(net, WAY, context_as="film", out_features=5).layer == "3"
+    with pytest.raises(InputError, match=r"'1', a ConvTranspose1d: it must be a norm, a linear layer or a convolution"):
+        CAVIA(net, WAY, context_as="film", layer="1", out_features=5)
 
 
 def test_cavia_refuses_layers_that_cannot_take_a_context() -> None:
@@ -467,6 +480,18 @@ def test_imaml_is_tested_as_maml_is() -> None:
     state = learner.adapt(tasks().support, state=learner.adapt(tasks().support))
     learner.test_inner_steps = 8
     assert_close(state.params["head.bias"], learner.adapt(tasks().support).params["head.bias"])
+
+
+@pytest.mark.parametrize("solver", ["gd", "newton"])
+def test_imaml_goes_on_near_theta_and_not_near_where_it_was(solver: Any) -> None:
+    """However often it is adapted, φ* = (a s + λ θ)/(a + λ)."""
+    learner = IMAML(
+        Slope(W), 1, "real", test_strength=1.3, solver=solver, inner_steps=200, inner_lr=0.2, head="none"
+    )  # fmt: skip
+    support, state = quadratic(A, S, B, Q).support, None
+    for _ in range(3):
+        state = learner.adapt(support, state=state)
+        assert float(state.params["net.w"]) == pytest.approx((A * S + 1.3 * W) / (A + 1.3))
 
 
 def test_imaml_damping_shrinks_a_quadratic_gradient() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -184,3 +186,34 @@ def test_a_part_that_a_network_does_not_have_is_refused(part: Part, net: nn.Modu
 def test_a_rank_below_one_is_refused() -> None:
     with pytest.raises(InputError, match=r"part='lora' needs a rank of at least 1, received 0\."):
         LowRank(MLP(3), rank=0)
+
+
+def test_film_on_a_norm_over_several_axes() -> None:
+    """Scale and shift are those of the first axis, for the bias as for the weight."""
+    net = nn.Sequential(nn.LayerNorm([4, 2, 3])).double()
+    with torch.no_grad():
+        net[0].bias.copy_(numbers("bias", 4, 2, 3))  # type: ignore[operator]
+    adapter, x = Film(net), numbers("x", T, N, 4, 2, 3)
+    params = own(adapter, drawn=True)
+    assert {name: tuple(p.shape) for name, p in params.items()} == {"scales.0": (T, 4), "shifts.0": (T, 4)}
+    with torch.no_grad():
+        plain = net(x.flatten(0, 1)).unflatten(0, (T, N))
+    scale, shift = (params[name][:, None, :, None, None] for name in ("scales.0", "shifts.0"))
+    assert_close(run(net, adapter, x, params, "loop"), plain * (1 + scale) + shift)
+
+
+def test_film_refuses_layers_that_share_a_weight() -> None:
+    net = nn.Sequential(nn.Linear(3, 3), nn.Tanh(), nn.Linear(3, 3))
+    net[2].weight = net[0].weight
+    with pytest.raises(InputError, match=r"part='film' cannot scale the layers '0' and '2' apart: they share one weig"):
+        Film(net)
+
+
+@pytest.mark.parametrize("part", ["film", "lora"])
+@pytest.mark.parametrize(
+    "computed", [nn.utils.parametrizations.weight_norm, nn.utils.parametrizations.orthogonal, nn.utils.spectral_norm]
+)
+def test_a_weight_that_is_computed_from_others_is_refused(part: Part, computed: Any) -> None:
+    net = nn.Sequential(nn.Linear(3, 3), computed(nn.Linear(3, 3)))
+    with pytest.raises(InputError, match=rf"part='{part}' cannot change the layer '1' .* a parametrisation"):
+        make_adapter(net, part, 2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import torch
@@ -262,7 +262,7 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: KNN(MLP(6, norm="task")), r"This baseline needs features that do not depend on the examples beside one"),
     (lambda: Reptile(MLP(6), 3, inner_batch=0), r"Reptile needs at least one inner step and one row a minibatch"),
     (lambda: Reptile(MLP(6), 3, inner_steps=0), r"Reptile needs at least one inner step"),
-    (lambda: MAML(MLP(6), 3, inner_lr=-0.1), r"Inner learning rates cannot be negative, received -0\.1"),
+    (lambda: MAML(MLP(6), 3, inner_lr=-0.1), r"Inner learning rates must be numbers of at least 0, received -0\.1"),
     (lambda: MLP(6, ()), r"An MLP needs at least one hidden layer"),
     (lambda: MAML(MLP(6, norm="batch"), 3), r"Layer 'norms\.0' keeps running statistics, .* Use norm='task'"),
     (lambda: MAML(nn.Sequential(nn.BatchNorm1d(6)), 3, head="none"), r"Layer '0' keeps running statistics"),
@@ -279,7 +279,41 @@ REFUSED: list[tuple[Any, str]] = [
     ),
     (lambda: MAML(MLP(6), head="shared", inner_steps=1), r"head='shared' needs at least 2 inner steps, received 1"),
     (lambda: MAML(MLP(6), 3, inner_steps=-1), r"Inner steps cannot be negative"),
+    (
+        lambda: apply(MLP(6), torch.zeros(2, 3, 6), params=own_weights(2), strategy="packed"),
+        r"Strategy 'packed' shares θ between tasks and takes no weights or norm moments of each task's own",
+    ),
+    (
+        lambda: apply(MLP(6), torch.zeros(2, 3, 6), given={"norms.0.mean": torch.zeros(2, 40)}, strategy="packed"),
+        r"Strategy 'packed' shares θ between tasks",
+    ),
+    (
+        lambda: apply(MLP(6), torch.zeros(2, 3, 6), strategy=cast(Any, "lop")),
+        r"There is no strategy 'lop'\. Use one of",
+    ),
+    (
+        lambda: MAML(nn.Sequential(nn.InstanceNorm1d(6, track_running_stats=True), nn.Linear(6, 3)), 3, head="none"),
+        r"Layer '0' keeps running statistics",
+    ),
 ]
+
+
+def own_weights(n_task: int) -> dict[str, Tensor]:
+    return {name: p.detach().expand(n_task, *p.shape) for name, p in MLP(6).named_parameters()}
+
+
+@pytest.mark.parametrize("strategy", ["auto", *STRATEGIES])
+def test_weights_that_are_not_the_network_s_are_refused(strategy: Strategy) -> None:
+    """A name with a slip in it would leave the network as it is; a task too few would meet another task's weights."""
+    with pytest.raises(
+        InputError, match=r"MLP has no weight 'net\.linears\.0\.weight'\. Name weights as its named_par"
+    ):
+        weights = {f"net.{name}": p for name, p in own_weights(2).items()}
+        apply(MLP(6), torch.zeros(2, 3, 6), params=weights, strategy=strategy)
+    with pytest.raises(
+        InputError, match=r"Expected the weight 'linears\.0\.weight' once for each of 2 tasks, \[2, .*\[3,"
+    ):
+        apply(MLP(6), torch.zeros(2, 3, 6), params=own_weights(3), strategy=strategy)
 
 
 @pytest.mark.parametrize(("attempt", "message"), REFUSED)

@@ -11,6 +11,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
+from quickstudy.inner import (
+    MatVec,
+    Params,
+    Sgd,
+    TaskLosses,
+    adjoint,
+    cg,
+    gradients,
+    hessian,
+    implicit,
+    newton_cg,
+    plain_step,
+    unroll,
+)
 from quickstudy.learners import MAML
 from quickstudy.nets.secondorder import blamed_layer, plain_kernels
 from quickstudy.train import fit
@@ -138,7 +152,7 @@ def test_the_layer_is_named(depth: str) -> None:
     with pytest.raises(
         InputError,
         match=rf"Cannot take a second derivative through the layer 'model\.net\.{depth}' \(Once\): "
-        r".*once_differentiable\. Use first_order=True, or replace that layer",
+        r".*once_differentiable\. Use first_order=True where the learner has it, or replace that layer",
     ):
         fit(model, Small(), steps=1)
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
@@ -163,3 +177,73 @@ def test_the_switches_are_put_back() -> None:
         assert not fused() and not torch.backends.cudnn.enabled
         raise ZeroDivisionError
     assert (torch.backends.cudnn.enabled, fused()) == before
+
+
+# --- what torch would leave out without a word ---------------------------------------------------------------------
+
+W = torch.tensor([[0.3, 0.7]], dtype=torch.float64)
+PATTERN = r"Cannot take a second derivative through this network: .* twice the function _Square, marked with @once"
+
+
+def squared(p: Params) -> Tensor:
+    """The cotangent of the function depends on the weights: torch leaves a sign, where nobody may pass."""
+    return (_Square.apply(p["w"]) ** 2 + 0.1 * p["w"] ** 2).sum(1)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def plain(p: Params) -> Tensor:
+    """The cotangent is 1: torch leaves no sign at all."""
+    return (_Square.apply(p["w"]) + 0.1 * p["w"] ** 2).sum(1)  # type: ignore[no-untyped-call,no-any-return]
+
+
+def solver(matvec: MatVec, b: Params) -> Params:
+    return cg(matvec, b, steps=3).x
+
+
+@pytest.mark.parametrize("loss", [squared, plain])
+def test_second_derivatives_of_functions_that_are_differentiated_once_are_refused(loss: TaskLosses) -> None:
+    """By ``autograd.grad`` too, which walks past the node that would complain."""
+    theta = {"w": W.clone().requires_grad_()}
+    with pytest.raises(InputError, match=PATTERN):
+        hessian(loss, theta)(theta)
+    with pytest.raises(InputError, match=PATTERN):
+        newton_cg(loss, theta, steps=1, cg_steps=2)
+    attached = implicit(loss, theta, theta, strength=1.0, solver=solver)
+    with pytest.raises(InputError, match=PATTERN):
+        torch.autograd.grad(attached["w"].sum(), theta["w"])
+    end, _ = unroll(lambda step, p: loss(p), theta, Sgd(0.1), steps=2)
+    with pytest.raises(RuntimeError, match=r"twice the function _Square, marked with @once_differentiable"):
+        torch.autograd.grad(end["w"].sum(), theta["w"])
+    path = adjoint(lambda step, p: loss(p), theta, steps=2, update=plain_step(0.1))
+    with pytest.raises(InputError, match=PATTERN):
+        torch.autograd.grad(path[-1]["w"].sum(), theta["w"])
+
+
+def test_maml_says_so_to_autograd_grad() -> None:
+    model = learner(Once())
+    loss = model.meta_loss(tasks()).loss.sum()
+    with pytest.raises(RuntimeError, match=r"twice the function _Square"):
+        torch.autograd.grad(loss, list(model.parameters()))
+
+
+def test_nothing_is_refused_until_it_is_asked_for() -> None:
+    """Adapting needs first derivatives alone, also where torch records; so do functions that no weight goes through."""
+    assert torch.isfinite(learner(Once()).adapt(tasks().support).params["head.bias"]).all()
+    theta = {"w": W.clone().requires_grad_()}
+    said = _Square.apply(torch.ones(1, 2, dtype=torch.float64, requires_grad=True))  # type: ignore[no-untyped-call]
+    product = hessian(lambda p: (said * p["w"].square()).sum(1), theta)
+    assert product({"w": torch.ones_like(W)})["w"].tolist() == [[2.0, 2.0]]
+    end, _ = unroll(lambda step, p: squared(p), theta, Sgd(0.1), steps=2, second_order=False)
+    assert torch.autograd.grad(end["w"].sum(), theta["w"])[0].tolist() == [[1.0, 1.0]]
+
+
+def test_a_missing_first_derivative_is_called_so() -> None:
+    """The regularised gamma function has no derivative in its first argument; first order would need it as well."""
+    theta = {"w": W.clone().requires_grad_()}
+
+    def gamma(p: Params) -> Tensor:
+        values: Tensor = torch.special.gammainc(p["w"], torch.ones_like(p["w"])).sum(1)
+        return values
+
+    for create_graph in (False, True):
+        with pytest.raises(InputError, match=r"Cannot take a derivative through this network: .*igamma.*Use another"):
+            gradients(gamma(theta), theta, create_graph=create_graph)

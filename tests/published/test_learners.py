@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from quickstudy.evaluate import Result
+from quickstudy.recipes import load_recipe
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_fast_recipe_reaches_what_its_page_says(name: str, runs: Path, data_root: Path) -> None:
     """The mean within a margin, and better than each baseline in pairs where the page says so."""
     entry, run = RESULTS[name], benchmark()
-    found, _ = run.tested(name, runs, entry["episodes"], data_root)
+    found, _ = run.tested(load_recipe(name), runs, entry["episodes"], data_root)
     slack = MARGIN if found.metric == "accuracy" else -MARGIN - 0.1 * entry["mean"]
     assert (
         (found.mean >= entry["mean"] - slack) if found.metric == "accuracy" else (found.mean <= entry["mean"] - slack)
@@ -55,4 +56,4 @@ def rival(name: str, which: str, runs: Path, episodes: int, data_root: Path) -> 
     run = benchmark()
     if which == "knn":
         return run.untrained(name, "knn", episodes, data_root)  # type: ignore[no-any-return]
-    return run.tested(run.PLAIN[name.split("-")[0]], runs, episodes, data_root)[0]  # type: ignore[no-any-return]
+    return run.tested(run.plain_for(name), runs, episodes, data_root)[0]  # type: ignore[no-any-return]

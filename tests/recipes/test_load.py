@@ -8,6 +8,7 @@ import pytest
 
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.recipes import Recipe, load_recipe, parse_recipe
+from quickstudy.registry import Registry
 
 GOOD = """
 name = "mine"
@@ -111,6 +112,44 @@ MISTAKES = [
     ("[train]\nsteps = 10", "[trian]\nsteps = 10", "train is missing."),
     ("[learner]", "learner = 3\n[lerner]", "learner: expected a table, found 3."),
 ]  # fmt: skip
+
+
+def test_sizes_that_are_left_out_can_be_overridden_one_by_one() -> None:
+    """A table that is left out is as another; to change its way is not to leave out its shot."""
+    start, end = GOOD.index("[episodes.train]"), GOOD.index("[episodes.test]")
+    recipe = parse(GOOD[:start] + GOOD[end:], episodes__train__way=20, episodes__validation__shot=3)
+    train, validation, test = recipe.episodes.train, recipe.episodes.validation, recipe.episodes.test
+    assert (train.way, train.shot, train.query) == (20, 1, 15)
+    assert validation is not None and (validation.way, validation.shot, validation.query) == (5, 3, 15)
+    assert (test.way, test.shot, test.query) == (5, 1, 15)
+    other = parse(GOOD[:end] + GOOD[GOOD.index("[train]\n") :], episodes__test__shot=2)
+    assert (other.episodes.test.way, other.episodes.test.shot, other.episodes.test.query) == (5, 2, 5)
+    assert other.episodes.train.shot == (1, 5)
+
+
+@pytest.mark.parametrize(
+    ("table", "entry", "sentence"),
+    [
+        (
+            "learner",
+            UnknownName,
+            "the learner 'junk' is the class UnknownName, not an AbstractLearner; mend its package",
+        ),
+        ("net", UnknownName, "the network 'junk' is the class UnknownName, not a torch.nn.Module; mend its package"),
+        ("data", 3, "the data set 'junk' is 3, which nothing can be built from; mend its package, or use another."),
+    ],
+)
+def test_an_entry_of_another_kind(table: str, entry: Any, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another package may announce anything."""
+    before = Registry.get
+
+    def get(registry: Registry, name: str) -> Any:
+        return entry if name == "junk" else before(registry, name)
+
+    monkeypatch.setattr(Registry, "get", get)
+    with pytest.raises(InputError, match=re.escape(f"--{table}.name: {sentence}")) as refused:
+        parse(**{f"{table}__name": "junk"})
+    assert "takes no network" not in str(refused.value) and len(str(refused.value).splitlines()) == 1
 
 
 @pytest.mark.parametrize(("good", "bad", "sentence"), MISTAKES, ids=[bad[:30] for _, bad, _ in MISTAKES])

@@ -18,8 +18,8 @@ from quickstudy.learners.metabaseline import MetaBaseline
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.recipes import Recipe, build, load_recipe, parse_recipe, recipe_hash, to_toml
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.runs import identity, list_runs
-from quickstudy.train import Interrupted, Silent, StepEvent
+from quickstudy.runs import identity, list_runs, which_checkpoint
+from quickstudy.train import Interrupted, RunFolder, Silent, StepEvent
 from tests.cli.test_progress import Clock
 
 TWO_PHASES = """
@@ -205,6 +205,40 @@ def test_a_run_of_two_phases_goes_on(stop: int, tmp_path: Path) -> None:
     result = api.evaluate(parts.path, episodes=4, device="cpu")
     assert result.episodes == 4
     assert "batches: loss" in parts.folder.report.read_text()
+
+
+def test_the_first_phase_alone(tmp_path: Path) -> None:
+    """`train.steps = 0` beside [pretrain]: steps of the first phase are done, and their result is tested."""
+    run = api.train(parse(train__steps=0), runs=tmp_path, device="cpu")
+    assert run.trained.step == 4
+    lines = [json.loads(line) for line in (run.path / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if "phase" in line] == [1, 2, 3, 4]
+    assert api.evaluate(run, episodes=4, device="cpu", report=False).episodes == 4
+    further = api.train(run.path, overrides={"train.steps": 3}, resume=True, device="cpu")
+    whole = api.train(parse(), runs=tmp_path / "whole", device="cpu")
+    name = "checkpoints/last/weights.safetensors"
+    assert further.trained.step == 7 and (further.path / name).read_bytes() == (whole.path / name).read_bytes()
+
+
+def test_the_best_of_an_earlier_phase_is_not_tested(tmp_path: Path) -> None:
+    """Stopped in the second phase before it was measured: the last weights, not the best ones of the first phase."""
+    with pytest.raises(Interrupted, match="Stopped after step 5 of 7"):
+        api.train(parse(), runs=tmp_path, device="cpu", callbacks=[_StopAfter(5)])
+    (run,) = list_runs(tmp_path)
+    assert (run.path / "checkpoints" / "best").is_dir() and run.best is None
+    assert which_checkpoint(RunFolder(run.path)) == "last"
+    api.train(run.path, resume=True, device="cpu")
+    assert which_checkpoint(RunFolder(run.path)) == "best"
+
+
+def test_curves_of_two_phases_of_batches_are_two() -> None:
+    """A teacher and its student."""
+    records = [{"step": step, "phase": "batches", "phase_number": step // 3, "loss": 1.0} for step in range(1, 6)]
+    curves = curves_of(records, "x")
+    assert [(curve.quantity, list(curve.steps)) for curve in curves] == [
+        ("batches: loss", [1, 2]),
+        ("batches, second time: loss", [3, 4, 5]),
+    ]
 
 
 def test_curves_of_two_phases_are_two() -> None:

@@ -34,7 +34,7 @@ ROWS = [
     Row("maml-lora-conv4", lambda: MAML(pictures(), WAY, part="lora", inner_steps=2, out_features=4), smooth=False),
     Row(
         "reptile-lora",
-        lambda: Reptile(mlp(), WAY, part="lora", inner_batch=None, test_inner_batch=None),
+        lambda: Reptile(mlp().requires_grad_(False), WAY, part="lora", inner_batch=None, test_inner_batch=None),
         follows_query=False,
     ),
     Row(

@@ -25,11 +25,17 @@ SMALL_BLOCKS = {"length": 6, "filters": 3, "keys": (4, 5, 6), "values": (3, 4, 5
 
 ROWS = [
     Row("mann", lambda: MANN(None, WAY, in_features=FEATURES, **SMALL_MEMORY)),  # type: ignore[arg-type]
+    Row("mann-given", lambda: MANN(None, WAY, in_features=FEATURES, order="given", **SMALL_MEMORY)),  # type: ignore[arg-type]
     Row("mann-batchnorm", lambda: MANN(net(), WAY, **SMALL_MEMORY)),  # type: ignore[arg-type]
     Row("snail", lambda: SNAIL(mlp(), WAY, **SMALL_BLOCKS)),  # type: ignore[arg-type]
+    Row("snail-given", lambda: SNAIL(mlp(), WAY, order="given", **SMALL_BLOCKS)),  # type: ignore[arg-type]
     Row("snail-tasknorm", lambda: SNAIL(mlp("task"), WAY, **SMALL_BLOCKS)),  # type: ignore[arg-type]
     Row("snail-conv4", lambda: SNAIL(conv(), WAY, out_features=4, **SMALL_BLOCKS), smooth=False),  # type: ignore[arg-type]
-    Row("snail-real", lambda: SNAIL(None, 2, "real", in_features=FEATURES, **SMALL_BLOCKS), target="real"),  # type: ignore[arg-type]
+    Row(
+        "snail-real",
+        lambda: SNAIL(None, 2, "real", in_features=FEATURES, order="given", **SMALL_BLOCKS),  # type: ignore[arg-type]
+        target="real",
+    ),
     Row("cnp", lambda: CNP(mlp(), WAY, width=6, activation="tanh")),
     Row("cnp-batchnorm", lambda: CNP(net(), WAY, width=6, activation="tanh")),
     Row("cnp-transductive", lambda: CNP(mlp("transductive"), WAY, width=6, activation="tanh")),

@@ -296,7 +296,10 @@ def test_a_changed_run_does_not_go_on(change: dict[str, Any], message: str, tmp_
 
 
 def test_what_cannot_be_trained_is_refused() -> None:
-    with pytest.raises(InputError, match=r"KNN has nothing to meta-train"):
+    with pytest.raises(
+        InputError,
+        match=r"KNN has nothing to meta-train\. .* say train\.steps = 0 in its recipe, and leave --steps out\.$",
+    ):
         fit(KNN(), Small(), steps=1)
     with pytest.raises(InputError, match=r"ProtoNet learns classes, but these tasks have 'real' targets"):
         fit(ProtoNet(mlp()), Small("real"), steps=1)

@@ -32,6 +32,7 @@ from quickstudy.train import (
     StepEvent,
     Trained,
     Validation,
+    ValidationEvent,
     cosine,
     fit,
     linear,
@@ -116,6 +117,7 @@ def test_two_phases_equal_two_runs_by_hand() -> None:
     alone = [*first.steps, *({**step, "step": step["step"] + 4} for step in second.steps)]
     assert history.steps == alone
     assert [step["phase"] for step in history.steps] == ["batches"] * 4 + ["episodes"] * 3
+    assert [step["phase_number"] for step in history.steps] == [0] * 4 + [1] * 3
     assert [step["lr"] for step in history.steps][3:5] == pytest.approx([0.05 * 0.1464, 0.01], rel=1e-3)
 
 
@@ -169,6 +171,67 @@ def test_a_run_that_goes_on_equals_one_never_stopped(kind: str, stop: int, tmp_p
     assert metrics(tmp_path / "parts" / "metrics.jsonl") == metrics(tmp_path / "whole" / "metrics.jsonl")
     validated = [line["step"] for line in metrics(tmp_path / "whole" / "metrics.jsonl") if "ci95" in line]
     assert validated == [2, 4, 6, 7], "measured in both phases"
+
+
+def test_the_first_phase_alone(tmp_path: Path) -> None:
+    """No step of the second: the first by itself, to be gone on from as if it had never stopped."""
+    for kind in (meta_baseline, distilled):
+        second = SECOND if kind is meta_baseline else {"steps": 3, "lr": 0.01}
+        data, folder = TASKS if kind is meta_baseline else TASKS.batches(8), Checkpointing(tmp_path / kind.__name__)
+        none = {**second, "steps": 0, "schedule": None}
+        learner, first = kind(), kind()
+        done = fit(learner, data, pretrain=pretraining(), checkpoints=folder, **none)
+        assert done == Trained(4)
+        if kind is meta_baseline:
+            options = {name: getattr(pretraining(), name) for name in PRETRAIN_FIELDS}
+            fit(first, TASKS.batches(16), steps=4, **options)
+            assert same(weights(learner), weights(first))
+        again, whole = kind(), kind()
+        assert fit(again, data, pretrain=pretraining(), checkpoints=folder, resume=True, **none) == Trained(4)
+        assert same(weights(again), weights(learner)), "going on with what is finished began the second phase"
+        further = {**second, "schedule": None}
+        fit(again, data, pretrain=pretraining(), checkpoints=folder, resume=True, **further)
+        fit(whole, data, pretrain=pretraining(), **further)
+        assert same(weights(again), weights(whole))
+
+
+@pytest.mark.parametrize("stop", [None, 4, 5])
+def test_the_best_of_a_phase_is_no_measure_of_the_next(stop: int | None, tmp_path: Path) -> None:
+    """High accuracies over all training classes, then lower ones on tasks: two runs of one have a best each."""
+    found = {2: 0.9, 4: 0.8, 6: 0.3, 7: 0.4}
+    seen = list[tuple[int, bool]]()
+
+    class Watch(Silent):
+        at = 0
+
+        def step(self, event: StepEvent) -> None:
+            self.at = event.step
+
+        def validation(self, event: ValidationEvent) -> None:
+            seen.append((event.step, event.best))
+
+    def run(*more: Silent, resume: bool = False) -> Trained:
+        watch = Watch()
+        return fit(
+            meta_baseline(),
+            TASKS,
+            pretrain=pretraining(),
+            validate=lambda _: Validation("accuracy", found[watch.at], 0.1),
+            validate_every=2,
+            callbacks=[watch, *more],
+            checkpoints=Checkpointing(tmp_path),
+            resume=resume,
+            **SECOND,
+        )
+
+    if stop is not None:
+        with pytest.raises(Interrupted, match="Stopped after step"):
+            run(StopAfter(stop))
+        last = json.loads((tmp_path / "last" / "state.json").read_text())
+        assert (last["best"], last["best_step"]) == ((0.9, 2) if stop == 4 else (None, None))
+    assert run(resume=stop is not None) == Trained(7, 0.4, 7)
+    assert seen == [(2, True), (4, False), (6, True), (7, True)]
+    assert json.loads((tmp_path / "best" / "state.json").read_text())["step"] == 7
 
 
 def test_more_steps_of_the_second_phase(tmp_path: Path) -> None:

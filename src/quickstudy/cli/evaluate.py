@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from quickstudy.cli.options import DataRoot, Debug, Device, Json, Threads, recipe_keys
 from quickstudy.cli.process import set_threads
 from quickstudy.errors import InputError
-
-if TYPE_CHECKING:
-    from quickstudy.evaluate import Result
 
 __all__ = ["evaluate"]
 
@@ -28,8 +25,9 @@ def evaluate(
     dirichlet: Annotated[
         float | None,
         typer.Option(
-            help="Concentration of the classes' shares of the queries, such as 2; 0 for as many of each class. "
-            "As in the recipe by default."
+            help="Concentration of the classes' shares of the queries, a number above 0 such as 2; 0 leaves it out: as "
+            "many of each class. As in the recipe by default. All queries of a task may be of one class: classes with "
+            "few examples, such as Omniglot's 20, need a small --query."
         ),
     ] = None,
     episodes: Annotated[int | None, typer.Option(help="How many tasks; as in the recipe by default.")] = None,
@@ -45,7 +43,7 @@ def evaluate(
     json: Json = False,
     debug: Debug = False,
 ) -> None:
-    """Meta-test a run on classes that it has never seen; saves and prints the result.
+    """Meta-test a run on tasks that it has never seen; saves and prints the result.
 
     Options of the learner's adaptation can change: --learner.test-inner-steps 10
     """
@@ -72,7 +70,7 @@ def evaluate(
         tasks_at_once=tasks_at_once,
         progress=True,
     )
-    typer.echo(result.to_json().rstrip() if json else _sentence(result))
+    typer.echo(result.to_json().rstrip() if json else str(result))
     typer.echo(f"Saved in {run / 'evaluations' / f'{result.id}.json'}; the page is {run / 'report.html'}", err=True)
 
 
@@ -85,16 +83,3 @@ def _size(name: str, text: str | None) -> int | tuple[int, int] | None:
         raise InputError(f"--{name}: expected a whole number or a range such as 5-20, found {text!r}.")
     numbers = [int(end) for end in ends]
     return numbers[0] if len(numbers) == 1 else (numbers[0], numbers[1])
-
-
-def _sentence(result: Result) -> str:
-    """The figure with both intervals, and what must stand beside it."""
-    from quickstudy.evaluate import cell_name
-    from quickstudy.evaluate.wording import count, figure, marks, number
-
-    unit = " %" if result.metric == "accuracy" else ""
-    said = [f"{result.metric} {figure(result)}{unit} over {count(result.episodes)} episodes"]
-    if result.ci95_classes is not None:
-        said.append(f"± {number(result.ci95_classes, result.metric)}{unit} over classes")
-    said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
-    return "; ".join(said)

@@ -65,4 +65,5 @@ def train(
         one_json({"run": str(run.path), "step": trained.step, "best": trained.best, "best_step": trained.best_step})
     else:
         typer.echo(run.path)
-        typer.echo(f"Test it on classes that it has never seen: quickstudy evaluate {run.path}", err=True)
+        new = "tasks" if run.recipe.episodes.test.way is None else "classes"
+        typer.echo(f"Test it on {new} that it has never seen: quickstudy evaluate {run.path}", err=True)

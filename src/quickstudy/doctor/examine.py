@@ -25,6 +25,7 @@ from quickstudy.doctor.patient import Check, Patient
 from quickstudy.doctor.report import Finding, Report
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.nets.secondorder import misses_second_derivative
 
 __all__ = ["CHECKS", "doctor"]
 
@@ -72,16 +73,36 @@ def doctor(learner: AbstractLearner, source: TaskSource, *, tasks: int = 2, seed
         episode = source.episodes(range(seed * tasks, (seed + 1) * tasks))
         device = next((p.device for p in learner.parameters()), torch.device("cpu"))
         patient = Patient(learner, source, moved_dtype(episode, torch.float64).to(device), seed)
-        found = [finding for name, check in CHECKS.items() for finding in _looked_at(name, check, patient)]
+        causes: set[str] = set()
+        found = [finding for name, check in CHECKS.items() for finding in _looked_at(name, check, patient, causes)]
     return Report(type(learner).__name__, (*usable, *found))
 
 
-def _looked_at(name: str, check: Check, patient: Patient) -> list[Finding]:
-    """What a check finds; where the learner itself fails in it, that is what was found."""
+def _looked_at(name: str, check: Check, patient: Patient, causes: set[str]) -> list[Finding]:
+    """What a check finds; where the learner itself fails in it, that is what was found, the first time.
+
+    Args:
+        name: of the check.
+        check: what to run.
+        patient: the learner and its tasks.
+        causes: why earlier checks failed; what this one fails of is added.
+    """
     try:
         # Tasks of its own, in case that an earlier check's learner wrote into them.
-        return check(replace(patient, episode=copy.deepcopy(patient.episode)))
+        found = check(replace(patient, episode=copy.deepcopy(patient.episode)))
     except Exception as error:  # whatever a learner that is not finished raises
+        plain = isinstance(error, InputError)
+        second = isinstance(error, RuntimeError) and misses_second_derivative(error)
         said = (str(error) or type(error).__name__).strip()
-        found = f"It fails: {type(error).__name__}: {said}" if not isinstance(error, InputError) else said
-        return [Finding(name, "problem", found, "Mend that first; run the same call by itself to see where.")]
+        cause = _NO_SECOND if second or said.startswith(_NO_SECOND) else f"{type(error).__name__}: {said}"
+        if cause in causes:
+            return [Finding(name, "note", "Not looked at: it fails as in a line above.")]
+        causes.add(cause)
+        advice = "Mend that first; run the same call by itself to see where."
+        return [Finding(name, "problem", said if plain else f"It fails: {type(error).__name__}: {said}", advice)]
+    if any(finding.found.startswith(_NO_SECOND) for finding in found):
+        causes.add(_NO_SECOND)
+    return found
+
+
+_NO_SECOND = "Cannot take a second derivative"

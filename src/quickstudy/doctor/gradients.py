@@ -5,7 +5,16 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from quickstudy.doctor.measures import batch_of, central_difference, directions, first_order, gradients, seeded
+from quickstudy.doctor.measures import (
+    PhaseLoss,
+    batch_of,
+    central_difference,
+    directions,
+    first_order,
+    gradients,
+    phase_losses,
+    seeded,
+)
 from quickstudy.doctor.patient import Patient, listed
 from quickstudy.doctor.report import Finding
 from quickstudy.episode import Classes
@@ -19,6 +28,7 @@ __all__ = ["check_meta_gradient"]
 
 GRAPH, ZERO = "parameters in the graph", "gradients that are zero"
 SLOPE, ORDER, TWICE = "meta-gradient", "second order", "second derivatives"
+BATCHES = "gradient of batch_loss"
 _STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
 _NO_GRAD = "does not require grad"
 
@@ -27,12 +37,15 @@ def check_meta_gradient(patient: Patient) -> list[Finding]:
     """All that concerns gradients, in one go: the later questions need the answers to the earlier."""
     if not patient.traits.trainable:
         return [Finding(SLOPE, "ok", "Nothing to train: the learner declares trainable=False.")]
-    if "episodes" not in patient.traits.phases:
-        return _graph(patient, None)
     learner = patient.copy(training=True)
+    losses = phase_losses(learner, patient.episode, patient.keys)
+    batches = [finding for loss in losses if loss.name != "meta_loss" for finding in _of_batches(patient, loss)]
+    meta_loss = next((loss for loss in losses if loss.name == "meta_loss"), None)
+    if meta_loss is None:
+        return [*_graph(patient, None), *batches]
     try:
         with seeded():
-            grads = gradients(learner, patient.episode, patient.keys)
+            grads = gradients(learner, meta_loss)
     except RuntimeError as error:
         if _NO_GRAD in str(error):
             return [_nothing_trains()]
@@ -41,7 +54,25 @@ def check_meta_gradient(patient: Patient) -> list[Finding]:
             raise
         found, _, advice = str(said).partition(" Use ")
         return [Finding(TWICE, "problem", found, f"Use {advice}")]
-    return [*_graph(patient, grads), *_order(patient, learner, grads)]
+    return [*_graph(patient, grads), *_order(patient, learner, meta_loss, grads), *batches]
+
+
+def _of_batches(patient: Patient, loss: PhaseLoss) -> list[Finding]:
+    """Finite differences of a plain loss, whose gradient is always meant to be exact."""
+    learner = loss.begun(patient.copy(training=True))
+    with seeded():
+        grads = gradients(learner, loss)
+    if all(g is None for g in grads):
+        return []  # told already
+    agrees, found = _slopes(learner, loss, _filled(learner, grads))
+    verdict = {True: "ok", None: "note", False: "problem"}[agrees]
+    advice = "" if agrees else _SLOPE_ADVICE[agrees].partition("; or declare")[0].rstrip(".") + "."
+    return [Finding(BATCHES, verdict, found, advice)]  # type: ignore[arg-type]
+
+
+def _filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]:
+    """Zero where a parameter is not in the graph."""
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
 
 
 def _nothing_trains() -> Finding:
@@ -155,12 +186,12 @@ def _reason(learner: AbstractLearner, name: str) -> str:
     return "no reason known, such as units that are dead or saturated on these tasks"
 
 
-def _order(patient: Patient, learner: AbstractLearner, grads: list[Tensor | None]) -> list[Finding]:
+def _order(patient: Patient, learner: AbstractLearner, loss: PhaseLoss, grads: list[Tensor | None]) -> list[Finding]:
     """Finite differences, and what is left of the gradient without the second-order term."""
     promised = patient.traits.exact_meta_gradient
-    whole = [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
+    whole = _filled(learner, grads)
     with seeded(), first_order() as asked:
-        constant = gradients(learner, patient.episode, patient.keys)
+        constant = gradients(learner, loss)
     scale = max(float(g.abs().max()) for g in whole) or 1.0
     share = max(
         float((g - (torch.zeros_like(g) if c is None else c)).abs().max()) / scale
@@ -169,7 +200,7 @@ def _order(patient: Patient, learner: AbstractLearner, grads: list[Tensor | None
     if not promised:
         said = "Not promised (exact_meta_gradient=False): not compared."
         return [Finding(SLOPE, "ok", said), Finding(ORDER, "ok", "First order, or a surrogate, as declared.")]
-    agrees, found = _slopes(patient, learner, whole)
+    agrees, found = _slopes(learner, loss, whole)
     missing = bool(asked) and share < 1e-10 and (agrees is False or (agrees is None and not any(asked)))
     if missing:
         order = Finding(
@@ -197,7 +228,7 @@ _SLOPE_ADVICE = {
 }
 
 
-def _slopes(patient: Patient, learner: AbstractLearner, grads: list[Tensor]) -> tuple[bool | None, str]:
+def _slopes(learner: AbstractLearner, loss: PhaseLoss, grads: list[Tensor]) -> tuple[bool | None, str]:
     """Whether the gradient is that of finite differences along several directions; None where these do not settle."""
     norm = float(torch.stack([g.square().sum() for g in grads]).sum().sqrt())
     along = directions(learner, 2)
@@ -206,7 +237,7 @@ def _slopes(patient: Patient, learner: AbstractLearner, grads: list[Tensor]) -> 
     worst, settled = 0.0, 0
     for direction in along:
         claimed = sum(float((g * d).sum()) for g, d in zip(grads, direction, strict=True))
-        measured = _slope(patient, learner, direction, norm)
+        measured = _slope(learner, loss, direction, norm)
         if measured is None:
             continue
         settled += 1
@@ -215,18 +246,17 @@ def _slopes(patient: Patient, learner: AbstractLearner, grads: list[Tensor]) -> 
         worst = max(worst, abs(measured - claimed) / size)
     if not settled:
         return None, "Finite differences do not settle (steps h and h/2 disagree): the network has kinks here."
+    name = "the meta-loss" if loss.name == "meta_loss" else loss.name
     said = f"along {settled} directions in float64, relative difference {worst:.1e}"
     if worst < 1e-4:
         return True, f"Agrees with finite differences {said}."
-    return False, f"Is not the derivative of the meta-loss: against finite differences {said}."
+    return False, f"Is not the derivative of {name}: against finite differences {said}."
 
 
-def _slope(patient: Patient, learner: AbstractLearner, direction: list[Tensor], norm: float) -> float | None:
-    """The slope of the meta-loss, where two step sizes agree on it (with kinks between them they do not)."""
+def _slope(learner: AbstractLearner, loss: PhaseLoss, direction: list[Tensor], norm: float) -> float | None:
+    """The slope of the loss, where two step sizes agree on it (with kinks between them they do not)."""
     for h in _STEPS:
-        wide, narrow = (
-            central_difference(learner, patient.episode, direction, step, patient.keys) for step in (h, h / 2)
-        )
+        wide, narrow = (central_difference(learner, loss, direction, step) for step in (h, h / 2))
         if abs(wide - narrow) <= 1e-5 * max(abs(wide), abs(narrow), 1e-6 * norm):
             return (4 * narrow - wide) / 3
     return None

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
 from quickstudy.doctor.measures import (
+    PhaseLoss,
     apart_and_together,
     generators,
     gradients,
     outputs,
+    phase_losses,
     query_portions,
     seeded,
     tensors_of,
@@ -19,6 +22,7 @@ from quickstudy.doctor.measures import (
 )
 from quickstudy.doctor.patient import Patient, difference, listed
 from quickstudy.doctor.report import Finding
+from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 
@@ -40,13 +44,13 @@ def check_tasks(patient: Patient) -> list[Finding]:
     findings = []
     for when, alone, together in found:
         moved = difference(alone, together)
+        what = "loss changes" if when == "training" else "predictions change"
         if moved > _TOLERANCE:
             findings.append(
                 Finding(
                     TASKS,
                     "problem",
-                    f"In {when}, a task's {'loss' if when == 'training' else 'predictions'} changes by {moved:.1e} "
-                    f"with the tasks beside it{_culprits(patient.learner)}.",
+                    f"In {when}, a task's {what} by {moved:.1e} with the tasks beside it{_culprits(patient.learner)}.",
                     "Run the network by quickstudy.nets.apply, which keeps the tasks apart, and take sums, norms and "
                     "statistics along the rows of one task only, never along the task axis.",
                 )
@@ -69,37 +73,51 @@ def _culprits(learner: AbstractLearner) -> str:
     return f": perhaps by the norm statistics of {listed(names, 2)}" if names else ""
 
 
+_ANSWERS = "adapt and predict"
+
+
+def _calls(patient: Patient) -> list[PhaseLoss | None]:
+    """What is called in training, each loss in its phase, and in testing (None)."""
+    return [None, *phase_losses(patient.copy(training=True), patient.episode, patient.keys)]
+
+
 def check_writing(patient: Patient) -> list[Finding]:
-    """Weights, buffers, flags and inputs after ``adapt``, ``predict`` and ``meta_loss``."""
-    findings = []
-    for when, training in (("adapt and predict", False), ("meta_loss", True)):
-        if training and not (patient.traits.trainable and "episodes" in patient.traits.phases):
-            continue
-        learner = patient.copy(training=training)
-        episode = copy.deepcopy(patient.episode)
-        before = {name: value.clone() for name, value in learner.state_dict().items()}
-        flags = {name: layer.training for name, layer in learner.named_modules()}
-        with seeded():
-            if training:
-                learner.meta_loss(episode, key=patient.keys)
-            else:
-                outputs(learner, episode, patient.keys)
-        changed = [name for name, value in learner.state_dict().items() if not _equal(before[name], value)]
-        turned = [name or "the learner" for name, layer in learner.named_modules() if layer.training != flags.get(name)]
-        if changed:
-            advice = (
-                "Return it in MetaLoss.carried and write it in absorb; by nets.apply norms do so by themselves."
-                if training
-                else "Norm statistics of a test task must not stay: call eval(), and run networks by nets.apply."
-            )
-            findings.append(Finding(WRITING, "problem", f"{when} wrote into {listed(changed)}.", advice))
-        if turned:
-            advice = "Do not call train() or eval() inside; nets.apply and the engine do."
-            findings.append(Finding(WRITING, "problem", f"{when} turned the mode of {listed(turned)}.", advice))
-        if not all(map(_equal, tensors_of(patient.episode), tensors_of(episode))):
-            advice = "Replace operations that end in an underscore, and assignments to x[...], by plain ones."
-            findings.append(Finding(WRITING, "problem", f"{when} wrote into its inputs.", advice))
-    return findings or [Finding(WRITING, "ok", "adapt, predict and meta_loss leave weights, buffers and inputs alone.")]
+    """Weights, buffers, flags and inputs after ``adapt``, ``predict`` and each loss."""
+    calls = _calls(patient)
+    findings = [finding for loss in calls for finding in _written(patient, loss)]
+    said = ", ".join(["adapt", "predict"] + [loss.name for loss in calls if loss is not None])
+    return findings or [Finding(WRITING, "ok", f"Weights, buffers and inputs are left alone by {said}.")]
+
+
+def _written(patient: Patient, loss: PhaseLoss | None) -> list[Finding]:
+    learner, findings = patient.copy(training=loss is not None), []
+    data = patient.episode if loss is None else loss.data
+    mine, when = copy.deepcopy(data), _ANSWERS if loss is None else loss.name
+    if loss is not None:
+        loss.begun(learner)
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    flags = {name: layer.training for name, layer in learner.named_modules()}
+    with seeded():
+        if loss is not None:
+            replace(loss, data=mine)(learner)
+        elif isinstance(mine, Episode):
+            outputs(learner, mine, patient.keys)
+    changed = [name for name, value in learner.state_dict().items() if not _equal(before[name], value)]
+    turned = [name or "the learner" for name, layer in learner.named_modules() if layer.training != flags.get(name)]
+    if changed:
+        advice = (
+            "Norm statistics of a test task must not stay: call eval(), and run networks by nets.apply."
+            if loss is None
+            else "Return it in MetaLoss.carried and write it in absorb; by nets.apply norms do so by themselves."
+        )
+        findings.append(Finding(WRITING, "problem", f"{when} wrote into {listed(changed)}.", advice))
+    if turned:
+        advice = "Do not call train() or eval() inside; nets.apply and the engine do."
+        findings.append(Finding(WRITING, "problem", f"{when} turned the mode of {listed(turned)}.", advice))
+    if not all(map(_equal, tensors_of(data), tensors_of(mine))):
+        advice = "Replace operations that end in an underscore, and assignments to x[...], by plain ones."
+        findings.append(Finding(WRITING, "problem", f"{when} wrote into its inputs.", advice))
+    return findings
 
 
 def _equal(a: Tensor, b: Tensor) -> bool:
@@ -160,19 +178,20 @@ def check_same_key(patient: Patient) -> list[Finding]:
 def check_generators(patient: Patient) -> list[Finding]:
     """Torch's, NumPy's and Python's global generators after each call."""
     findings = []
-    for when, training in (("adapt and predict", False), ("meta_loss", True)):
-        if training and not (patient.traits.trainable and "episodes" in patient.traits.phases):
-            continue
-        learner, before = patient.copy(training=training), generators()
-        if training:
-            learner.meta_loss(patient.episode, key=patient.keys)
+    for loss in _calls(patient):
+        learner, when = patient.copy(training=loss is not None), _ANSWERS if loss is None else loss.name
+        if loss is not None:
+            loss.begun(learner)
+        before = generators()
+        if loss is not None:
+            loss(learner)
         else:
             outputs(learner, patient.episode, patient.keys)
         used = [name for name, a, b in zip(("torch", "NumPy", "Python"), before, generators(), strict=True) if a != b]
         if not used:
             continue
         dropout = [name for name, layer in learner.named_modules() if isinstance(layer, nn.modules.dropout._DropoutNd)]
-        if training and dropout and used == ["torch"]:
+        if loss is not None and dropout and used == ["torch"]:
             found = f"{when} draws from torch's generator, by the dropout of {listed(dropout, 2)}; the engine seeds it."
             findings.append(Finding(GENERATORS, "note", found))
         else:
@@ -226,5 +245,5 @@ def check_strategies(patient: Patient) -> list[Finding]:
 def _loss_and_gradient(patient: Patient, learner: AbstractLearner) -> list[Tensor]:
     with seeded():
         loss = learner.meta_loss(patient.episode, key=patient.keys).loss.detach()
-        grads = gradients(learner, patient.episode, patient.keys)
+        grads = gradients(learner, lambda learner: learner.meta_loss(patient.episode, key=patient.keys))
     return [loss, *(torch.zeros(()) if g is None else g for g in grads)]

@@ -19,7 +19,7 @@ from quickstudy.episode import Classes, Episode, Examples, Real, as_inputs
 from quickstudy.errors import InputError
 from quickstudy.keys import Key
 
-__all__ = ["LOOKED_AT", "check_labels", "labels_are_usable"]
+__all__ = ["LOOKED_AT", "Guesses", "certain", "check_labels", "labels_are_usable"]
 
 VALUES, MATCH, APART = "labels", "labels fit inputs", "support apart from query"
 LOOKED_AT = 40
@@ -112,12 +112,13 @@ def _apart(episode: Episode, support: Tensor, query: Tensor) -> Finding:
 
 def _classes(episode: Episode, support: Tensor, query: Tensor) -> Finding:
     """Nearest class mean of raw inputs, from the support to the query and within each."""
-    rows = [_Guess.of(episode, t, support, query) for t in range(episode.n_task)]
+    tasks = [_task(episode, t, support, query) for t in range(episode.n_task)]
+    rows, within_support, within_query = zip(*tasks, strict=True)
     right, chance = np.mean([row.right for row in rows]), np.mean([row.chance for row in rows])
     said = f"nearest class means of raw inputs are right in {right:.1%} of the queries, chance is {chance:.1%}"
-    if _certain([row.right - row.chance for row in rows]):
+    if certain([row.right - row.chance for row in rows]):
         return Finding(MATCH, "ok", f"{said[0].upper()}{said[1:]} ({len(rows)} tasks).")
-    if _certain([row.renamed - row.renamed_by_chance for row in rows]):
+    if certain([row.renamed - row.renamed_by_chance for row in rows]):
         return Finding(
             MATCH,
             "problem",
@@ -125,11 +126,8 @@ def _classes(episode: Episode, support: Tensor, query: Tensor) -> Finding:
             f"would be {np.mean([row.renamed for row in rows]):.1%}.",
             "Number the classes of a task once, and use the numbers for support and query.",
         )
-    for part, excess in (
-        ("support", [row.within_support for row in rows]),
-        ("query", [row.within_query for row in rows]),
-    ):
-        if _certain([value for value in excess if value is not None]):
+    for part, excess in (("support", within_support), ("query", within_query)):
+        if certain([value for value in excess if value is not None]):
             return Finding(
                 MATCH,
                 "problem",
@@ -144,7 +142,7 @@ def _classes(episode: Episode, support: Tensor, query: Tensor) -> Finding:
     )
 
 
-def _certain(excess: list[float]) -> bool:
+def certain(excess: list[float]) -> bool:
     """Whether the mean is above zero by several of its standard errors."""
     if len(excess) < 3:
         return False
@@ -152,28 +150,33 @@ def _certain(excess: list[float]) -> bool:
     return bool(values.mean() > _CERTAIN * values.std(ddof=1) / len(values) ** 0.5 + 1e-12)
 
 
-class _Guess:
-    """One task's figures: shares of right guesses, and what labels drawn at random would give."""
+class Guesses:
+    """One task's figures: shares of right guesses, and what labels drawn at random would give.
 
-    def __init__(self, table: np.ndarray, shuffled: np.ndarray) -> None:
-        # table[k, j]: queries of class k that are guessed to be of class j
+    Args:
+        y: the true classes.
+        guess: the guessed ones.
+        way: both are below it.
+        t: the task's number, which says how labels are drawn at random.
+    """
+
+    def __init__(self, y: Tensor, guess: Tensor, way: int, t: int) -> None:
+        table = _table(y, guess, way)  # [k, j]: how many of class k are guessed to be of class j
+        order = Key.of(0, "labels", t).bits(np.arange(1), len(y))[0].argsort().copy()
         n = table.sum()
         self.right = float(np.trace(table) / n)
         self.chance = float((table.sum(0) * table.sum(1)).sum() / n**2)
-        self.renamed, self.renamed_by_chance = _best(table), _best(shuffled)
-        self.within_support: float | None = None
-        self.within_query: float | None = None
+        self.renamed = _best(table)
+        self.renamed_by_chance = _best(_table(y[torch.from_numpy(order)], guess, way))
 
-    @classmethod
-    def of(cls, episode: Episode, t: int, support: Tensor, query: Tensor) -> _Guess:
-        assert isinstance(episode.support.target, Classes)
-        way = int(episode.support.target.way[t])
-        (a, ya), (b, yb) = (_known(part, t, x) for part, x in ((episode.support, support), (episode.query, query)))
-        guess = torch.cdist(b, _means(a, ya, way)).argmin(1)
-        order = Key.of(0, "labels", t).bits(np.arange(1), len(yb))[0].argsort().copy()
-        found = cls(_table(yb, guess, way), _table(yb[torch.from_numpy(order)], guess, way))
-        found.within_support, found.within_query = _within(a, ya, way), _within(b, yb, way)
-        return found
+
+def _task(episode: Episode, t: int, support: Tensor, query: Tensor) -> tuple[Guesses, float | None, float | None]:
+    """Nearest class means: guesses of a task's queries, and how labels follow inputs within each set."""
+    assert isinstance(episode.support.target, Classes)
+    way = int(episode.support.target.way[t])
+    (a, ya), (b, yb) = (_known(part, t, x) for part, x in ((episode.support, support), (episode.query, query)))
+    guesses = Guesses(yb, torch.cdist(b, _means(a, ya, way)).argmin(1), way, t)
+    return guesses, _within(a, ya, way), _within(b, yb, way)
 
 
 def _known(part: Examples, t: int, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -225,10 +228,10 @@ def _values(episode: Episode, support: Tensor, query: Tensor) -> Finding:
             if len(x) > 1:
                 better[name].append(_gain(x, y, x, y, itself=True))
     said = f"the nearest support example's value is {np.mean(better['across']):.0%} nearer than any example's"
-    if _certain(better["across"]):
+    if certain(better["across"]):
         return Finding(MATCH, "ok", f"{said[0].upper()}{said[1:]} ({episode.n_task} tasks).")
     for name in ("support", "query"):
-        if _certain(better[name]):
+        if certain(better[name]):
             found = f"Values are out of step: those of the {name} follow its inputs, but {said}."
             advice = "Look where x and y are shuffled, sorted or cut apart, or whether both sets are of one task."
             return Finding(MATCH, "problem", found, advice)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.doctor.measures import (
+    PhaseLoss,
     apart_and_together,
     batch_of,
     central_difference,
@@ -24,6 +25,7 @@ from quickstudy.doctor.measures import (
     gradients,
     moved_dtype,
     outputs,
+    phase_losses,
     query_portions,
     tensors_of,
     with_strategy,
@@ -32,7 +34,7 @@ from quickstudy.doctor.smalltasks import ragged_of, small_tasks
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, uniform
-from quickstudy.learners.learner import AbstractLearner, Traits
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.states import load_state, move_state, save_state
 from quickstudy.train import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 
@@ -141,8 +143,22 @@ def refused(pattern: str, call: Callable[[], Any]) -> None:
 
 def whole_gradients(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> list[Tensor]:
     """The meta-gradient, zero where a parameter is not in the graph."""
-    found = gradients(learner, episode, key)
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), found, strict=True)]
+    return filled(learner, gradients(learner, lambda learner: learner.meta_loss(episode, key=key)))
+
+
+def filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]:
+    """Zero where a parameter is not in the graph."""
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
+
+
+def slopes(learner: AbstractLearner, loss: Callable[[AbstractLearner], MetaLoss]) -> tuple[float, float]:
+    """The slope of a loss along one direction: by central differences, and by its gradient."""
+    grads = filled(learner, gradients(learner, loss))
+    along = [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
+    h = 1e-5
+    near, far = (central_difference(learner, loss, along, step) for step in (h, 2 * h))
+    measured = (4 * near - far) / 3  # of fourth order in h
+    return measured, float(sum((g * d).sum() for g, d in zip(grads, along, strict=True)))
 
 
 @every
@@ -352,12 +368,7 @@ def a_state_belongs_to_its_tasks(subject: Subject) -> None:
 def the_meta_gradient_is_exact_where_promised(subject: Subject) -> None:
     """Central differences of the query loss in float64; first-order learners must fail them."""
     learner, episode = subject.make(), subject.episode()
-    grads = whole_gradients(learner, episode)
-    along = [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
-    h = 1e-5
-    near, far = (central_difference(learner, episode, along, step) for step in (h, 2 * h))
-    measured = (4 * near - far) / 3  # of fourth order in h
-    claimed = float(sum((g * d).sum() for g, d in zip(grads, along, strict=True)))
+    measured, claimed = slopes(learner, lambda learner: learner.meta_loss(episode))
     exact = abs(claimed - measured) < 1e-7 * max(1, abs(measured))
     promised = learner.traits.exact_meta_gradient
     hold(exact == promised, f"exact_meta_gradient={promised}, but the slope is {measured!r}, the gradient {claimed!r}")
@@ -365,7 +376,7 @@ def the_meta_gradient_is_exact_where_promised(subject: Subject) -> None:
 
 @law(lambda subject, traits: "batches" in traits.phases and traits.trainable)
 def what_is_trained_on_batches_can_be(subject: Subject) -> None:
-    """``batch_loss`` of a plain labelled batch is one finite loss with a gradient."""
+    """``batch_loss`` of a plain labelled batch is one finite loss with its gradient, and nothing is written."""
     learner, batch = subject.make().train(), batch_of(subject.episode())
     if batch is None:
         return
@@ -376,8 +387,28 @@ def what_is_trained_on_batches_can_be(subject: Subject) -> None:
         hold("classes" in str(error), f"batch_loss is refused, but not for the number of classes: {error}")
         return
     hold(loss.shape == (1,) and torch.isfinite(loss).all(), f"batch_loss: expected one finite loss, found {loss}")
-    loss.sum().backward()  # type: ignore[no-untyped-call]
-    hold(any(p.grad is not None for p in learner.parameters()), "no parameter has a gradient of batch_loss")
+    for phase in phase_losses(learner, subject.episode(), Keys.default(1)):
+        if phase.name != "meta_loss":
+            _batches_are_trained_on(subject, phase)
+
+
+def _batches_are_trained_on(subject: Subject, phase: PhaseLoss) -> None:
+    """One loss of plain batches has the gradient of its slope, writes nothing and turns nothing."""
+    learner = phase.begun(subject.make().train())
+    before = {name: value.clone() for name, value in learner.state_dict().items()}
+    flags, state = [layer.training for layer in learner.modules()], generators()
+    inputs = [leaf.clone() for leaf in tensors_of(phase.data)]
+    grads = gradients(learner, phase)
+    hold(any(g is not None for g in grads), f"no parameter has a gradient of {phase.name}")
+    changed = [name for name, value in learner.state_dict().items() if not torch.equal(before[name], value)]
+    hold(not changed, f"{phase.name} wrote into {', '.join(changed)}; carry it, and absorb it")
+    hold(flags == [layer.training for layer in learner.modules()], f"training flags changed in {phase.name}")
+    hold(all(map(torch.equal, inputs, tensors_of(phase.data))), f"{phase.name} wrote into its batch")
+    hold(generators() == state, f"{phase.name} used a global generator; draw from the key instead")
+    if subject.smooth:
+        measured, claimed = slopes(learner, phase)
+        exact = abs(claimed - measured) < 1e-7 * max(1, abs(measured))
+        hold(exact, f"the gradient of {phase.name} is not its derivative: {claimed!r}, but the slope is {measured!r}")
 
 
 @every

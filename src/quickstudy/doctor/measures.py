@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import copy
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import dataclass, fields, is_dataclass, replace
 from functools import reduce
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.episode import Classes, Episode, Examples, map_leaves
+from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, uniform
-from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.learner import AbstractLearner, MetaLoss
 
 __all__ = [
+    "PhaseLoss",
     "apart_and_together",
     "batch_of",
     "central_difference",
@@ -30,11 +32,72 @@ __all__ = [
     "gradients",
     "moved_dtype",
     "outputs",
+    "phase_losses",
     "query_portions",
     "seeded",
     "tensors_of",
     "with_strategy",
 ]
+
+
+LossOf: TypeAlias = Callable[[AbstractLearner], MetaLoss]
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseLoss:
+    """What a learner is trained by in one of its phases, on some data.
+
+    Args:
+        name: ``"meta_loss"`` or ``"batch_loss"``, with its number where there are two of them.
+        number: of the phase.
+        data: tasks, or a plain labelled batch.
+        key: the learner's randomness.
+    """
+
+    name: str
+    number: int
+    data: Episode | Examples
+    key: Keys | None
+
+    def __call__(self, learner: AbstractLearner) -> MetaLoss:
+        """The loss, of a learner that has begun the phase."""
+        if isinstance(self.data, Episode):
+            return learner.meta_loss(self.data, key=self.key)
+        return learner.batch_loss(self.data, key=self.key)
+
+    def begun(self, learner: AbstractLearner) -> AbstractLearner:
+        """The same learner, at the start of the phase; one of a single phase as it is, which may be trained."""
+        if len(learner.traits.phases) > 1:
+            learner.begin_phase(self.number)
+        return learner
+
+
+def phase_losses(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> list[PhaseLoss]:
+    """The losses of all phases, where there is data for them; batches are made of the tasks' rows.
+
+    A ``batch_loss`` that is refused, such as by a learner that was not told the number of training classes, is left
+    out.
+    """
+    if not learner.traits.trainable:
+        return []
+    found, phases = list[PhaseLoss](), learner.traits.phases
+    for number, phase in enumerate(phases):
+        if phase == "episodes":
+            found.append(PhaseLoss("meta_loss", number, episode, key))
+            continue
+        batch = batch_of(episode)
+        if batch is None:
+            continue
+        name = "batch_loss" if phases.count(phase) == 1 else f"batch_loss of phase {number + 1}"
+        keys = None if key is None else Keys(key.key.fold("batches"), np.array([number]))
+        loss = PhaseLoss(name, number, batch, keys)
+        try:
+            with seeded():
+                loss(loss.begun(copy.deepcopy(learner)))
+        except InputError:
+            continue
+        found.append(loss)
+    return found
 
 
 def outputs(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> Tensor:
@@ -43,13 +106,13 @@ def outputs(learner: AbstractLearner, episode: Episode, key: Keys | None = None)
         return learner.predict(learner.adapt(episode.support, key=key), episode.query.unlabelled(), key=key)
 
 
-def gradients(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> list[Tensor | None]:
-    """The meta-gradient of each parameter, None where it is not in the graph; ``.grad`` is left as it was."""
+def gradients(learner: AbstractLearner, loss: LossOf) -> list[Tensor | None]:
+    """The loss's gradient in each parameter, None where it is not in the graph; ``.grad`` is left as it was."""
     before = [p.grad for p in learner.parameters()]
     for p in learner.parameters():
         p.grad = None
     try:
-        learner.meta_loss(episode, key=key).loss.sum().backward()  # type: ignore[no-untyped-call]
+        loss(learner).loss.sum().backward()  # type: ignore[no-untyped-call]
         return [p.grad for p in learner.parameters()]
     finally:
         for p, grad in zip(learner.parameters(), before, strict=True):
@@ -162,17 +225,16 @@ def directions(learner: AbstractLearner, count: int) -> list[list[Tensor]]:
     return [[d.reshape(p.shape).to(p) for d, p in zip(part, parameters, strict=True)] for part in parts]
 
 
-def central_difference(
-    learner: AbstractLearner, episode: Episode, direction: list[Tensor], h: float, key: Keys | None = None
-) -> float:
-    """The slope of the summed meta-loss along a direction, from two evaluations ``h`` on either side."""
+def central_difference(learner: AbstractLearner, loss: LossOf, direction: list[Tensor], h: float) -> float:
+    """The slope of the summed loss along a direction, ``h`` to either side; what is frozen stays."""
     at = [p.detach().clone() for p in learner.parameters()]
 
     def value(step: float) -> float:
         for p, start, d in zip(learner.parameters(), at, direction, strict=True):
-            p.data = start + step * d
+            if p.requires_grad:
+                p.data = start + step * d
         with seeded(), torch.enable_grad():  # some meta-losses take gradients inside
-            return float(learner.meta_loss(episode, key=key).loss.sum().detach())
+            return float(loss(learner).loss.sum().detach())
 
     data = [p.data for p in learner.parameters()]
     try:

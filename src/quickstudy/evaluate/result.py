@@ -94,6 +94,12 @@ class Result:
         if len(self.per_episode) != self.episodes:
             raise ValueError(f"{self.episodes} episodes announced, figures of {len(self.per_episode)} given")
 
+    def __str__(self) -> str:
+        """The sentence that `quickstudy evaluate` prints."""
+        from quickstudy.evaluate.wording import sentence  # here, as wording knows results
+
+        return sentence(self)
+
     @property
     def id(self) -> str:
         """12 hex digits that stand for what was measured, not for what came out: the same settings, the same id."""

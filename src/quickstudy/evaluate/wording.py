@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from quickstudy.evaluate.comparison import Cell
+from quickstudy.evaluate.comparison import Cell, cell_name
 from quickstudy.evaluate.paired import Paired
 from quickstudy.evaluate.result import Result
 
-__all__ = ["count", "figure", "marks", "metric_name", "number", "verdict"]
+__all__ = ["count", "figure", "marks", "metric_name", "number", "sentence", "verdict"]
 
 _METRICS = {"accuracy": "accuracy in %", "mse": "mean squared error"}
 
@@ -64,6 +64,16 @@ def marks(result: Result) -> tuple[str, ...]:
             rest = f"{number(result.mean_converged, result.metric)} ± {number(result.ci95_converged, result.metric)}"
             said.append(f"{rest} without those")
     return tuple(said)
+
+
+def sentence(result: Result) -> str:
+    """The figure with both intervals, and what must stand beside it."""
+    unit = " %" if result.metric == "accuracy" else ""
+    said = [f"{result.metric} {figure(result)}{unit} over {count(result.episodes)} episodes"]
+    if result.ci95_classes is not None:
+        said.append(f"± {number(result.ci95_classes, result.metric)}{unit} over classes")
+    said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
+    return "; ".join(said)
 
 
 def verdict(cell: Cell) -> str:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
+from quickstudy.nets.apply import Params as Params
 from quickstudy.nets.secondorder import misses_first_derivative, misses_second_derivative, once_differentiable_names
 
-Params: TypeAlias = dict[str, Tensor]
 TaskLosses: TypeAlias = Callable[[Params], Tensor]
 StepLosses: TypeAlias = Callable[[int, Params], Tensor]
 """(number of the step, weights ``[T, ...]``) -> loss ``[T]``."""
@@ -108,8 +108,9 @@ def explained(error: RuntimeError, blame: Callable[[], str | None] | None = None
         )
     return InputError(
         f"Cannot take a second derivative through {where}: {text}. Use first_order=True where the learner has it, or "
-        "replace that layer (fused attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in transformers "
-        "attn_implementation='eager'; recurrent layers have one with torch.backends.cudnn.flags(enabled=False))."
+        "replace that layer (fused attention has a plain form: torch.nn.attention.sdpa_kernel(SDPBackend.MATH), or in "
+        "transformers attn_implementation='eager'; recurrent layers have one with "
+        "torch.backends.cudnn.flags(enabled=False))."
     )
 
 
@@ -199,8 +200,6 @@ def trajectory(
                 name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
             }
             # What is not to be differentiated twice is found in the first step: the others run the same layers.
-            grads = gradients(
-                losses(step, params), params, create_graph=recorded and second_order, guard=step == 0
-            )
+            grads = gradients(losses(step, params), params, create_graph=recorded and second_order, guard=step == 0)
         params = update(step, params, grads)
         yield params

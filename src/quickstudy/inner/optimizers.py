@@ -184,8 +184,8 @@ class Adam:
         after, moved = {"step": step}, {}
         for name, p in params.items():
             grad = _decayed(grads[name], p, self.weight_decay)
-            mean = torch.lerp(grad, state[f"mean.{name}"], self.beta1)
-            square = torch.lerp(grad.square(), state[f"square.{name}"], self.beta2)
+            mean = torch.lerp(state[f"mean.{name}"], grad, 1 - self.beta1)
+            square = torch.lerp(state[f"square.{name}"], grad.square(), 1 - self.beta2)
             unbiased = mean / _bias_correction(self.beta1, step, p)
             root = safe_sqrt(square / _bias_correction(self.beta2, step, p))
             moved[name] = p - per_task(self.lr, p) * unbiased / (root + self.eps)
@@ -263,9 +263,9 @@ class RMSprop:
         after, moved = {}, {}
         for name, p in params.items():
             grad = _decayed(grads[name], p, self.weight_decay)
-            square = after[f"square.{name}"] = torch.lerp(grad.square(), state[f"square.{name}"], self.alpha)
+            square = after[f"square.{name}"] = torch.lerp(state[f"square.{name}"], grad.square(), 1 - self.alpha)
             if self.centered:
-                mean = after[f"mean.{name}"] = torch.lerp(grad, state[f"mean.{name}"], self.alpha)
+                mean = after[f"mean.{name}"] = torch.lerp(state[f"mean.{name}"], grad, 1 - self.alpha)
                 square = (square - mean.square()).clamp(min=0)  # rounding may leave it a little below
             step = grad / (safe_sqrt(square) + self.eps)
             if self.momentum > 0:

@@ -15,8 +15,9 @@ from quickstudy.inner import Params, plain_step, trajectory
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, TargetKind, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import InnerLoop, gradient_traits
-from quickstudy.nets.adapters import is_norm
+from quickstudy.learners.parts.innerloop import InnerLoop, check_episode, gradient_traits
+from quickstudy.learners.parts.options import one_of
+from quickstudy.nets.adapters import has_rows, is_norm, modulated
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.mlp import init_small_normal
 from quickstudy.nets.norms import Moments
@@ -105,6 +106,8 @@ class CAVIA(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
+        one_of("CAVIA", "context_as", context_as, ("auto", "inputs", "film"))
+        one_of("CAVIA", "head", head, ("fixed", "none"))
         if context_size < 1:
             raise InputError(f"CAVIA needs a context of at least one number, received {context_size}.")
         self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, None, first_order=first_order)
@@ -114,7 +117,7 @@ class CAVIA(AbstractLearner):
         taker = dict(net.named_modules()).get(self.layer)
         _check_layer(taker, self.layer, self.film)
         assert taker is not None
-        channels = len(taker.bias)
+        channels = len(taker.weight)
         self.map = nn.Linear(context_size, 2 * channels if self.film else channels, bias=False)
         if getattr(net, "init", "default") == "normal-0.01":
             init_small_normal(self.map)
@@ -144,6 +147,7 @@ class CAVIA(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         del key
+        check_episode(episode)
         query = episode.query
         state = self._descend(episode.support, None, self.loop.steps)
         outputs = self.predict(state, query.unlabelled())
@@ -165,13 +169,13 @@ class CAVIA(AbstractLearner):
         if not self.film:
             return {f"net.{self.layer}.bias": bias + read}
         scale, shift = read.chunk(2, -1)  # [T, channels] each
-        scale = 1 + scale
-        per_channel = scale.view(*scale.shape, *(1,) * (weight.dim() - 1))
-        return {f"net.{self.layer}.weight": weight * per_channel, f"net.{self.layer}.bias": bias * scale + shift}
+        weight, moved = modulated(weight, bias, 1 + scale, shift)
+        assert moved is not None
+        return {f"net.{self.layer}.weight": weight, f"net.{self.layer}.bias": moved}
 
     def _descend(self, support: Examples, context: Tensor | None, steps: int) -> Context:
         """φ after steps from 0, or from an earlier one."""
-        self.model.start(support)  # the tasks fit the head
+        self.model.check(support, None if context is None else {"context": context})
         if context is None:
             context = self.map.weight.new_zeros(support.n_task, self.context_size)
 
@@ -205,7 +209,7 @@ def _usual_layer(net: nn.Module, film: bool) -> str:
     named = list(net.named_modules())
     if film:
         names = [name for name, layer in named if is_norm(layer) and isinstance(getattr(layer, "bias", None), Tensor)]
-        names = names or [name for name, layer in named if isinstance(layer, (nn.modules.conv._ConvNd, nn.Linear))]
+        names = names or [name for name, layer in named if has_rows(layer)]
         names = names[:3][-1:]
     else:
         names = [name for name, layer in named if isinstance(layer, nn.Linear)][:1]
@@ -221,8 +225,11 @@ def _check_layer(layer: nn.Module | None, name: str, film: bool) -> None:
     if layer is None:
         raise InputError(f"CAVIA cannot give a context to the layer {name!r}: the network has none of that name.")
     has_both = isinstance(getattr(layer, "weight", None), Tensor) and isinstance(getattr(layer, "bias", None), Tensor)
-    if not has_both or not (film or isinstance(layer, nn.Linear)):
-        wanted = "a layer with weight and bias" if film else "a linear layer with a bias"
+    if not has_both or not (isinstance(layer, nn.Linear) or (film and (has_rows(layer) or is_norm(layer)))):
+        # A transposed convolution's rows are its inputs.
+        wanted = (
+            "a norm, a linear layer or a convolution, with weight and bias" if film else "a linear layer with a bias"
+        )
         raise InputError(
             f"CAVIA cannot give a context to the layer {name!r}, a {type(layer).__name__}: it must be {wanted}. "
             "Name another with layer=, or choose context_as=."

@@ -15,6 +15,7 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.setencoder import Activation, Gaussian, checked_std, perceptron
 from quickstudy.nets.apply import Strategy
@@ -92,6 +93,7 @@ class CNP(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
+        one_of("CNP", "target", target, ("classes", "real"))
         self.outputs, self.target = known_outputs(outputs, "CNP"), target
         self.min_std = checked_std(min_std)
         self.rows = RowFeatures(net, in_features, out_features, strategy)

@@ -18,7 +18,7 @@ from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm
 from quickstudy.learners.parts.innerloop import FastWeights, predict_with
 from quickstudy.learners.parts.plain import PlainTraining
-from quickstudy.nets.apply import Strategy, apply
+from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import absorb_statistics
 
 
@@ -121,11 +121,15 @@ class FineTune(AbstractLearner):
                 "Fine-tuning on real targets has no classes to train a classifier on. Train it on tasks: give fit the "
                 "task source itself."
             )
-        return self.base.batch_loss(apply(self.model.net, batch.x, mask=batch.mask), batch)
+        return self.base.loss_through(self.model.net, batch, self.model.strategy)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
-        """Plain joint training on the support and query rows: for classes, those of the tasks as one batch each."""
+        """Plain joint training on the support and query rows: for classes, those of the tasks as one batch each.
+
+        The engine trains classes by ``batch_loss``. This is the same loss for loops of one's own that only have tasks,
+        where the default, the query loss after adapting, would be another method.
+        """
         del key
         rows = episode.support.followed_by(episode.query)
         if self.base is None:
@@ -139,8 +143,8 @@ class FineTune(AbstractLearner):
         number = episode.classes.to(rows.device).gather(1, rows.y.clamp(min=0))
         all_classes = torch.full_like(rows.target.way, self.base.classes or 0)  # type: ignore[union-attr]
         y = torch.where(rows.labelled, number, rows.y)
-        applied = apply(self.model.net, rows.x, mask=rows.mask, strategy=self.model.strategy)
-        return self.base.batch_loss(applied, replace(rows, y=y, target=Classes(all_classes)))
+        numbered = replace(rows, y=y, target=Classes(all_classes))
+        return self.base.loss_through(self.model.net, numbered, self.model.strategy)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:

@@ -14,7 +14,15 @@ from quickstudy.inner import MatVec, Params, Sgd, cg, implicit, newton_cg, optim
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm, losses_on
-from quickstudy.learners.parts.innerloop import FastWeights, check_shared_head, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import (
+    FastWeights,
+    begin,
+    check_episode,
+    check_shared_head,
+    gradient_traits,
+    predict_with,
+)
+from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.apply import Strategy
 
 
@@ -104,12 +112,14 @@ class IMAML(AbstractLearner):
     default_norm = staticmethod(default_norm)
 
     def _check(self) -> None:
-        if not self.strength > 0 or self.test_strength < 0:
+        one_of("iMAML", "solver", self.solver, ("gd", "newton"))
+        if not self.strength > 0 or not self.test_strength >= 0:
             raise InputError(
                 "iMAML needs a strength above 0 in training (without it the solution forgets where it began) and at "
                 f"least 0 in testing, received {self.strength} and {self.test_strength}."
             )
-        if min(self.inner_steps, self.test_inner_steps, self.inner_lr, self.cg_damping) < 0 or self.cg_steps < 1:
+        numbers = (self.inner_steps, self.test_inner_steps, self.inner_lr, self.cg_damping)
+        if not all(number >= 0 for number in numbers) or self.cg_steps < 1:
             raise InputError(
                 "iMAML needs steps, rate and damping of at least 0 and cg_steps of at least 1, received inner_steps="
                 f"{self.inner_steps}, test_inner_steps={self.test_inner_steps}, inner_lr={self.inner_lr}, "
@@ -133,8 +143,13 @@ class IMAML(AbstractLearner):
         del key
         with torch.no_grad():
             centre = self.model.start(support)
-            begin = centre if state is None else state.params
-            params = self._solve(support, begin, centre, self.test_inner_steps, self.test_strength)
+            first = begin(self.model, support, state, self.test_inner_steps)
+            if any(p.shape != centre[name].shape for name, p in first.items()):
+                raise InputError(
+                    "iMAML goes on near θ, which has a row for each class of this support: other classes than the "
+                    "state's. Give a support of the same classes, or adapt to all from the start."
+                )
+            params = self._solve(support, first, centre, self.test_inner_steps, self.test_strength)
             return FastWeights(params, self.model.support_moments(params, support))
 
     @override
@@ -146,6 +161,7 @@ class IMAML(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss of the solution; its gradient is the implicit one."""
         del key
+        check_episode(episode)
         support, query = episode.support, episode.query
         start = self.model.start(support)
         solution = self._solve(support, start, start, self.inner_steps, self.strength)
@@ -155,7 +171,7 @@ class IMAML(AbstractLearner):
         outputs = predict_with(self.model, state, query.unlabelled())
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query))
 
-    def _solve(self, support: Examples, begin: Params, centre: Params, steps: int, strength: float) -> Params:
+    def _solve(self, support: Examples, first: Params, centre: Params, steps: int, strength: float) -> Params:
         """φ*, or what the steps make of it; without a graph."""
         with torch.no_grad():
             losses = losses_on(self.model, self.loss, support)
@@ -166,8 +182,8 @@ class IMAML(AbstractLearner):
             return losses(params) + strength / 2 * torch.stack(away).sum(0)
 
         if self.solver == "newton":
-            return newton_cg(objective, begin, steps=steps, cg_steps=self.cg_steps)
-        return optimize([objective] * steps, begin, Sgd(self.inner_lr))[0]
+            return newton_cg(objective, first, steps=steps, cg_steps=self.cg_steps)
+        return optimize([objective] * steps, first, Sgd(self.inner_lr))[0]
 
     def _solve_system(self, matvec: MatVec, b: Params) -> Params:
         """``(H + λ)^-1 b``, as ``(I + H/λ)^-1 b / λ``: where that bends downwards, b / λ is left, the first order."""

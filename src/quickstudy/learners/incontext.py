@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 from typing import Literal
 
 import numpy as np
@@ -12,13 +11,14 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from quickstudy.episode import Classes, Episode, Examples
-from quickstudy.errors import InputError
 from quickstudy.keys import Keys, shuffle
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
-from quickstudy.learners.parts.transformer import Cache, Transformer
+from quickstudy.learners.parts.solved import refuse_state
+from quickstudy.learners.parts.transformer import Cache, Transformer, simplex
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments
 
@@ -102,6 +102,7 @@ class InContext(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
+        one_of("InContext", "target", target, ("classes", "real"))
         self.target = target
         self.outputs = known_outputs(outputs if max_way is None or target == "real" else max_way, "InContext")
         self.rows = RowFeatures(net, in_features, out_features, strategy)
@@ -175,23 +176,3 @@ class InContext(AbstractLearner):
         if not isinstance(query.target, Classes):
             return said
         return mask_absent(said @ self.corners[state.slots].transpose(1, 2), query)
-
-
-def simplex(n: int) -> Tensor:
-    """The corners of a regular simplex round the origin, ``[n, n]``: length 1, every inner product -1 / (n - 1)."""
-    if n == 1:
-        return torch.ones(1, 1)
-    return (torch.eye(n) - 1 / n) * sqrt(n / (n - 1))
-
-
-def refuse_state(state: object, learner: str) -> None:
-    """Nothing can be added to what has been read.
-
-    Raises:
-        InputError: an earlier state was given.
-    """
-    if state is not None:
-        raise InputError(
-            f"{learner} cannot add examples to an earlier state: support rows are read together. "
-            "Adapt to all examples at once."
-        )

@@ -54,7 +54,8 @@ class Logistic(AbstractLearner):
 
     Args:
         net: makes features; None: the inputs themselves (pixels).
-        c: scikit-learn's C, the inverse of the L2 penalty's strength.
+        c: the inverse of the L2 penalty's strength: scikit-learn's C, which is 2c for tasks of two classes, where it
+            penalises the one vector w = W_1 - W_0, whose square is twice |W|².
         max_iter: iterations of the solver.
 
     Raises:
@@ -109,7 +110,9 @@ class Logistic(AbstractLearner):
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
             try:
-                model = LogisticRegression(C=self.c, max_iter=self.max_iter).fit(x, y)
+                # With two classes W = (-w, w) / 2, so that 1/2 |W|² = 1/4 |w|²: half of what scikit-learn penalises.
+                strength = 2 * self.c if len(np.unique(y)) == 2 else self.c
+                model = LogisticRegression(C=strength, max_iter=self.max_iter).fit(x, y)
             except ConvergenceWarning as error:
                 raise InputError(
                     f"The logistic regression of task {task} did not converge in {self.max_iter} iterations. Raise "

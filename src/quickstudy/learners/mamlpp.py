@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,16 +12,48 @@ from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, trajectory
+from quickstudy.inner import Params, Rate, trajectory
+from quickstudy.inner.optimizers import per_task, per_task_mask
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
+from quickstudy.learners.parts.headed import (
+    Head,
+    HeadedNet,
+    Part,
+    TargetKind,
+    check_norms,
+    default_norm,
+    module_key,
+)
+from quickstudy.learners.parts.innerloop import (
+    FastWeights,
+    InnerLoop,
+    check_episode,
+    check_shared_head,
+    gradient_traits,
+    predict_with,
+)
 from quickstudy.nets.adapters import is_norm
 from quickstudy.nets.apply import Strategy
+from quickstudy.nets.norms import Moments
 
 _LEAST_SHARE = 0.03
 """What an earlier step's loss keeps of its equal share until the annealing ends (the authors' code)."""
+
+
+@dataclass(frozen=True, eq=False)
+class SteppedWeights:
+    """What a task taught MAML++.
+
+    Args:
+        params: φ and the norms of the last step, name -> ``[T, ...]``.
+        moments: norm moments of the support under them, or None.
+        steps: int64 ``[T]``, how many steps led there; going on takes the next ones' rates and norms.
+    """
+
+    params: Params
+    moments: Moments | None
+    steps: Tensor
 
 
 class MAMLPlusPlus(AbstractLearner):
@@ -44,7 +77,8 @@ class MAMLPlusPlus(AbstractLearner):
     Deviations: the paper anneals by epochs, here every task has its own place on the same line. The paper keeps
     running statistics for each step; its code normalises with the current rows even so, and here too statistics are
     those of the current pass: of each step, under its own weights. From inner steps after the last that was trained
-    (``test_inner_steps``), the last one's rates and norms are used. The cosine outer schedule is the recipe's.
+    (``test_inner_steps``, or ``adapt`` going on from a state), the last one's rates and norms are used. The cosine
+    outer schedule is the recipe's.
 
     Inductive by default, with TaskNorm-I; published figures are *transductive*, which is an option.
 
@@ -119,11 +153,14 @@ class MAMLPlusPlus(AbstractLearner):
         slots = max(self.loop.steps, 1)
         # The first step's scales and shifts are the network's; those of the later steps start equal to them.
         self.norms = nn.ParameterDict(
-            {_key(name): nn.Parameter(own[name].detach().expand(slots - 1, *own[name].shape).clone()) for name in norms}
+            {
+                module_key(name): nn.Parameter(own[name].detach().expand(slots - 1, *own[name].shape).clone())
+                for name in norms
+            }
         )
         self.rates = nn.ParameterDict(
             {
-                _key(name): nn.Parameter(torch.full((slots,), inner_lr), requires_grad=learn_rates)
+                module_key(name): nn.Parameter(torch.full((slots,), inner_lr), requires_grad=learn_rates)
                 for name in self.model.shapes
             }
         )
@@ -140,22 +177,30 @@ class MAMLPlusPlus(AbstractLearner):
         return gradient_traits(self.model, transductive=self.transductive, exact=exact)
 
     @override
-    def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
+    def adapt(
+        self, support: Examples, *, state: SteppedWeights | None = None, key: Keys | None = None
+    ) -> SteppedWeights:
         check_support(support, state)
         del key
-        start = self.model.start(support) if state is None else {n: state.params[n] for n in self.model.shapes}
-        (params,) = deque(self._descend(support, start, self.loop.test_steps), maxlen=1)
-        return FastWeights(params, self.model.support_moments(params, support))
+        taken = torch.zeros(support.n_task, dtype=torch.int64, device=support.device) if state is None else state.steps
+        if state is None:
+            start = {name: p.clone() for name, p in self.model.start(support).items()}
+        else:
+            self.model.check(support, state.params)
+            start = {name: state.params[name] for name in self.model.shapes}
+        (params,) = deque(self._descend(support, start, self.loop.test_steps, taken=taken), maxlen=1)
+        return SteppedWeights(params, self.model.support_moments(params, support), taken + self.loop.test_steps)
 
     @override
-    def predict(self, state: FastWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
+    def predict(self, state: SteppedWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        return predict_with(self.model, state, query)
+        return predict_with(self.model, FastWeights(state.params, state.moments), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query losses after each step, weighted by how far meta-training is; counts the tasks."""
         del key
+        check_episode(episode)
         support, query = episode.support, episode.query
         seen = int(self.tasks_seen) + torch.arange(episode.n_task)  # each task's place in meta-training
         path = self._descend(support, self.model.start(support), self.loop.steps, seen < self.first_order_until)
@@ -184,39 +229,52 @@ class MAMLPlusPlus(AbstractLearner):
         return [torch.zeros(seen.shape), *[earlier] * (steps - 1), 1 - (steps - 1) * earlier]
 
     def _descend(
-        self, support: Examples, start: Params, steps: int, first_order: Tensor | None = None
+        self,
+        support: Examples,
+        start: Params,
+        steps: int,
+        first_order: Tensor | None = None,
+        taken: Tensor | None = None,
     ) -> Iterator[Params]:
-        """φ with its norms, before the first step and after each; some tasks' gradients may be held constant."""
+        """φ with its norms, before the first step and after each.
+
+        Args:
+            support: ``[T, Ns, ...]``.
+            start: φ.
+            steps: how many.
+            first_order: bool ``[T]``, tasks whose gradients are held constant.
+            taken: int64 ``[T]``, steps that led to ``start``; 0 by default.
+        """
+        before = torch.zeros(support.n_task, dtype=torch.int64, device=support.device) if taken is None else taken
 
         def losses(step: int, params: Params) -> Tensor:
-            params = params | self._norms_of(step, support.n_task)
+            params = params | self._norms_of(before + step)
             return self.loss(self.model.run(params, support)[0], support)
 
         def update(step: int, params: Params, grads: Params) -> Params:
             if first_order is not None and first_order.any() and not first_order.all():
-                grads = {name: _held(grad, first_order) for name, grad in grads.items()}
-            return {name: p - self._rate(name, step) * grads[name] for name, p in params.items()}
+                held = first_order.to(support.device)
+                grads = {name: torch.where(per_task_mask(held, g), g.detach(), g) for name, g in grads.items()}
+            return {name: p - self._rate(name, before + step, p) * grads[name] for name, p in params.items()}
 
         second_order = first_order is None or not bool(first_order.all())
         path = trajectory(losses, start, steps=steps, update=update, second_order=second_order)
         for step, params in enumerate(path):
             # As the authors do, queries after step k meet the norms of step k.
-            yield params | self._norms_of(max(step - 1, 0), support.n_task)
+            yield params | self._norms_of((before + step - 1).clamp(min=0))
 
-    def _rate(self, name: str, step: int) -> Tensor:
-        rates = self.rates[_key(name)]
-        rate: Tensor = rates[min(step, len(rates) - 1)]
-        return rate
+    def _rate(self, name: str, step: Tensor, like: Tensor) -> Rate:
+        """Each task's rate in its step, ``[T]``, with as many axes as ``like``."""
+        rates = self.rates[module_key(name)]
+        return per_task(rates[step.clamp(max=len(rates) - 1)], like)
 
-    def _norms_of(self, step: int, n_task: int) -> Params:
-        """Scales and shifts in a step, ``[T, ...]``."""
+    def _norms_of(self, step: Tensor) -> Params:
+        """Scales and shifts of each task in its step ``[T]``, ``[T, ...]``."""
         own = dict(self.model.named_parameters())
         found = {}
         for key, later in self.norms.items():
             name = key.replace("/", ".")
-            slot = min(step, len(later))
-            value = own[name] if slot == 0 else later[slot - 1]
-            found[name] = value.expand(n_task, *value.shape)
+            found[name] = torch.cat([own[name][None], later])[step.clamp(max=len(later))]
         return found
 
 
@@ -229,14 +287,3 @@ def _norm_names(model: HeadedNet) -> list[str]:
         for name, p in norm.named_parameters(recurse=False)
         if p.requires_grad
     ]
-
-
-def _held(grad: Tensor, first_order: Tensor) -> Tensor:
-    """The gradient, constant for some tasks."""
-    mask = first_order.to(grad.device).view(-1, *(1,) * (grad.dim() - 1))
-    return torch.where(mask, grad.detach(), grad)
-
-
-def _key(name: str) -> str:
-    """A parameter's name cannot hold dots."""
-    return name.replace(".", "/")

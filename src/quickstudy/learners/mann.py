@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,16 @@ from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check
 from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.learners.parts.lrua import LRUA, Memory
-from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows, to_front
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.rows import (
+    Order,
+    RowFeatures,
+    check_fits,
+    known_outputs,
+    label_rows,
+    order_keys,
+    to_front,
+)
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments
 
@@ -43,8 +52,9 @@ class MANN(AbstractLearner):
     A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap, "Meta-learning with memory-augmented neural
     networks", ICML 2016.
 
-    adapt:      for t = 1 .. Ns: the LSTM reads (x_t, y_{t-1}), each head reads M by cosine similarity with its key k_t
-                and writes k_t to a mixture of what it read last and the least used slots:
+    adapt:      the support in an order drawn for the task; for t = 1 .. Ns: the LSTM reads (x_t, y_{t-1}), each head
+                reads M by cosine similarity with its key k_t and writes k_t to a mixture of what it read last and the
+                least used slots:
                 w^w_t = σ(α_t) w^r_{t-1} + (1 - σ(α_t)) w^lu_{t-1},  M_t = M_{t-1} + w^w_t k_t,
                 w^u_t = γ w^u_{t-1} + w^r_t + w^w_t
     predict:    one more step with (x, y_Ns) from that memory, for each query its own; logits = W [h, r]
@@ -61,7 +71,9 @@ class MANN(AbstractLearner):
     which the paper leaves open. Cosines have a floor of 1e-4 under each length, which gives the empty memory a
     derivative.
 
-    The order of the support matters. Inductive: a prediction depends on the support and that query alone.
+    The order of the support matters. By default it is drawn from the task's key, in training and after, as in the
+    paper: were classes always in their order, an example's place would say its label. Inductive: a prediction depends
+    on the support and that query alone.
 
     Args:
         net: makes features of examples; None: the examples themselves, as published.
@@ -73,11 +85,12 @@ class MANN(AbstractLearner):
         width: numbers in a row.
         heads: that read and write.
         decay: γ, of usage.
+        order: of the support: ``"drawn"``, or ``"given"``, as its rows stand, where they are a stream.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: sizes that are missing or make no sense.
+        InputError: sizes that are missing or make no sense, another target, no such order.
 
     >>> MANN(outputs=5, in_features=4).traits.order_invariant
     False
@@ -95,12 +108,14 @@ class MANN(AbstractLearner):
         width: int = 40,
         heads: int = 4,
         decay: float = 0.99,
+        order: Order = "drawn",
         out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        del target
-        self.outputs = known_outputs(outputs, "MANN")
+        one_of("MANN", "target", target, ("classes",))
+        one_of("MANN", "order", order, get_args(Order))
+        self.outputs, self.order = known_outputs(outputs, "MANN"), order
         self.rows = RowFeatures(net, in_features, out_features, strategy)
         inputs = self.rows.out_features + self.outputs
         self.cell = LRUA(inputs, hidden=hidden, slots=slots, width=width, heads=heads, decay=decay)
@@ -114,8 +129,7 @@ class MANN(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Remembered | None = None, key: Keys | None = None) -> Remembered:
         check_support(support, state)
-        del key
-        return self._write(self.rows.support(support), support, state)
+        return self._write(self.rows.support(support), support, state, key)
 
     @override
     def predict(self, state: Remembered, query: Examples, *, key: Keys | None = None) -> Tensor:
@@ -125,19 +139,20 @@ class MANN(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss after the support has been written."""
-        del key
         features, query = self.rows.episode(episode), episode.query
-        outputs = self._ask(self._write(features.support, episode.support, None), features.query, query)
+        state = self._write(features.support, episode.support, None, key)
+        outputs = self._ask(state, features.query, query)
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), features.carried)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.rows.absorb(carried)
 
-    def _write(self, features: Features, support: Examples, before: Remembered | None) -> Remembered:
+    def _write(self, features: Features, support: Examples, before: Remembered | None, key: Keys | None) -> Remembered:
         check_fits(support, "classes", self.outputs)
-        there = support.labelled
-        rows, labels = to_front(features.out, there), to_front(label_rows(support, self.outputs, features.out), there)
+        there, keys = support.labelled, order_keys(self.order, key, support.n_task)
+        rows = to_front(features.out, there, keys)
+        labels = to_front(label_rows(support, self.outputs, features.out), there, keys)
         counts = labels.sum(1)
         if before is None:
             memory, label = self.cell.empty(support.n_task), torch.zeros_like(counts)

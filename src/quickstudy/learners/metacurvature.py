@@ -10,7 +10,15 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.inner import Params, Update
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm
+from quickstudy.learners.parts.headed import (
+    Head,
+    HeadedNet,
+    Part,
+    TargetKind,
+    check_norms,
+    default_norm,
+    module_key,
+)
 from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
 from quickstudy.nets.apply import Strategy
 
@@ -90,7 +98,7 @@ class MetaCurvature(AbstractLearner):
         any_way = self.model.kind in ("shared", "proto")
         self.curvature = nn.ModuleDict(
             {
-                _key(name): ModeMatrices(shape, any_way=any_way and name.startswith("head."))
+                module_key(name): ModeMatrices(shape, any_way=any_way and name.startswith("head."))
                 for name, shape in self.model.shapes.items()
             }
         )
@@ -121,7 +129,7 @@ class MetaCurvature(AbstractLearner):
     def _update(self, rate: float) -> Update:
         def update(step: int, params: Params, grads: Params) -> Params:
             del step
-            return {name: p - rate * self.curvature[_key(name)](grads[name]) for name, p in params.items()}
+            return {name: p - rate * self.curvature[module_key(name)](grads[name]) for name, p in params.items()}
 
         return update
 
@@ -157,8 +165,3 @@ class ModeMatrices(nn.Module):
             if name in own:
                 full = torch.einsum(mode, full, own[name])
         return full.reshape(grad.shape)
-
-
-def _key(name: str) -> str:
-    """A module's name cannot hold dots."""
-    return name.replace(".", "/")

@@ -10,7 +10,15 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm
+from quickstudy.learners.parts.headed import (
+    Head,
+    HeadedNet,
+    Part,
+    TargetKind,
+    check_norms,
+    default_norm,
+    module_key,
+)
 from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
 from quickstudy.nets.apply import Strategy
 
@@ -40,7 +48,7 @@ class MetaSGD(AbstractLearner):
         outputs: the way, or the dimension of real targets.
         target: ``"classes"``, ``"multi-label"`` or ``"real"``.
         inner_steps: steps in meta-training.
-        inner_lr: the rate that each weight has at first.
+        inner_lr: the rate that each weight has at first; its sign is free.
         random_rates: first rates uniform in 0.005 .. 0.1 instead, from torch's global generator.
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
@@ -80,13 +88,13 @@ class MetaSGD(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, None, first_order=first_order)
+        self.loop = InnerLoop.checked(inner_steps, abs(inner_lr), test_inner_steps, None, first_order=first_order)
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
         check_shared_head(self.model, min(self.loop.steps, self.loop.test_steps))
         self.rates = nn.ParameterDict(
-            {_key(name): nn.Parameter(torch.full(shape, inner_lr)) for name, shape in self.model.shapes.items()}
+            {module_key(name): nn.Parameter(torch.full(shape, inner_lr)) for name, shape in self.model.shapes.items()}
         )
         if random_rates:
             for rate in self.rates.values():
@@ -118,9 +126,4 @@ class MetaSGD(AbstractLearner):
     def _update(self, step: int, params: Params, grads: Params) -> Params:
         """Each weight by its own rate; the rows of a head for any way share theirs."""
         del step
-        return {name: p - self.rates[_key(name)] * grads[name] for name, p in params.items()}
-
-
-def _key(name: str) -> str:
-    """A parameter's name cannot hold dots."""
-    return name.replace(".", "/")
+        return {name: p - self.rates[module_key(name)] * grads[name] for name, p in params.items()}

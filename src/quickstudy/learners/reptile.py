@@ -23,7 +23,9 @@ from quickstudy.learners.parts.headed import (
     default_norm,
     losses_on,
 )
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.minibatches import minibatches
+from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, uses_current_rows
 
@@ -79,14 +81,14 @@ class Reptile(AbstractLearner):
         moments: ``"reset"`` for each task, so that tasks run together; or ``"carried"`` from each task to the
             next, serially, as the authors' code does.
         head: ``"fixed"``, ``"shared"`` or ``"none"``.
-        part: what is adapted and meta-trained, the rest being frozen, and so what is trained: the outer step moves nothing else.
+        part: what is adapted; the outer step moves it and nothing else, so the rest of the network must be frozen.
         rank: of ``part="lora"``.
         transductive: queries normalised together.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: options that do not fit together.
+        InputError: options that do not fit together, or weights outside ``part`` that are not frozen.
     """
 
     def __init__(
@@ -112,6 +114,8 @@ class Reptile(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive, one_query_at_a_time=True)
+        one_of("Reptile", "moments", moments, ("reset", "carried"))
+        one_of("Reptile", "optimizer", optimizer, ("adam", "sgd"))
         batches = [size for size in (inner_batch, test_inner_batch) if size is not None]
         if inner_steps < 1 or (test_inner_steps is not None and test_inner_steps < 0) or min(batches, default=1) < 1:
             raise InputError(
@@ -130,9 +134,7 @@ class Reptile(AbstractLearner):
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
-        # The surrogate moves φ alone; what is not of it stays, and must not look as if it were trained.
-        for name, p in self.model.named_parameters():
-            p.requires_grad_(p.requires_grad and name in self.model.adapted)
+        _check_frozen(self.model, part)
         self.optimizer = make_optimizer(optimizer, inner_lr, beta1=beta1)
         self.inner_steps, self.inner_batch = inner_steps, inner_batch
         self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
@@ -164,9 +166,15 @@ class Reptile(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: ReptileState | None = None, key: Keys | None = None) -> ReptileState:
         check_support(support, state)
-        start = self.model.start(support) if state is None else state.params
+        if state is None:
+            start = self.model.start(support)
+        else:
+            self.model.check(support, state.params)
+            start = state.params
         memory = self._memory(support.n_task) if state is None else state.optimizer
         params, memory, _ = self._train(support, start, memory, self.test_inner_steps, self.test_inner_batch, key)
+        if self.test_inner_steps == 0:  # not θ itself, which training changes
+            params = {name: p.clone() for name, p in params.items()}
         together = uses_current_rows(self.model.net) and not self.transductive
         with torch.no_grad():
             moments = self.model.support_moments(params, support)
@@ -182,6 +190,7 @@ class Reptile(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The surrogate whose gradient is θ - φ; logs the support loss before and after."""
+        check_episode(episode)
         support = episode.support
         if not self.carried:
             start = self.model.start(support)
@@ -248,6 +257,21 @@ class Reptile(AbstractLearner):
             params = {name: p[t].expand(query.n_example, *p.shape[1:]) for name, p in state.params.items()}
             outputs.append(self.model.run(params, together)[0][:, -1])
         return torch.stack(outputs)
+
+
+def _check_frozen(model: HeadedNet, part: Part) -> None:
+    """The surrogate moves φ alone; what is not of it must not look as if it were trained.
+
+    Raises:
+        InputError: a weight outside φ asks for a gradient.
+    """
+    outside = [name for name, p in model.named_parameters() if p.requires_grad and name not in model.adapted]
+    if outside:
+        raise InputError(
+            f"Reptile with part={part!r} trains that part alone, but {len(outside)} weights outside of it ask for a "
+            f"gradient, such as {outside[0].removeprefix('net.')!r}. Freeze them first (requires_grad_(False)), or use "
+            "part='all'."
+        )
 
 
 def _buffer(name: str) -> str:

@@ -50,7 +50,7 @@ class RFS(AbstractLearner):
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
         classes: how many training classes there are; needed to train.
-        c: scikit-learn's C, the inverse of the penalty's strength.
+        c: the inverse of the penalty's strength, as in ``logistic``.
         max_iter: iterations of the solver.
         distil: train twice, in the phases [pretrain] and [train], the second time with the first as the teacher.
         share: of the teacher in the loss, 0 .. 1.
@@ -143,6 +143,8 @@ class RFS(AbstractLearner):
     def begin_phase(self, number: int) -> None:
         """In the second phase what was learned becomes the teacher, and a new student begins."""
         if number != 1 or self.teacher is None:
+            with torch.no_grad():
+                self.generation.fill_(0)  # also where it is trained a second time: the first phase has no teacher
             return
         self.teacher.load_state_dict(self.base.state_dict())
         fresh = reinitialised(self.base, Key.of(self.seed, "born again").value >> 1)

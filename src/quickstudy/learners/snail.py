@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,16 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows, to_front
+from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.rows import (
+    Order,
+    RowFeatures,
+    check_fits,
+    known_outputs,
+    label_rows,
+    order_keys,
+    to_front,
+)
 from quickstudy.learners.parts.temporal import AbstractBlock, CausalAttention, temporal_block
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments
@@ -42,7 +51,8 @@ class SNAIL(AbstractLearner):
 
     N. Mishra, M. Rohaninejad, X. Chen, P. Abbeel, "A simple neural attentive meta-learner", ICLR 2018.
 
-    adapt:      tokens (f(x_i), y_i) through attention, temporal block, attention, temporal block, attention, where
+    adapt:      tokens (f(x_i), y_i), in an order drawn for the task, through attention, temporal block, attention,
+                temporal block, attention, where
                     dense block       x_t ++ tanh(V x_t + V' x_{t-d}) · sigmoid(U x_t + U' x_{t-d}), d = 1, 2, 4, ...
                     attention         x_t ++ softmax(q(x_t) k(x_{<=t}) / √K) v(x_{<=t})
     predict:    the token (f(x), 0) in the next position; outputs = W (its last activation)
@@ -51,13 +61,15 @@ class SNAIL(AbstractLearner):
     Unlike ``mann`` it looks at every earlier example instead of a memory of fixed size, and unlike ``in-context`` it
     knows their order.
 
-    When to choose it: supports that are sequences, such as trajectories, or as the published reference of 2018. Where
-    the order means nothing, ``in-context`` has the same idea with the symmetry built in.
+    When to choose it: supports that are sequences, such as trajectories (with ``order="given"``), or as the published
+    reference of 2018. Where the order means nothing, ``in-context`` has the same idea with the symmetry built in.
 
     Deviations: each query is the next element of its own stream behind the same support, so several are asked at once
     where the paper has one an episode. Dilations begin at 1, so that the receptive field covers every position.
 
-    The order of the support matters. Inductive: a prediction depends on the support and that query alone.
+    The order of the support matters. By default it is drawn from the task's key, in training and after, as in the
+    paper: were classes always in their order, an example's place would say its label. Inductive: a prediction depends
+    on the support and that query alone.
 
     Args:
         net: makes features of examples; None: the examples themselves.
@@ -69,11 +81,12 @@ class SNAIL(AbstractLearner):
         filters: channels that each dense block appends.
         keys: width of the three attentions' keys.
         values: channels that they append.
+        order: of the support: ``"drawn"``, or ``"given"``, as its rows stand, where they are a sequence.
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: sizes that are missing or make no sense.
+        InputError: sizes that are missing or make no sense, another target, no such order.
 
     >>> SNAIL(outputs=5, in_features=4, length=6).traits.order_invariant
     False
@@ -90,6 +103,7 @@ class SNAIL(AbstractLearner):
         filters: int = 128,
         keys: tuple[int, int, int] = (64, 256, 512),
         values: tuple[int, int, int] = (32, 128, 256),
+        order: Order = "drawn",
         out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
@@ -99,7 +113,9 @@ class SNAIL(AbstractLearner):
                 "SNAIL needs a length of at least 2 (one support row and the query) and layers of at least 1 unit, "
                 f"received length={length}, filters={filters}, keys={keys}, values={values}."
             )
-        self.outputs, self.target = known_outputs(outputs, "SNAIL"), target
+        one_of("SNAIL", "target", target, ("classes", "real"))
+        one_of("SNAIL", "order", order, get_args(Order))
+        self.outputs, self.target, self.order = known_outputs(outputs, "SNAIL"), target, order
         self.rows = RowFeatures(net, in_features, out_features, strategy)
         self.inputs = self.rows.out_features + self.outputs
         self.blocks = _blocks(self.inputs, length, filters, keys, values)
@@ -119,8 +135,7 @@ class SNAIL(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: Sequence | None = None, key: Keys | None = None) -> Sequence:
         check_support(support, state)
-        del key
-        return self._read(self.rows.support(support), support, state)
+        return self._read(self.rows.support(support), support, state, key)
 
     @override
     def predict(self, state: Sequence, query: Examples, *, key: Keys | None = None) -> Tensor:
@@ -130,19 +145,21 @@ class SNAIL(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, each query the next element behind the support."""
-        del key
         features, query = self.rows.episode(episode), episode.query
-        outputs = self._ask(self._read(features.support, episode.support, None), features.query, query)
+        state = self._read(features.support, episode.support, None, key)
+        outputs = self._ask(state, features.query, query)
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), features.carried)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.rows.absorb(carried)
 
-    def _read(self, features: Features, support: Examples, before: Sequence | None) -> Sequence:
+    def _read(self, features: Features, support: Examples, before: Sequence | None, key: Keys | None) -> Sequence:
         check_fits(support, self.target, self.outputs)
         tokens = torch.cat([features.out, label_rows(support, self.outputs, features.out)], 2)
         there = support.labelled
+        tokens = to_front(tokens, there, order_keys(self.order, key, support.n_task))
+        there = there.sort(dim=1, descending=True)[0]
         if before is not None:
             earlier = before.activations[..., : self.inputs]
             stood = torch.arange(earlier.shape[1], device=earlier.device) < before.length[:, None]

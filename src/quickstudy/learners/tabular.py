@@ -14,12 +14,13 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, shuffle
-from quickstudy.learners.incontext import refuse_state, simplex
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
 from quickstudy.learners.parts.features import flat_features
+from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import check_fits, known_outputs, label_rows
-from quickstudy.learners.parts.transformer import Cache, Transformer
+from quickstudy.learners.parts.solved import refuse_state
+from quickstudy.learners.parts.transformer import Cache, Transformer, simplex
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Table:
         there: bool ``[T, E, Ns]``.
         views: see there.
         mean: ``[T, 1, F]``, of each column over the support.
-        scale: ``[T, 1, F]``, what standardised columns are multiplied by, 0 for columns that say nothing.
+        scale: ``[T, 1, F]``, one over each column's deviation, 0 for columns that say nothing.
         target: ``[T, 2, 1, D]``, mean and deviation of real targets over the support (0 and 1 for classes).
     """
 
@@ -65,7 +66,8 @@ class TabularInContext(AbstractLearner):
     ICLR 2022; N. Hollmann, S. Müller, K. Eggensperger, F. Hutter, "TabPFN: a transformer that solves small tabular
     classification problems in a second", ICLR 2023.
 
-    adapt:      columns standardised by the support, z = (x - m) / s; row tokens A z_i + B e(y_i) attend to each other
+    adapt:      columns standardised by the support, z = (x - m) / s, cut at 10 either way; row tokens A z_i + B e(y_i)
+                attend to each other
     predict:    the token A z + u attends to the support and itself; logits_c = <P t, e_c>, or P t s_y + m_y; averaged
                 over ``views``, in each of which columns and classes stand in other places
     meta-loss:  cross-entropy of the queries (squared error for real targets) on tables drawn from a prior,
@@ -74,11 +76,10 @@ class TabularInContext(AbstractLearner):
     Unlike ``in-context`` it takes no network: it reads any table of up to ``max_features`` columns, of units unknown.
 
     When to choose it: small tables of numbers, up to some hundred rows, where nothing may be trained or tuned on the
-    task. It is trained once, in minutes, and has well under 1 MiB of weights. For tables of thousands of rows take
-    boosted trees.
+    task. It is trained once, on tables that no one has to collect. For tables of thousands of rows take boosted trees.
 
     Deviations: a prior of our own, a far smaller model and training than TabPFN's; at most ``max_way`` classes; real
-    targets by their mean instead of a histogram; no missing values, no categories. Standardised entries are cut at 10.
+    targets by their mean instead of a histogram; no missing values, no categories.
 
     Inductive: a prediction depends on the support and that query alone. The order of rows does not matter; that of
     columns and classes matters the less the more ``views`` there are.
@@ -119,6 +120,7 @@ class TabularInContext(AbstractLearner):
             raise InputError(
                 f"TabularInContext needs at least one column and one view, received {max_features} and {views}."
             )
+        one_of("TabularInContext", "target", target, ("classes", "real"))
         self.target, self.max_features, self.views = target, max_features, views
         self.outputs = known_outputs(outputs if max_way is None or target == "real" else max_way, "TabularInContext")
         self.of_columns = nn.Linear(max_features, width)
@@ -160,7 +162,7 @@ class TabularInContext(AbstractLearner):
             return mask_absent((said @ corners.transpose(2, 3)).mean(1), query)
         mean, deviation = state.target.unbind(1)
         out: Tensor = said.mean(1) * deviation + mean
-        return out
+        return out.to(said.dtype)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
@@ -187,11 +189,7 @@ class TabularInContext(AbstractLearner):
     def _read(self, support: Examples, views: Views) -> Table:
         check_fits(support, self.target, self.outputs)
         mean, deviation = _moments(self._columns(support), support.labelled)
-        informative = deviation > 1e-6 * (1 + mean.abs())
-        used = informative.sum(2, keepdim=True).clamp(min=1)
-        # A row's length shall not depend on how many columns there are.
-        weight = (self.max_features / used) ** 0.5
-        scale = torch.where(informative, weight / torch.where(informative, deviation, 1.0), 0.0)
+        scale = torch.where(deviation > 0, 1 / torch.where(deviation > 0, deviation, 1.0), 0.0)
         z = self._standardised(support, mean, scale)
         labels, target = self._labels(support, views, z)
         tokens = self.of_columns(_laid_out(z, views.columns)) + self.of_label(labels.flatten(0, 1))
@@ -208,19 +206,20 @@ class TabularInContext(AbstractLearner):
             way = support.max_way
             shown = label_rows(support, way, like)[:, None] @ self.corners[views.slots[..., :way]]
             return shown, torch.stack([like.new_zeros(len(like), 1, 1), like.new_ones(len(like), 1, 1)], 1)
-        y = label_rows(support, self.outputs, like)
+        assert support.y is not None
+        y = label_rows(support, self.outputs, support.y)
         mean, deviation = _moments(y, support.labelled)
-        deviation = torch.where(deviation > 1e-6 * (1 + mean.abs()), deviation, 1.0)
-        shown = torch.where(support.labelled[..., None], (y - mean) / deviation, 0.0)
+        deviation = torch.where(deviation > 0, deviation, 1.0)
+        shown = torch.where(support.labelled[..., None], (y - mean) / deviation, 0.0).to(like.dtype)
         return shown[:, None].expand(-1, views.columns.shape[1], -1, -1), torch.stack([mean, deviation], 1)
 
     def _columns(self, examples: Examples) -> Tensor:
-        """``[T, N, F]``, zero on padding.
+        """``[T, N, F]`` in their own dtype, zero on padding.
 
         Raises:
             InputError: more columns than there is room for.
         """
-        x = flat_features(None, examples).to(self.of_columns.weight.dtype)
+        x = flat_features(None, examples)
         if x.shape[2] > self.max_features:
             raise InputError(
                 f"Cannot read tables of {x.shape[2]} columns: this learner has room for {self.max_features}. "
@@ -235,9 +234,10 @@ class TabularInContext(AbstractLearner):
             raise InputError(
                 f"The support had {mean.shape[2]} columns, these rows have {x.shape[2]}. Give every row all columns."
             )
-        z = (x - mean) * scale
-        bound = 10 * scale.new_tensor(self.max_features) ** 0.5
-        z = torch.where(examples.real[..., None], z.clamp(-bound, bound), 0.0)
+        # A row's length shall not depend on how many columns there are.
+        weight = (self.max_features / (scale > 0).sum(2, keepdim=True).clamp(min=1)) ** 0.5
+        z = ((x - mean) * scale).clamp(-10, 10) * weight
+        z = torch.where(examples.real[..., None], z, 0.0).to(self.of_columns.weight.dtype)
         return F.pad(z, (0, self.max_features - z.shape[2]))
 
 
@@ -248,8 +248,17 @@ def _laid_out(z: Tensor, columns: Tensor) -> Tensor:
 
 
 def _moments(values: Tensor, counted: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and deviation ``[T, 1, F]`` of the rows that are counted ``[T, N]``."""
-    weights = counted[..., None].to(values.dtype)
-    n = weights.sum(1, keepdim=True).clamp(min=1)
-    mean = (values * weights).sum(1, keepdim=True) / n
-    return mean, (((values - mean) * weights).square().sum(1, keepdim=True) / n).sqrt()
+    """Mean and deviation ``[T, 1, F]``, in float64, of the rows that are counted ``[T, N]``.
+
+    A deviation is 0 where it is no more than the round-off of the values themselves: a column of one number.
+    """
+    exact, counts = values.double(), counted[..., None]
+    # Seen from one of its own values, a column of one number deviates by exactly nothing.
+    origin = torch.where(counts, exact, torch.inf).amin(1, keepdim=True).nan_to_num(posinf=0.0)
+    n = counts.sum(1, keepdim=True).clamp(min=1)
+    away = torch.where(counts, exact - origin, 0.0)
+    mean = away.sum(1, keepdim=True) / n
+    deviation = (torch.where(counts, away - mean, 0.0).square().sum(1, keepdim=True) / n).sqrt()
+    mean = origin + mean
+    told = deviation > torch.finfo(values.dtype).eps * mean.abs()
+    return mean, torch.where(told, deviation, 0.0)

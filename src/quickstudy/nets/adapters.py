@@ -100,9 +100,7 @@ class Film(AbstractAdapter):
         return made
 
 
-def modulated(
-    weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor | None
-) -> tuple[Tensor, Tensor | None]:
+def modulated(weight: Tensor, bias: Tensor | None, scale: Tensor, shift: Tensor | None) -> tuple[Tensor, Tensor | None]:
     """Weight and bias that put out each channel ``scale`` times as large, and ``shift`` higher.
 
     Args:
@@ -221,7 +219,9 @@ def _check_plain(net: nn.Module, part: str) -> None:
         InputError: naming a layer whose weight a parametrisation computes.
     """
     for name, layer in net.named_modules():
-        if is_parametrized(layer, "weight") or hasattr(layer, "weight_g"):
+        changed = isinstance(layer, (nn.Linear, nn.modules.conv._ConvNd)) or is_norm(layer)
+        old = any(hasattr(layer, name) for name in ("weight_g", "weight_orig"))  # before torch had parametrisations
+        if changed and (is_parametrized(layer, "weight") or old):
             raise InputError(
                 f"part={part!r} cannot change the layer {name!r} ({type(layer).__name__}): a parametrisation, such as "
                 "weight_norm or spectral_norm, computes its weight from others. Remove it (torch.nn.utils.parametrize."
@@ -236,10 +236,10 @@ def _check_own(net: nn.Module, owners: list[str]) -> None:
         InputError: naming two layers that share one.
     """
     names: dict[int, str] = {}
-    for name, layer in net.named_modules(remove_duplicate=False):
+    for name, layer in net.named_modules():
         weight = layer._parameters.get("weight")
-        first = names.setdefault(id(weight), name)
-        if weight is not None and first != name and (first in owners or name in owners):
+        first = name if weight is None else names.setdefault(id(weight), name)
+        if first != name and (first in owners or name in owners):
             raise InputError(
                 f"part='film' cannot scale the layers {first!r} and {name!r} apart: they share one weight. Use "
                 "part='biases' or part='all'."

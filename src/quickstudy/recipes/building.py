@@ -139,7 +139,7 @@ def test_tasks(
         way: classes a task.
         shot: support examples a class.
         query: query examples a class.
-        dirichlet: concentration of the classes' shares of the queries; 0: as many of each class.
+        dirichlet: concentration of the classes' shares of the queries; 0 leaves it out: as many of each class.
         seed: of the tasks. By default not the recipe's, so that runs of other seeds are tested on the same tasks
             and can be compared in pairs.
     """

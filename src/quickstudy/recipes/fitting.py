@@ -101,10 +101,19 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
         ("validation_accuracy", "validation accuracy"),
         ("validation_mse", "validation error"),
     ):
-        # A loss over all training classes is no loss of a task: each phase has a curve of its own.
-        for phase, what in (("batches", "batches: "), ("episodes", "")):
-            of_phase = [record for record in records if record.get("phase", "episodes") == phase and key in record]
-            if of_phase:
-                steps, values = [record["step"] for record in of_phase], [record[key] for record in of_phase]
-                curves.append(Curve(name, what + quantity, steps, values))
+        # A loss over all training classes is no loss of a task, and that of a student none of its teacher's: each
+        # phase has a curve of its own.
+        for phase in sorted({_phase(record) for record in records if key in record}):
+            of_phase = [record for record in records if key in record and _phase(record) == phase]
+            steps, values = [record["step"] for record in of_phase], [record[key] for record in of_phase]
+            curves.append(Curve(name, _PREFIX.get(phase, "") + quantity, steps, values))
     return curves
+
+
+_PREFIX = {("batches", 0): "batches: ", ("batches", 1): "batches, second time: "}
+
+
+def _phase(record: Mapping[str, Any]) -> tuple[str, int]:
+    """What a step was trained on, and in which phase, where that matters; validations say neither."""
+    name = record.get("phase", "episodes")
+    return name, record.get("phase_number", 0) if name == "batches" else 0

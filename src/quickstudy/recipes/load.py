@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from torch import nn
 
 from quickstudy.errors import InputError, UnknownName
+from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes.mistakes import Mistake, mistakes_of, refuse
 from quickstudy.recipes.overrides import apply_overrides
 from quickstudy.recipes.parts import REGISTRIES, default, needs, options_model, plain, takes
@@ -65,6 +67,7 @@ def parse_recipe(
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{source} is not TOML: {error}.") from error
     _make_absolute(document, folder or Path())
+    _write_out_sizes(document, overrides)
     document, mistakes = apply_overrides(document, overrides)
     _make_absolute(document, Path())  # for a path among the overrides
     if isinstance(overrides.get("name"), str) and not isinstance(document["name"], str):
@@ -90,6 +93,26 @@ def _make_absolute(document: dict[str, Any], folder: Path) -> None:
         data["path"] = str((folder / Path(data["path"]).expanduser()).absolute())
 
 
+def _write_out_sizes(document: dict[str, Any], overrides: Mapping[str, Any]) -> None:
+    """A table of sizes that is left out is as another one; overrides change single sizes of it."""
+    episodes = document.get("episodes")
+    for name, other in (("train", "test"), ("test", "train"), ("validation", "test"), ("validation", "train")):
+        overridden = any(key.startswith(f"episodes.{name}.") for key in overrides)
+        if overridden and isinstance(episodes, dict) and name not in episodes and isinstance(episodes.get(other), dict):
+            episodes[name] = dict(episodes[other])
+
+
+def _wrong_kind(table: str, entry: Any) -> str | None:
+    """What an entry is that cannot make what its registry is of; None where it can. Functions may make it too."""
+    kind = {"learner": AbstractLearner, "net": nn.Module}.get(table)
+    if isinstance(entry, type):
+        return None if kind is None or issubclass(entry, kind) else f"the class {entry.__name__}, not {_KINDS[table]}"
+    return None if callable(entry) else f"{entry!r}, which nothing can be built from"
+
+
+_KINDS = {"learner": "an AbstractLearner", "net": "a torch.nn.Module"}
+
+
 def _part(table: str, given: Any, mistakes: list[Mistake]) -> Any:
     """[learner], [net] or [data] as ``{"name", "options"}``; what is no table at all is left for the schema."""
     if not isinstance(given, dict):
@@ -103,6 +126,13 @@ def _part(table: str, given: Any, mistakes: list[Mistake]) -> Any:
     placeholder = {"name": given["name"]}
     try:
         cls = REGISTRIES[table].get(given["name"])
+        wrong_kind = _wrong_kind(table, cls)
+        if wrong_kind is not None:
+            sentence = (
+                f"the {REGISTRIES[table].kind} {given['name']!r} is {wrong_kind}; mend its package, or use another."
+            )
+            mistakes.append(Mistake(f"{table}.name", sentence))
+            return placeholder
         model = options_model(table, cls)
         return {**placeholder, "options": plain(model.model_validate_json(json.dumps(options, default=str)))}
     except UnknownName as error:
@@ -119,6 +149,8 @@ def _check_pairing(document: dict[str, Any], resolved: dict[str, Any], mistakes:
         net = REGISTRIES["net"].get(resolved["net"]["name"]) if "net" in resolved else None
     except (KeyError, TypeError, InputError):
         return  # told already, or about to be
+    if _wrong_kind("learner", learner) or (net is not None and _wrong_kind("net", net)):
+        return
     name = resolved["learner"]["name"]
     if net is None:
         if needs(learner, "net"):

@@ -169,7 +169,8 @@ class TrainOptions(Table):
     """How the meta-parameters are trained.
 
     Args:
-        steps: meta-training steps; 0 for what is tested as it is: baselines that learn nothing, untrained networks.
+        steps: meta-training steps; 0 for what is tested as it is: baselines that learn nothing, untrained networks; or
+            what [pretrain] made of it.
         tasks_per_step: tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; None leaves the choice to the engine.
         batch: rows a step, for a learner that is trained on plain labelled batches and not on tasks (64 by default).

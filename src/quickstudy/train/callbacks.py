@@ -57,6 +57,7 @@ class StepEvent:
         logs: means over the step's tasks: ``loss`` and what the learner reports; ``grad_norm``, ``lr``.
         seconds: how long the step took.
         phase: what it was trained on: ``"episodes"``, or ``"batches"``, plain labelled ones.
+        phase_number: which of the learner's phases that is, from 0.
     """
 
     step: int
@@ -64,6 +65,12 @@ class StepEvent:
     logs: dict[str, float]
     seconds: float
     phase: Literal["batches", "episodes"] = "episodes"
+    phase_number: int = 0
+
+    @property
+    def record(self) -> dict[str, Any]:
+        """What is kept of it."""
+        return {"step": self.step, "phase": self.phase, "phase_number": self.phase_number, **self.logs}
 
 
 @dataclass(frozen=True)
@@ -152,7 +159,7 @@ class JsonLines(Silent):
 
     @override
     def step(self, event: StepEvent) -> None:
-        self._line({"step": event.step, "phase": event.phase, **event.logs, "seconds": round(event.seconds, 6)})
+        self._line({**event.record, "seconds": round(event.seconds, 6)})
 
     @override
     def validation(self, event: ValidationEvent) -> None:
@@ -201,7 +208,7 @@ class History(Silent):
 
     @override
     def step(self, event: StepEvent) -> None:
-        self.steps.append({"step": event.step, "phase": event.phase, **event.logs})
+        self.steps.append(event.record)
 
     @override
     def validation(self, event: ValidationEvent) -> None:

@@ -72,7 +72,7 @@ class Trained:
 
     Args:
         step: steps done, of all phases.
-        best: the best validation value, or None.
+        best: the best validation value of the phase that was trained last, or None.
         best_step: when it was reached.
     """
 
@@ -106,7 +106,8 @@ def fit(
     Args:
         learner: what to train.
         source: where tasks come from; or batches (``tasks.batches(64)``), for a learner that is trained on these.
-        steps: steps of the outer optimiser, those of an earlier part of the run included, those of ``pretrain`` not.
+        steps: steps of the outer optimiser, those of an earlier part of the run included, those of ``pretrain`` not;
+            with ``pretrain`` 0 is allowed, for the first phase alone.
         tasks_per_step: T, tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; smaller needs less memory, the result is the same but
             for rounding (and for dropout, which draws once for each portion).
@@ -144,6 +145,8 @@ def fit(
     with training_mode(learner), polite_interrupt() as interrupted:
         try:
             while progress.step < steps:
+                if engine.begins_anew(progress.step):  # what was best is no measure of another phase
+                    progress = Trained(progress.step)
                 event = engine.step(progress.step)
                 progress = Trained(event.step, progress.best, progress.best_step)
                 for callback in callbacks:
@@ -208,7 +211,10 @@ class _Engine:
         """Refuse what cannot work before anything is touched."""
         name = type(self.learner).__name__
         if not self.learner.traits.trainable:
-            raise InputError(f"{name} has nothing to meta-train. Evaluate it as it is (in a recipe: train.steps = 0).")
+            raise InputError(
+                f"{name} has nothing to meta-train. Evaluate it as it is: say train.steps = 0 in its recipe, and leave "
+                "--steps out."
+            )
         if self.source.shape.target not in self.learner.traits.targets:
             raise InputError(
                 f"{name} learns {' and '.join(self.learner.traits.targets)}, but these tasks have "
@@ -225,7 +231,8 @@ class _Engine:
                 )
         for field_name in ("tasks_per_step", "tasks_at_once"):
             self._check_number(field_name, getattr(self, field_name))
-        self._check_number("steps", self.main["steps"])
+        if self.pretrain is None or self.main["steps"] < 0:
+            self._check_number("steps", self.main["steps"])
         self.phases = plan(self.learner, self.source, self.pretrain, self.main)
         if isinstance(self.source, BatchSource) and (self.tasks_per_step != 1 or self.tasks_at_once is not None):
             raise InputError(
@@ -239,6 +246,10 @@ class _Engine:
     def _check_number(name: str, value: int | None) -> None:
         if value is not None and value < 1:
             raise InputError(f"{name} must be a whole number of at least 1, received {value}.")
+
+    def begins_anew(self, done: int) -> bool:
+        """Whether another phase begins after ``done`` steps."""
+        return any(phase.first == done for phase in self.phases[1:])
 
     def enter(self, done: int) -> bool:
         """Be ready for the step after ``done`` steps of the run: with a fresh optimiser where a phase begins.
@@ -275,7 +286,7 @@ class _Engine:
         self.optimizer.step()
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
-        return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name)
+        return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name, self.phase.number)
 
     def _draw(self, phase: Phase, done: int) -> Iterator[_Portion]:
         """What the step after ``done`` steps of its phase is made of, on the learner's device."""

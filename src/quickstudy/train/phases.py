@@ -113,7 +113,8 @@ def plan(
         learner: what is trained.
         source: of the last phase.
         pretrain: the phase before it.
-        main: steps, optimiser, rate, schedule, weight decay and momentum of the last phase.
+        main: steps (0: there is only the phase before), optimiser, rate, schedule, weight decay and momentum of the
+            last phase.
 
     Raises:
         InputError: the learner is not trained on that, or not in this order.
@@ -142,4 +143,5 @@ def plan(
         phases.append(Phase("batches", 0, pretrain.source, 0, schedule=pretrain.schedule or constant(), **given))
     first = 0 if pretrain is None else pretrain.steps
     number = len(known) - 1 if pretrain is not None else known.index(name)
-    return [*phases, Phase(name, number, source, first, **main)]
+    last = Phase(name, number, source, first, **main)
+    return [*phases, last] if last.steps or not phases else phases

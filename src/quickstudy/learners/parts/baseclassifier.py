@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import MetaLoss, task_logs
-from quickstudy.nets.apply import Applied
+from quickstudy.nets.apply import Applied, Strategy, apply
 
 
 class BaseClassifier(nn.Module):
@@ -45,6 +45,10 @@ class BaseClassifier(nn.Module):
             logits: Tensor = self.layer(features)
             return logits
         return self.scale * F.linear(F.normalize(features, dim=-1), F.normalize(self.layer.weight, dim=-1))
+
+    def loss_through(self, net: nn.Module, batch: Examples, strategy: Strategy) -> MetaLoss:
+        """The same of a batch that the network has still to see; ``strategy`` is how it is run."""
+        return self.batch_loss(apply(net, batch.x, mask=batch.mask, strategy=strategy), batch)
 
     def batch_loss(self, applied: Applied, batch: Examples) -> MetaLoss:
         """Cross-entropy of a plain labelled batch.

@@ -31,13 +31,14 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from quickstudy.episode import Examples, MultiLabel, Real
+from quickstudy.episode import Classes, Examples, MultiLabel, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, TaskLosses
 from quickstudy.learners.parts.classwise import class_means, mask_absent, same_tasks
+from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import Part as Part
 from quickstudy.nets.adapters import make_adapter, parts_own_names
-from quickstudy.nets.apply import Applied, Strategy, apply
+from quickstudy.nets.apply import STRATEGIES, Applied, Strategy, apply
 from quickstudy.nets.mlp import init_small_normal, task_linear
 from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
 
@@ -59,7 +60,8 @@ class HeadedNet(nn.Module):
         strategy: how to run the network; see ``nets.apply``.
 
     Raises:
-        InputError: the head does not fit the target, the part does not fit the network, or D is not known.
+        InputError: no such option, the head does not fit the target, the part does not fit the network, or D is not
+            known.
     """
 
     def __init__(
@@ -77,6 +79,7 @@ class HeadedNet(nn.Module):
         super().__init__()
         self.net, self.outputs, self.target, self.kind, self.strategy = net, outputs, target, head, strategy
         features = out_features if out_features is not None else getattr(net, "out_features", None)
+        one_of("This learner", "strategy", strategy, STRATEGIES)
         _check(net, outputs, target, head, part, features)
         self.features_size = features if isinstance(features, int) else 0
         if head in ("fixed", "shared"):
@@ -117,9 +120,9 @@ class HeadedNet(nn.Module):
         """θ for each task: name -> ``[T, ...]``.
 
         Raises:
-            InputError: the tasks have more classes than a fixed head.
+            InputError: the tasks do not fit; see :meth:`check`.
         """
-        self._check_way(support)
+        self.check(support)
         n_task = support.n_task
         named = dict(self.named_parameters())
         params = {name: named[name].expand(n_task, *named[name].shape) for name in self.adapted}
@@ -180,7 +183,16 @@ class HeadedNet(nn.Module):
             return None
         return self.run(params, support)[1].moments
 
-    def _check_way(self, examples: Examples) -> None:
+    def check(self, examples: Examples, params: Params | None = None) -> None:
+        """The tasks are of the kind that the head was built for.
+
+        Args:
+            examples: of any tasks.
+            params: φ of an earlier state of these tasks, to go on from.
+
+        Raises:
+            InputError: targets of another kind or size, or more classes than a fixed head or the earlier state has.
+        """
         if _kind_of(examples) != self.target:
             raise InputError(
                 f"This learner was built for target={self.target!r}, the tasks have {_kind_of(examples)!r}. "
@@ -199,6 +211,23 @@ class HeadedNet(nn.Module):
                     f"Cannot learn {examples.max_way}-way tasks: this learner's head has {self.outputs} outputs. "
                     "Use head='shared' or head='proto', or meta-train with the larger way."
                 )
+        if params is not None:
+            _check_earlier(examples, params)
+
+
+def _check_earlier(examples: Examples, params: Params) -> None:
+    """φ of an earlier state knows the classes of these tasks."""
+    head = params.get("head.bias")
+    if head is not None and isinstance(examples.target, Classes) and examples.max_way > head.shape[1]:
+        raise InputError(
+            f"Cannot go on with {examples.max_way}-way tasks: the state has {head.shape[1]} classes. Adapt to all "
+            "classes from the start."
+        )
+
+
+def module_key(name: str) -> str:
+    """A parameter's name as that of an entry in a ParameterDict or ModuleDict, which cannot hold dots."""
+    return name.replace(".", "/")
 
 
 def _kind_of(examples: Examples) -> TargetKind:
@@ -209,6 +238,8 @@ def _kind_of(examples: Examples) -> TargetKind:
 
 def _check(net: nn.Module, outputs: int | None, target: TargetKind, head: Head, part: Part, features: object) -> None:
     """Options that do not fit together, each with its sentence."""
+    one_of("This learner", "target", target, get_args(TargetKind))
+    one_of("This learner", "head", head, get_args(Head))
     if part not in get_args(Part):
         raise InputError(f"There is no part called {part!r}. Known: {', '.join(get_args(Part))}.")
     if target != "classes" and head in ("shared", "proto"):
@@ -229,10 +260,22 @@ def _check(net: nn.Module, outputs: int | None, target: TargetKind, head: Head, 
         )
 
 
-def losses_on(model: HeadedNet, loss: Callable[[Tensor, Examples], Tensor], examples: Examples) -> TaskLosses:
-    """Weights ``[T, ...]`` -> loss ``[T]`` on these examples: what an inner loop descends."""
+def losses_on(
+    model: HeadedNet,
+    loss: Callable[[Tensor, Examples], Tensor],
+    examples: Examples,
+    features: Tensor | None = None,
+) -> TaskLosses:
+    """Weights ``[T, ...]`` -> loss ``[T]`` on these examples: what an inner loop descends.
+
+    Args:
+        model: the network.
+        loss: (outputs, examples) -> ``[T]``.
+        examples: labelled.
+        features: theirs, if they are known already; read only where tasks change the head alone.
+    """
     if model.body_is_fixed:
-        features = model.features(examples)
+        features = model.features(examples) if features is None else features
         return lambda params: loss(model.read_out(params, features, examples), examples)
 
     def losses(params: Params) -> Tensor:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from math import inf
+from typing import Literal, TypeAlias, get_args
 
 from torch import Tensor
 
@@ -17,6 +18,7 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
 from quickstudy.learners.learner import MetaLoss, Traits, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, losses_on
+from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import Moments
 
 Loss = Callable[[Tensor, Examples], Tensor]
@@ -74,14 +76,15 @@ class InnerLoop:
         """An inner loop from a constructor's options: what is None in testing is as in training.
 
         Raises:
-            InputError: a negative number of steps, or a negative rate.
+            InputError: a negative number of steps, a rate that is negative or no number, or no such memory.
         """
         test_steps, test_lr = steps if test_steps is None else test_steps, lr if test_lr is None else test_lr
         loop = cls(steps, lr, test_steps, test_lr, first_order, memory)
         if min(loop.steps, loop.test_steps) < 0:
             raise InputError(f"Inner steps cannot be negative, received {steps} and {test_steps}.")
-        if min(loop.lr, loop.test_lr) < 0:
-            raise InputError(f"Inner learning rates cannot be negative, received {lr} and {test_lr}.")
+        if not (0 <= loop.lr < inf and 0 <= loop.test_lr < inf):
+            raise InputError(f"Inner learning rates must be numbers of at least 0, received {lr} and {test_lr}.")
+        one_of("This learner", "memory", memory, get_args(Memory))
         return loop
 
     def adapt(
@@ -102,11 +105,12 @@ class InnerLoop:
             update: what a step does; plain descent with ``test_lr`` by default.
         """
         check_support(support, state)
-        start = model.start(support) if state is None else state.params
+        start = begin(model, support, state, self.test_steps)
         return self.run(model, support, start, loss, self.test_steps, update or plain_step(self.test_lr))
 
     def meta_loss(self, model: HeadedNet, episode: Episode, loss: Loss, update: Update | None = None) -> MetaLoss:
         """The query loss after the steps of meta-training; arguments as in :meth:`adapt`."""
+        check_episode(episode)
         support, query = episode.support, episode.query
         start = model.start(support)
         state = self.run(model, support, start, loss, self.steps, update or plain_step(self.lr))
@@ -117,21 +121,49 @@ class InnerLoop:
         self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
     ) -> FastWeights:
         """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
+        features = model.features(support) if model.body_is_fixed else None
+        losses = losses_on(model, loss, support, features)
         if self.memory == "adjoint":
             *_, params = adjoint(
-                lambda step, p: loss(model.run(p, support)[0], support),
+                lambda step, p: losses(p),
                 start,
                 steps=steps,
                 update=update,
                 second_order=not self.first_order,
-                reads=tuple(model.parameters()),
+                # Of a fixed body the steps read the features, which the outer derivative goes on from.
+                reads=tuple(model.parameters()) if features is None else (features,),
             )
             return FastWeights(params, model.support_moments(params, support))
-        losses = losses_on(model, loss, support)
         *_, params = trajectory(
             lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order
         )
         return FastWeights(params, model.support_moments(params, support))
+
+
+def begin(model: HeadedNet, support: Examples, state: FastWeights | None, steps: int) -> Params:
+    """Where ``adapt`` starts: θ for each task, or φ of an earlier state.
+
+    Args:
+        model: the network.
+        support: ``[T, Ns, ...]``.
+        state: the earlier state, if any.
+        steps: that will be taken; without one, what is returned does not share θ's memory, which training changes.
+    """
+    if state is not None:
+        model.check(support, state.params)
+        return state.params
+    start = model.start(support)
+    return start if steps > 0 else {name: p.clone() for name, p in start.items()}
+
+
+def check_episode(episode: Episode) -> None:
+    """Support and query of T tasks can be learned from and scored.
+
+    Raises:
+        InputError: as :func:`check_support`; or labels of the query are out of range.
+    """
+    check_support(episode.support)
+    episode.query.check("query")
 
 
 def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
@@ -158,12 +190,12 @@ def gradient_traits(model: HeadedNet, *, transductive: bool, exact: bool) -> Tra
 
 
 def check_shared_head(model: HeadedNet, steps: int) -> None:
-    """A shared head needs a second step.
+    """A shared head needs a second step for the features to learn, if they do.
 
     Raises:
         InputError: it has fewer than two.
     """
-    if model.kind == "shared" and steps < 2:
+    if model.kind == "shared" and steps < 2 and not model.body_is_fixed:
         raise InputError(
             f"head='shared' needs at least 2 inner steps, received {steps}: "
             "until the second all classes share one row. Use more steps, or head='proto'."

@@ -27,7 +27,7 @@ def minibatches(support: Examples, size: int | None, steps: int, key: Keys) -> l
         ``steps`` sets of ``[T, size, ...]``.
     """
     rows = support.real.sum(1).cpu().numpy()  # [T]
-    if size is None or size >= rows.max():
+    if size is None or size >= rows.max() or steps == 0:
         return [support] * steps
     whole = rows <= size  # [T]: these take all their rows every time, whatever stands beside them
     passes = -(-size * steps // int(rows[~whole].min()))

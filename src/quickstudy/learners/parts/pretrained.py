@@ -85,6 +85,31 @@ class Pretrained(nn.Module):
                 self.batches += 1
                 self.mean += (mean - self.mean) * max(1 / float(self.batches), _SLOWEST)
 
+    def centre_on(self, *examples: Examples) -> None:
+        """Write the mean feature of these examples as the one that ``"cl2n"`` takes away.
+
+        For a network that was trained elsewhere: training by ``batch_loss`` gathers the mean by itself. Called by the
+        user, with examples of the training classes.
+
+        Args:
+            examples: sets of ``[T, N, ...]``, such as batches; all rows weigh the same. Labels are not looked at.
+
+        Raises:
+            InputError: no example, or in training mode, in which features are others than those of a new task.
+        """
+        if self.training:
+            raise InputError("Cannot centre on features of training mode. Call eval() on the learner first.")
+        total, n = torch.zeros_like(self.mean), 0
+        with torch.no_grad():
+            for rows in examples:
+                features = self.embed.support(rows).out.flatten(2)
+                total += torch.where(rows.real[..., None], features, 0.0).sum((0, 1))
+                n += int(rows.real.sum())
+            if not n:
+                raise InputError("Cannot centre on no example. Give examples of the training classes.")
+            self.mean.copy_(total / n)
+            self.batches.fill_(max(1, len(examples)))
+
     def known(self, support: Examples, state: Examples | None) -> Examples:
         """The labelled features of a task: what ``adapt`` returns.
 
@@ -106,9 +131,20 @@ class Pretrained(nn.Module):
         return self.transformed(self.embed.query({}, query), query)
 
     def transformed(self, features: Tensor, examples: Examples) -> Tensor:
-        """``[T, N, ...] -> [T, N, D]``, zero on padding."""
+        """``[T, N, ...] -> [T, N, D]``, zero on padding.
+
+        Raises:
+            InputError: the mean is to be taken away, but nothing gathered it, nor can training.
+        """
         features = features.flatten(2)
         if self.transform == "cl2n":
+            # Where classes are known the network may be new: untrained learners can be tried too.
+            if self.classifier.layer is None and not float(self.batches):
+                raise InputError(
+                    'The transform "cl2n" takes away the mean feature of the training classes, which nobody measured: '
+                    "this network was trained elsewhere. Call learner.base.centre_on(examples) with some of them, or "
+                    "choose another transform."
+                )
             features = features - self.mean
         if self.transform != "none":
             features = F.normalize(features, dim=2)

@@ -6,7 +6,7 @@ another. The vector is what a network makes of the example, or the example itsel
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,10 +14,14 @@ from torch.nn import functional as F
 
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import InputError
+from quickstudy.keys import Keys, shuffle
 from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features
 from quickstudy.learners.parts.features import flat_features
 from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import Moments, absorb_statistics
+
+Order: TypeAlias = Literal["drawn", "given"]
+"""In which order a learner of sequences reads a support: drawn for each task by its key, or as its rows stand."""
 
 
 class RowFeatures(nn.Module):
@@ -152,14 +156,29 @@ def label_rows(examples: Examples, width: int, like: Tensor) -> Tensor:
     return torch.where(examples.labelled[..., None], values, 0.0)
 
 
-def to_front(rows: Tensor, there: Tensor) -> Tensor:
-    """Each task's rows that are there, moved to the front in their order; zero behind them.
+def order_keys(order: Order, key: Keys | None, n_task: int) -> Keys | None:
+    """What :func:`to_front` draws the order of each task's rows from; None: they stay as they are.
+
+    Task sources list a support class by class. Read so, a label is known by its place, and a learner of sequences
+    learns that instead of its task.
+    """
+    if order == "given":
+        return None
+    return (Keys.default(n_task) if key is None else key).fold("order")
+
+
+def to_front(rows: Tensor, there: Tensor, key: Keys | None = None) -> Tensor:
+    """Each task's rows that are there, moved to the front; zero behind them.
 
     Args:
         rows: ``[T, N, ...]``.
         there: bool ``[T, N]``.
+        key: draws the order of each task's rows; None: they keep theirs.
     """
     order = (~there).to(torch.int8).argsort(dim=1, stable=True)
+    if key is not None:
+        drawn = shuffle(key.bits(there.shape[1]), there.sum(1).cpu().numpy())
+        order = order.gather(1, torch.from_numpy(drawn).to(order.device))
     task = torch.arange(len(rows), device=rows.device)[:, None]
     front = there[task, order]
     return torch.where(front.view(*front.shape, *(1,) * (rows.dim() - 2)), rows[task, order], 0.0)

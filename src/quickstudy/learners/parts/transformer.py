@@ -175,3 +175,10 @@ class Transformer(nn.Module):
             tokens = layer.query(tokens, cache.keys[:, number], cache.values[:, number], cache.there)
         out: Tensor = self.last(tokens)
         return out
+
+
+def simplex(n: int) -> Tensor:
+    """The corners of a regular simplex round the origin, ``[n, n]``: length 1, every inner product -1 / (n - 1)."""
+    if n == 1:
+        return torch.ones(1, 1)
+    return (torch.eye(n) - 1 / n) * sqrt(n / (n - 1))
