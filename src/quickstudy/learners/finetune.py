@@ -36,7 +36,7 @@ class FineTune(AbstractLearner):
     Unlike MAML it is not trained for what it does on a new task, and unlike Baseline the whole network moves there.
 
     When to choose it: as the yardstick for gradient-based learners, which begin from the same kind of weights; and
-    with many shots, or far from the training classes, where nothing else beats it.
+    with many shots, or far from the training classes.
 
     Deviations: none of a paper, as each of them does it in its own way; the head of a task is the fixed one that was
     drawn with the network, untrained, or one made of class means (``head="proto"``).

@@ -59,7 +59,7 @@ class Reptile(AbstractLearner):
     it needs no query in training and no second derivative.
 
     When to choose it: second derivatives are too dear or not there, and tasks have enough examples to train on for a
-    while. It needs many more tasks than MAML to get as far.
+    while.
 
     Deviations: Adam's state starts anew for each task unless ``moments="carried"``, as published.
 
