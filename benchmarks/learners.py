@@ -1,13 +1,12 @@
-"""Train every fast recipe on Omniglot, test it, and compare it in pairs with k-NN on pixels and plain pretraining.
+"""Train every fast recipe, test it, and compare it in pairs with k-NN on pixels and plain pretraining.
 
     python benchmarks/learners.py [NAME ...] [--episodes 600] [--data-root DIR] [--runs runs/learners]
 
 "Plain pretraining" is the recipe `omniglot-baseline-fast` (Chen et al. 2019) with the network of the recipe that it is
 compared with (its norm aside): trained to tell all training classes apart, with a new linear classifier for each task.
-All are tested on the same tasks: 5-way 1-shot of
-15 queries, test classes of Vinyals' split. Regression recipes (`sinusoid-...-fast`) are compared with one network for
-all tasks, fine-tuned. A recipe whose run is there already is not trained again, so what was stopped goes on. Writes
-docs/learners/results.json.
+All are tested on the same tasks: 5-way 1-shot of 15 queries, test classes of Vinyals' split. Regression recipes
+(`sinusoid-...-fast`) are compared with one network for all tasks, fine-tuned. A recipe whose run is there already is
+not trained again, so what was stopped goes on. Writes docs/learners/results.json.
 
 What looks at all queries together is tested twice more, with 3 queries a class and with as many in all whose classes
 are drawn from a Dirichlet(2) distribution (Veilleux et al. 2021; Omniglot has 20 drawings a class, so no more than 3).
@@ -20,7 +19,6 @@ import json
 import math
 import platform
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,15 +26,20 @@ import torch
 
 import quickstudy
 from quickstudy.cli.process import keep_large_blocks
-from quickstudy.evaluate import Result, meta_test, paired
-from quickstudy.learners import KNN
+from quickstudy.evaluate import Result, paired
 from quickstudy.recipes import Recipe, load_recipe
-from quickstudy.recipes.building import build_data, build_learner, test_tasks
+from quickstudy.recipes.building import build_data, test_tasks
 from quickstudy.recipes.shipped import names as shipped
 from quickstudy.runs import open_run, recipe_of
 
 RESULTS = Path(__file__).parents[1] / "docs" / "learners" / "results.json"
 PLAIN = {"omniglot": "omniglot-baseline-fast", "sinusoid": "sinusoid-fine-tune-fast"}
+
+
+def cheap() -> list[str]:
+    """The recipes that are measured by default: minutes of training, or none."""
+    known = [name for name in shipped() if name.split("-")[0] in PLAIN]
+    return [name for name in known if name.endswith("-fast") or not load_recipe(name).train.steps]
 
 
 def finished_run(recipe: Recipe, runs: Path) -> Path | None:
@@ -51,13 +54,20 @@ def finished_run(recipe: Recipe, runs: Path) -> Path | None:
     return None
 
 
-def plain_for(name: str) -> Recipe:
-    """The baseline's recipe with the network of recipe ``name``, but for the norm, which the learner decides."""
-    mine, plain = load_recipe(name), load_recipe(PLAIN[name.split("-")[0]])
-    if mine.net is None or mine.net.name != "conv4" or plain.net is None:
-        return plain
-    options = {option: value for option, value in mine.net.options.items() if option != "norm"}
-    return plain.model_copy(update={"net": plain.net.model_copy(update={"options": options})})
+def rivals(recipe: Recipe) -> dict[str, Recipe]:
+    """What a recipe is compared with, on its own test tasks: ``"plain"`` and, for pictures, ``"knn"``.
+
+    The plain one has the recipe's Conv-4, but for the norm, which the learner decides.
+    """
+    plain = load_recipe(PLAIN[recipe.data.name])
+    plain = plain.model_copy(update={"episodes": plain.episodes.model_copy(update={"test": recipe.episodes.test})})
+    if recipe.net is not None and recipe.net.name == "conv4" and plain.net is not None:
+        options = {**recipe.net.options, "norm": plain.net.options["norm"]}
+        plain = plain.model_copy(update={"net": plain.net.model_copy(update={"options": options})})
+    found = {"plain": plain}
+    if recipe.data.name == "omniglot":
+        found["knn"] = load_recipe("omniglot-knn-5w1s")
+    return {which: rival for which, rival in found.items() if rival != recipe}
 
 
 def tested(recipe: Recipe, runs: Path, episodes: int, data_root: Path | None) -> tuple[Result, float | None]:
@@ -90,14 +100,6 @@ def with_uneven_queries(recipe: Recipe, runs: Path, episodes: int, data_root: Pa
     return found
 
 
-def untrained(name: str, learner_name: str, episodes: int, data_root: Path | None) -> Result:
-    """A learner that needs no training, on the tasks of a recipe."""
-    recipe = load_recipe(name)
-    source = test_tasks(recipe, build_data(recipe, data_root))
-    learner = KNN() if learner_name == "knn" else build_learner(recipe, source.shape)
-    return replace(meta_test(learner, source, episodes=episodes), learner=learner_name)
-
-
 def difference(ours: Result, theirs: Result) -> dict[str, float]:
     """Paired, in the metric's unit; positive is better for ours."""
     found = paired(ours, theirs)
@@ -110,26 +112,20 @@ def difference(ours: Result, theirs: Result) -> dict[str, float]:
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", help="recipes; all fast ones by default")
+    parser.add_argument("names", nargs="*", help="recipes; by default all fast ones, and those without training")
     parser.add_argument("--episodes", type=int, default=600)
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/learners"))
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_large_blocks()
-    fast = [name for name in shipped() if name.endswith("-fast") and name.split("-")[0] in PLAIN]
-    knn: Result | None = None
-    plain: dict[str, Result] = {}
-    for name in given.names or fast:
-        data, recipe, other = name.split("-")[0], load_recipe(name), plain_for(name)
+    for name in given.names or cheap():
+        recipe = load_recipe(name)
         result, seconds = tested(recipe, given.runs, given.episodes, given.data_root)
-        network = data + str(other.net)
-        if network not in plain:
-            plain[network], _ = tested(other, given.runs, given.episodes, given.data_root)
-        baselines = {"plain": plain[network]}
-        if data == "omniglot":
-            knn = knn or untrained(name, "knn", given.episodes, given.data_root)
-            baselines["knn"] = knn
+        others = {
+            which: tested(rival, given.runs, given.episodes, given.data_root)[0]
+            for which, rival in rivals(recipe).items()
+        }
         entry: dict[str, Any] = {
             "learner": recipe.learner.name,
             "metric": result.metric,
@@ -140,10 +136,10 @@ def main() -> None:
             "seconds": None if seconds is None else round(seconds),
             "transductive": result.transductive,
             "balanced_prior": result.balanced_prior,
-            "versus": {which: difference(result, rival) for which, rival in baselines.items()},
+            "versus": {which: difference(result, other) for which, other in others.items()},
             "machine": f"{platform.machine()}, one thread, torch {torch.__version__}",
         }
-        if result.transductive and data == "omniglot":
+        if result.transductive and recipe.data.name == "omniglot":
             entry["three_queries"] = with_uneven_queries(recipe, given.runs, given.episodes, given.data_root)
         save(name, entry)
         versus = ", ".join(f"{w} {d['mean']:+.4f} ± {d['ci95']:.4f}" for w, d in entry["versus"].items())

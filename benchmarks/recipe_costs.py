@@ -1,62 +1,83 @@
 """What the recipes with the published protocol cost: seconds a step, and hours in all, on one core.
 
-    python benchmarks/recipe_costs.py [--data-root DIR]
+    python benchmarks/recipe_costs.py [NAME ...] [--data-root DIR]
 
-Processor time of a few steps after one to warm up; the whole is that times the recipe's steps.
+Processor time of the median of a few steps of each phase, after one to warm up; the whole is that times the recipe's
+steps. Writes docs/learners/recipe_costs.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import json
+import statistics
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from typing_extensions import override
 
 from quickstudy.cli.process import keep_large_blocks
 from quickstudy.recipes import build, load_recipe
-from quickstudy.train import fit
+from quickstudy.recipes.fitting import fit_built
+from quickstudy.recipes.schema import Recipe
+from quickstudy.recipes.shipped import names as shipped
+from quickstudy.train import Silent, StepEvent
 
-RECIPES = [
-    ("omniglot-maml-5w1s", {}),
-    ("omniglot-maml-5w1s", {"learner.transductive": True}),
-    ("omniglot-maml-20w1s", {}),
-    ("omniglot-reptile-5w1s", {}),
-    ("omniglot-protonet-5w1s", {}),
-    ("sinusoid-maml", {}),
-]
+COSTS = Path(__file__).parents[1] / "docs" / "learners" / "recipe_costs.json"
 
 
-def seconds_a_step(name: str, overrides: dict[str, object], data_root: Path | None, steps: int) -> tuple[float, int]:
-    """Processor seconds a training step, and how many steps the recipe has."""
-    recipe = load_recipe(name, overrides)
-    built, options = build(recipe, data_root), recipe.train
-    begun = 0.0
-    for count in (1, steps):
-        begun = time.process_time()
-        fit(
-            built.learner,
-            built.train,
-            steps=count,
-            tasks_per_step=options.tasks_per_step,
-            optimizer=options.optimizer,
-            lr=options.lr,
-        )
-    return (time.process_time() - begun) / steps, options.steps
+class Clock(Silent):
+    """When each step ended, in processor seconds."""
+
+    def __init__(self) -> None:
+        self.ended: dict[int, list[float]] = {}
+
+    @override
+    def step(self, event: StepEvent) -> None:
+        self.ended.setdefault(event.phase_number, []).append(time.process_time())
+
+    def seconds(self, phase: int) -> float:
+        """The median step of a phase; its first step only begins the clock."""
+        ended = self.ended[phase]
+        return statistics.median(after - before for before, after in itertools.pairwise(ended))
+
+
+def hours(recipe: Recipe, data_root: Path | None, steps: int) -> tuple[float, list[float]]:
+    """Hours that a recipe's training takes, and the seconds of a step of each phase."""
+    tables = {"train": recipe.train.model_copy(update={"steps": steps + 1})}
+    counts = [recipe.train.steps]
+    if recipe.pretrain is not None:
+        tables["pretrain"] = recipe.pretrain.model_copy(update={"steps": steps + 1})  # type: ignore[assignment]
+        counts = [recipe.pretrain.steps, recipe.train.steps]
+    clock = Clock()
+    built = build(recipe.model_copy(update=tables), data_root)
+    fit_built(replace(built, validation=None), callbacks=[clock])
+    each = [clock.seconds(phase) for phase in sorted(clock.ended)]
+    return sum(count * seconds for count, seconds in zip(counts, each, strict=True)) / 3600, each
 
 
 def main() -> None:
-    """Measure and print."""
+    """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("names", nargs="*", help="recipes; all with a published protocol by default")
     parser.add_argument("--data-root", type=Path)
-    parser.add_argument("--steps", type=int, default=4)
+    parser.add_argument("--steps", type=int, default=3)
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_large_blocks()
-    for name, overrides in RECIPES:
-        seconds, steps = seconds_a_step(name, overrides, given.data_root, given.steps)
-        said = " transductive" if overrides else ""
-        print(f"{name + said:<40} {seconds:7.3f} s a step, {seconds * steps / 3600:6.2f} h for {steps:,} steps")
+    for name in given.names or [name for name in shipped() if not name.endswith("-fast")]:
+        recipe = load_recipe(name)
+        if not recipe.train.steps:
+            continue  # tested as it is
+        whole, each = hours(recipe, given.data_root, given.steps)
+        known = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {}
+        known[name] = {"hours": float(f"{whole:.2g}"), "seconds_a_step": [float(f"{one:.2g}") for one in each]}
+        COSTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
+        said = " and ".join(f"{seconds:.3f}" for seconds in each)
+        print(f"{name:<40} {said} s a step, {whole:.2f} h", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,8 +3,8 @@
     python docs/make_pages.py            writes
     python docs/make_pages.py --check    exits with 1 where a page is not what this would write
 
-The text of a page is the learner's docstring; figures come from docs/learners/results.json and costs.json, which
-benchmarks/learners.py and benchmarks/learner_costs.py write.
+The text of a page is the learner's docstring; its figures were written to docs/learners/*.json by the scripts
+learners.py, learner_costs.py, recipe_costs.py and real_tables.py in benchmarks/.
 """
 
 from __future__ import annotations
@@ -98,21 +98,48 @@ def traits_of(name: str, recipes: tuple[str, ...]) -> Traits:
 # --- a page ------------------------------------------------------------------------------------------
 
 
-def written(page: Page, results: dict[str, Any], costs: dict[str, Any]) -> str:
+@dataclass(frozen=True)
+class Measured:
+    """What the scripts in benchmarks/ wrote down; empty where nothing was measured yet.
+
+    Args:
+        results: recipe -> what it reached, and against whom.
+        costs: learner -> its costs relative to ProtoNet.
+        hours: recipe -> hours on one core.
+        tables: recipe -> accuracy or error on real tables.
+    """
+
+    results: dict[str, Any]
+    costs: dict[str, Any]
+    hours: dict[str, Any]
+    tables: dict[str, Any]
+
+    @classmethod
+    def read(cls) -> Measured:
+        """From docs/learners."""
+
+        def known(name: str) -> dict[str, Any]:
+            path = DOCS / "learners" / f"{name}.json"
+            return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+
+        return cls(known("results"), known("costs"), known("recipe_costs"), known("real_tables"))
+
+
+def written(page: Page, measured: Measured) -> str:
     """The page of one learner as Markdown."""
     text = inspect.getdoc(page.cls) or ""
     body, _, sections = text.partition("\nArgs:\n")
     paragraphs = [part.strip("\n") for part in re.split(r"\n\s*\n", body)]
     lines = [f"# {page.name}", ""]
-    verdict = versus(page, results)
+    verdict = versus(page, measured.results) or versus_on_tables(page, measured.tables)
     if verdict:
         lines += [verdict, ""]
     for paragraph in paragraphs:
         lines += [formula(paragraph) if is_formula(paragraph) else as_markdown(paragraph), ""]
-    lines += ["## In short", "", *facts(page, costs), ""]
+    lines += ["## In short", "", *facts(page, measured.costs), ""]
     lines += ["## Options", "", *options(page, sections), ""]
     if page.recipes:
-        lines += ["## Recipes", "", *recipe_lines(page, results), ""]
+        lines += ["## Recipes", "", *recipe_lines(page, measured), ""]
     module = inspect.getmodule(page.cls)
     assert module is not None
     lines += [f"Code: `{module.__name__.replace('.', '/')}.py`, class `{page.cls.__name__}`."]
@@ -144,13 +171,12 @@ def versus(page: Page, results: dict[str, Any]) -> str:
         if entry is None or not entry["versus"]:
             continue
         worse = [which for which, d in entry["versus"].items() if not d["mean"] - d["ci95"] > 0]
+        budget = f"At the budget of `{name}`" if load_recipe(name).train.steps else f"Without training (`{name}`)"
         plain = "the same network plainly pretrained"
         if entry["metric"] != "accuracy":
             plain = "one network for all tasks, fine-tuned"
         called = {"knn": "k-NN on pixels", "plain": plain}
-        if page.name in ("baseline",):
-            return ""
-        said = f"At the budget of `{name}` it "
+        said = f"{budget} it "
         if not worse:
             return said + "beats " + " and ".join(called[w] for w in entry["versus"]) + ", in pairs."
         beaten = [which for which in entry["versus"] if which not in worse]
@@ -213,18 +239,22 @@ def options(page: Page, sections: str) -> list[str]:
     return lines if len(lines) > 2 else ["None."]
 
 
-def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
-    """Each recipe, with what it gave where that was measured."""
+def recipe_lines(page: Page, measured: Measured) -> list[str]:
+    """Each recipe, with what it gave and costs where that was measured."""
     lines = []
     for name in page.recipes:
         recipe = load_recipe(name)
         said = f"- `{name}`: {recipe.train.steps:,} steps"
-        entry = results.get(name)
+        if recipe.pretrain is not None:
+            said += f" after {recipe.pretrain.steps:,} on plain labelled batches"
+        if name in measured.hours:
+            said += f"; about {measured.hours[name]['hours']:.2g} hours on one core (`benchmarks/recipe_costs.py`)"
+        entry = measured.results.get(name)
         if entry:
             figure = (
                 f"{100 * entry['mean']:.1f} ± {100 * entry['ci95']:.1f} %"
                 if entry["metric"] == "accuracy"
-                else f"squared error {entry['mean']:.3f} ± {entry['ci95']:.3f}"
+                else f"squared error {entry['mean']:.3g} ± {entry['ci95']:.2g}"
             )
             declared = {"transductive": entry["transductive"], "balanced prior": entry["balanced_prior"]}
             marks = [mark for mark, holds in declared.items() if holds]
@@ -240,7 +270,43 @@ def recipe_lines(page: Page, results: dict[str, Any]) -> list[str]:
                     f"proportions {uneven[0]:.1f} ± {uneven[1]:.1f} %"
                 )
         lines.append(said + ".")
+        if name in measured.tables:
+            lines += ["", *table_lines(measured.tables[name]), ""]
     return lines
+
+
+def table_lines(entry: dict[str, Any]) -> list[str]:
+    """Figures on real tables, as a table."""
+    scale, unit = (100, " in %") if entry["metric"] == "accuracy" else (1, " over that of the mean")
+    where = {"accuracy": "iris, wine, breast cancer", "squared error": "diabetes"}[entry["metric"]]
+    everyone = list(next(iter(entry["shots"].values())))
+    labelled = "labelled rows a class" if entry["metric"] == "accuracy" else "labelled rows"
+    lines = [
+        f"Real tables ({where}; {entry['episodes']} tasks; `benchmarks/real_tables.py`): {entry['metric']}{unit}.",
+        "",
+        "| " + " | ".join([labelled, *("tabular-in-context" if who == "ours" else who for who in everyone)]) + " |",
+        "|---" * (1 + len(everyone)) + "|",
+    ]
+    for shot, scores in entry["shots"].items():
+        cells = [f"{scale * scores[w]['mean']:.3g} ± {scale * scores[w]['ci95']:.2g}" for w in everyone]
+        lines.append("| " + " | ".join([shot, *cells]) + " |")
+    return lines
+
+
+def versus_on_tables(page: Page, tables: dict[str, Any]) -> str:
+    """Whether a learner of tables beats its rivals on real ones, in pairs, in one line a recipe."""
+    said = []
+    for name in page.recipes:
+        if name not in tables:
+            continue
+        shots = tables[name]["shots"].values()
+        rivals = [who for who in next(iter(shots)) if who != "ours"]
+        beaten = [who for who in rivals if all(s[who]["ahead"] - s[who]["ahead_ci95"] > 0 for s in shots)]
+        rest = [who for who in rivals if who not in beaten]
+        verdicts = [f"beats {' and '.join(beaten)}"] if beaten else []
+        verdicts += [f"does **not** always beat {' or '.join(rest)}"] if rest else []
+        said.append(f"On real tables, in pairs, `{name}` " + ", but ".join(verdicts) + ".")
+    return " ".join(said)
 
 
 # --- all of them -------------------------------------------------------------------------------------
@@ -306,20 +372,14 @@ def index(found: list[Page]) -> str:
 def everything() -> dict[Path, str]:
     """Path -> text of all that is generated."""
     found = pages()
-    results, costs = read("results"), read("costs")
-    texts = {DOCS / "learners" / f"{page.name}.md": written(page, results, costs) for page in found}
+    measured = Measured.read()
+    texts = {DOCS / "learners" / f"{page.name}.md": written(page, measured) for page in found}
     texts[DOCS / "learners" / "README.md"] = index(found)
     choosing = DOCS / "choosing.md"
     begin, end = "<!-- table: generated by docs/make_pages.py -->\n", "\n<!-- end of table -->"
     before, _, rest = choosing.read_text(encoding="utf-8").partition(begin)
-    texts[choosing] = before + begin + table(found, costs) + end + rest.partition(end)[2]
+    texts[choosing] = before + begin + table(found, measured.costs) + end + rest.partition(end)[2]
     return texts
-
-
-def read(name: str) -> dict[str, Any]:
-    """A file of measurements; empty where nothing was measured yet."""
-    path = DOCS / "learners" / f"{name}.json"
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
 def main() -> int:

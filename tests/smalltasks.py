@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -12,6 +13,7 @@ from quickstudy.doctor.smalltasks import FEATURES, WAY, numbers, small_tasks
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.learners import AbstractLearner
 from quickstudy.nets import MLP
+from quickstudy.nets.norms import make_norm
 
 __all__ = [
     "FEATURES",
@@ -21,16 +23,24 @@ __all__ = [
     "Slope",
     "TakesDict",
     "assert_close",
+    "features",
     "make",
     "mlp",
     "numbers",
     "outputs",
     "quadratic",
     "ragged",
+    "smooth_conv",
     "tasks",
 ]
 
 tasks = small_tasks
+_FEATURES: ContextVar[int] = ContextVar("features", default=FEATURES)
+
+
+def features() -> int:
+    """How many numbers an example has, while :func:`make` builds a row's learner: four, or as it was asked."""
+    return _FEATURES.get()
 
 
 @dataclass(frozen=True)
@@ -45,6 +55,7 @@ class Row:
         reason: why the tolerance is larger.
         smooth: the network has no kinks (ReLU, max-pooling), so that finite differences mean something.
         follows_query: ``meta_loss`` is the query loss (Reptile's is a surrogate, fine-tuning's a plain loss).
+        fewest: shots, and numbers an example, that drawn tasks have at least; more than one only with a reason.
     """
 
     name: str
@@ -54,19 +65,37 @@ class Row:
     reason: str = ""
     smooth: bool = True
     follows_query: bool = True
+    fewest: int = 1
 
 
 def mlp(norm: str = "none", activation: str = "tanh") -> MLP:
-    return MLP(FEATURES, (6, 5), norm=norm, activation=activation)  # type: ignore[arg-type]
+    return MLP(features(), (6, 5), norm=norm, activation=activation)  # type: ignore[arg-type]
 
 
 class Picture(nn.Module):
-    """The table's four features as a 16x16 picture, so that convolutions meet the laws too."""
+    """The table's features as a square picture, so that convolutions meet the laws too.
+
+    Args:
+        size: pixels a side.
+    """
+
+    def __init__(self, size: int = 16) -> None:
+        super().__init__()
+        self.size = size
 
     def forward(self, x: Tensor) -> Tensor:
-        """``[N, 4] -> [N, 1, 16, 16]``."""
-        waves = torch.sin(torch.arange(1, 257, dtype=x.dtype)[:, None] * torch.arange(1, 5) * 0.37)
-        return (x @ waves.T).reshape(-1, 1, 16, 16)
+        """``[N, D] -> [N, 1, size, size]``."""
+        pixels = torch.arange(1, self.size**2 + 1, dtype=x.dtype)
+        waves = torch.sin(pixels[:, None] * torch.arange(1, x.shape[1] + 1) * 0.37)
+        return (x @ waves.T).reshape(-1, 1, self.size, self.size)
+
+
+def smooth_conv(norm: str = "task") -> nn.Sequential:
+    """Two convolutions with tanh and average pooling, which finite differences can follow; 12 features."""
+    layers: list[nn.Module] = [Picture(8)]
+    for before in (1, 3):
+        layers += [nn.Conv2d(before, 3, 3, padding=1), make_norm(norm, 3), nn.Tanh(), nn.AvgPool2d(2)]
+    return nn.Sequential(*layers, nn.Flatten())
 
 
 class TakesDict(nn.Module):
@@ -105,11 +134,15 @@ def quadratic(a: float, s: float, b: float, q: float) -> Episode:
     return Episode(point(a, s), point(b, q))
 
 
-def make(row: Row, dtype: torch.dtype = torch.float64, seed: int = 0) -> AbstractLearner:
-    """The row's learner in eval mode, its weights fixed by ``seed``."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return row.build().to(dtype).eval()
+def make(row: Row, dtype: torch.dtype = torch.float64, seed: int = 0, n_features: int = FEATURES) -> AbstractLearner:
+    """The row's learner in eval mode for examples of so many numbers, its weights fixed by ``seed``."""
+    before = _FEATURES.set(n_features)
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return row.build().to(dtype).eval()
+    finally:
+        _FEATURES.reset(before)
 
 
 def ragged(filler: float = 0.0) -> Episode:

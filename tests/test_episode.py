@@ -179,3 +179,11 @@ def test_pictures_become_floats_with_channels(leaf: Tensor, shape: tuple[int, ..
 def test_token_ids_stay_whole_numbers() -> None:
     out = as_inputs({"ids": torch.ones(1, 2, 3).long(), "x": torch.ones(1, 2).double()}, torch.float32)
     assert isinstance(out, dict) and out["ids"].dtype == torch.int64 and out["x"].dtype == torch.float32
+
+
+def test_no_tasks_at_all() -> None:
+    none = Examples(
+        torch.zeros(0, 3, 4), torch.zeros(0, 3, dtype=torch.int64), Classes(torch.zeros(0, dtype=torch.int64))
+    )
+    with pytest.raises(EpisodeError, match=r"support: expected at least one task, found none \(T = 0\)"):
+        none.check("support")

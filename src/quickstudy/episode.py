@@ -289,8 +289,21 @@ class Examples:
 
     # --- whether its values can be used -----------------------------------------------------------
 
+    def check_inputs(self, name: str = "Examples") -> None:
+        """Read the inputs alone: finite numbers, padding aside (whole numbers, such as pictures, are not looked at).
+
+        Args:
+            name: how messages call this set, for example ``"query"``.
+
+        Raises:
+            EpisodeError: naming the field, the task and the row.
+        """
+        for leaf_name, leaf in self.x.items() if isinstance(self.x, dict) else [("x", self.x)]:
+            if leaf.is_floating_point():
+                _check_finite(f"{name}.{leaf_name}", leaf, self.real)
+
     def check(self, name: str = "Examples") -> None:
-        """Read the values: labels in range, finite inputs, at least one row a task.
+        """Read the values: labels in range, finite inputs, at least one task and one row in each.
 
         Args:
             name: how messages call this set, for example ``"support"``.
@@ -298,13 +311,13 @@ class Examples:
         Raises:
             EpisodeError: naming the field, the task, what was expected and what was found.
         """
+        if not self.n_task:
+            raise EpisodeError(f"{name}: expected at least one task, found none (T = 0).")
         real = self.real
         empty = (~real.any(1)).nonzero()
         if len(empty):
             raise EpisodeError(f"{name}: expected at least one example a task, found none in task {int(empty[0])}.")
-        for leaf_name, leaf in self.x.items() if isinstance(self.x, dict) else [("x", self.x)]:
-            if leaf.is_floating_point():
-                _check_finite(f"{name}.{leaf_name}", leaf, real)
+        self.check_inputs(name)
         if self.y is None:
             return
         if isinstance(self.target, Classes):

@@ -275,6 +275,25 @@ class SaysTransductive(Prototypes):
     traits_ = Traits(transductive=True)
 
 
+class KnowsTheOrder(Prototypes):
+    """The first support row counts more."""
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        return super().adapt(support) + 0.1 * self.embed(support)[:, :1]
+
+
+class KnowsAndSays(KnowsTheOrder):
+    """And it says so."""
+
+    traits_ = Traits(order_invariant=False)
+
+
+class SaysOrdered(Prototypes):
+    """Declares what it is not."""
+
+    traits_ = Traits(order_invariant=False)
+
+
 class Noisy(Prototypes):
     """Draws from torch's global generator in testing."""
 

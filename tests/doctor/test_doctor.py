@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,9 +17,12 @@ import quickstudy
 from quickstudy.doctor import CHECKS, Finding, Report
 from quickstudy.doctor.learning import check_learning
 from quickstudy.doctor.measures import generators, generators_kept, moved_dtype
+from quickstudy.doctor.order import check_order
 from quickstudy.doctor.patient import Patient
+from quickstudy.doctor.smalltasks import ragged_of
+from quickstudy.episode import Episode
 from quickstudy.errors import InputError
-from quickstudy.learners import MAML, AbstractLearner, FineTune, ProtoNet
+from quickstudy.learners import MAML, AbstractLearner, FineTune, ProtoNet, SimpleShot
 from quickstudy.nets import MLP
 from tests.doctor import broken
 from tests.doctor.broken import FEATURES, WAY, Prototypes, Steps, Tasks, mlp
@@ -77,6 +81,14 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str, str]] = [
     (broken.SpoilsInputs, "nothing written", "problem", "wrote into its inputs"),
     (broken.CentresQueries, "queries apart", "problem", "declares itself inductive"),
     (broken.SaysTransductive, "queries apart", "note", "Declared transductive, but no prediction"),
+    (
+        broken.KnowsTheOrder,
+        "support order",
+        "problem",
+        r"change by \d\.\de-0\d, and \d+% of .* another class when .* declares order_invariant=True",
+    ),
+    (broken.KnowsAndSays, "support order", "note", r"matters, as declared: reordered, predictions change by \d"),
+    (broken.SaysOrdered, "support order", "note", "but no prediction changes when it is reversed or shuffled"),
     (broken.Noisy, "same key, same result", "problem", "differ by"),
     (broken.Noisy, "global generators", "problem", "adapt and predict draws from the global generator of torch"),
     (broken.NumpyNoise, "global generators", "problem", "meta_loss draws from the global generator of NumPy"),
@@ -246,6 +258,40 @@ def test_one_task_is_too_few_to_see_them_touch() -> None:
     assert report.of("tasks apart") == [
         Finding("tasks apart", "note", "Not looked at: a single task.", "Give tasks=2 or more.")
     ]
+
+
+def test_the_order_of_single_rows() -> None:
+    def first_rows(episode: Episode) -> Episode:
+        return replace(episode, support=episode.support.rows(slice(0, 1)), query=episode.query.rows(slice(0, 4)))
+
+    report = found(MAML(mlp(), 2, "real", inner_steps=1), Tasks("real", first_rows))
+    assert report.of("support order") == [
+        Finding("support order", "note", "Not looked at: the supports have a single row.")
+    ]
+
+
+@pytest.mark.parametrize("row", ALL_ROWS, ids=lambda row: row.name)
+def test_whether_the_order_matters_is_as_our_learners_say(row) -> None:  # type: ignore[no-untyped-def]
+    """By measurement on regular and padded tasks; what declares itself ordered is seen to be so."""
+    learner = make(row, torch.float32)
+    whole = moved_dtype(Tasks(row.target).episodes(range(2)), torch.float64)
+    for episode in (whole, ragged_of(whole, any_way=learner.traits.any_way)):
+        (finding,) = check_order(Patient(learner, Tasks(row.target), episode, 0))
+        if learner.traits.order_invariant:
+            assert finding.verdict == "ok", finding.found
+        else:
+            assert finding.verdict == "note" and "matters, as declared" in finding.found and finding.advice
+
+
+def test_a_learner_that_refuses_to_adapt_untrained() -> None:
+    """It is looked at after one batch, and the table says so; a learner that was trained is not touched."""
+    learner = SimpleShot(mlp("batch"), classes=9)
+    report = found(learner)
+    assert report.healthy, report.to_text()
+    note = next(finding for finding in report.findings if finding.check == "trained")
+    assert note.verdict == "note" and "refuses to adapt" in note.found and not float(learner.base.batches)
+    learner.absorb(learner.batch_loss(Tasks().episodes(range(2)).support.tasks(slice(0, 1))).carried)
+    assert "trained" not in [finding.check for finding in found(learner).findings]
 
 
 def test_what_it_cannot_look_at() -> None:

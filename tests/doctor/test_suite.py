@@ -21,6 +21,7 @@ from quickstudy.episode import Classes, Examples, MultiLabel
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners import MAML, AbstractLearner, FineTune, MetaLoss, Traits
+from quickstudy.learners.learner import check_query
 from quickstudy.nets import MLP
 from tests.doctor import broken
 from tests.doctor.broken import FEATURES, WAY, Prototypes, Steps, Tasks, mlp
@@ -31,13 +32,6 @@ class Unmasked(Prototypes):
 
     def embed(self, examples: Examples) -> Tensor:
         return super().embed(replace(examples, mask=None))
-
-
-class KnowsTheOrder(Prototypes):
-    """The first support row counts more."""
-
-    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
-        return super().adapt(support) + 0.1 * self.embed(support)[:, :1]
 
 
 class KnowsNames(Prototypes):
@@ -89,6 +83,39 @@ class SharedState(Prototypes):
         return super().predict(state["means"], query)
 
 
+class KnowsItsTasks(Prototypes):
+    """Refuses a query of other tasks, and answers NaN."""
+
+    def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
+        check_query(Examples(torch.zeros(query.n_task, 1), None, query.target), state)
+        return super().predict(state, query)
+
+
+class Unlabelled(Prototypes):
+    """Does something else with rows without a label."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__()
+        self.fault = fault
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        assert support.y is not None
+        if self.fault == "last":
+            return super().adapt(replace(support, y=support.y % WAY))
+        members = (support.y[..., None] == torch.arange(WAY)).to(next(self.parameters()).dtype)
+        found = members.transpose(1, 2) @ self.embed(support) / members.sum(1)[..., None]
+        if self.fault == "nan" and bool((support.y < 0).any()):
+            return found * torch.nan
+        if self.fault == "gradient" and found.requires_grad:
+            found = found + 0 * (support.y.min(1).values + 1 + 0 * found.sum((1, 2))).sqrt()[:, None, None]
+        return found
+
+    def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
+        if self.fault == "loss" and examples.y is not None:
+            return super().loss(outputs, replace(examples, y=examples.y.clamp(min=0)))
+        return super().loss(outputs, examples)
+
+
 class NoBatches(Prototypes):
     """Says that it is trained on batches."""
 
@@ -102,7 +129,7 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str]] = [
     (broken.CentresQueries, "inductive_or_says_that_it_is_not", "when the queries were"),
     (broken.SaysTransductive, "inductive_or_says_that_it_is_not", "queries do not interact"),
     (Unmasked, "padding_does_not_matter", "changes outputs"),
-    (KnowsTheOrder, "the_order_of_the_support_does_not_matter", "order of the support matters"),
+    (broken.KnowsTheOrder, "the_order_of_the_support_does_not_matter", "order of the support matters"),
     (KnowsNames, "renaming_classes_renames_predictions", "more than their names"),
     (broken.Noisy, "same_key_same_result_and_tasks_do_not_touch", "the same key gives another"),
     (broken.WritesInTesting, "adapting_and_predicting_write_nothing", "written: met"),
@@ -134,6 +161,17 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str]] = [
             ("five times", "the gradient of batch_loss is not its derivative"),
         )
     ),
+    *(
+        (lambda fault=fault: Unlabelled(fault), "rows_without_a_label_are_of_no_class", sentence)
+        for fault, sentence in (
+            ("last", r"\(-1\) count for the last class"),
+            ("nan", "in the support make outputs NaN"),
+            ("loss", "unlabelled queries count in the loss"),
+            ("gradient", "make the meta-loss or its gradient NaN"),
+        )
+    ),
+    (Prototypes, "a_query_that_cannot_be_answered_is_refused", r"says 'Cannot predict: the state is of 3 tasks"),
+    (KnowsItsTasks, "a_query_that_cannot_be_answered_is_refused", r"says 'query.*but nothing was refused"),
     (Prototypes, "a_support_that_cannot_be_learned_from_is_refused", "expected an InputError that says"),
 ]
 

@@ -202,6 +202,13 @@ def test_without_grad_mode_and_with_other_weights() -> None:
         implicit(ridge_loss(gains), {"w": theta}, {"w": theta}, strength=1.0, solver=solver)
 
 
+def test_a_newton_step_that_brings_nothing_is_halved() -> None:
+    """Of sqrt(1 + w²) it leads from 1 to -1, which is as high; half of it to the minimum."""
+    start = {"w": torch.tensor([[1.0], [0.5]], dtype=torch.float64)}
+    end = newton_cg(lambda p: (1 + p["w"].square()).sqrt().sum(1), start, steps=1, cg_steps=1)["w"]
+    assert_close(end, torch.tensor([[0.0], [-0.125]], dtype=torch.float64))
+
+
 def test_newton_each_task_by_itself_and_downhill() -> None:
     """Rosenbrock's valley from three places: the loss never rises, and all arrive at (1, 1)."""
 

@@ -194,8 +194,21 @@ def test_boosting_answers_no_query_that_is_not_a_number() -> None:
     x = episode.query.x.clone()
     x[1, 4, 0] = NAN
     state = learner.adapt(episode.support)
-    with pytest.raises(InputError, match=r"Boosting cannot answer query 4 of task 1: its features hold NaN"):
+    with pytest.raises(InputError, match=r"query\.x: expected finite numbers, found NaN .* in task 1, row 4"):
         learner.predict(state, replace(episode.query, x=x))
     mask = torch.ones(3, 12, dtype=torch.bool)
     mask[1, 4] = False
     assert torch.isfinite(learner.predict(state, replace(episode.query, x=x, mask=mask))).all()
+    over = Boosting(Overflows(), trees=2)
+    state = over.adapt(episode.support)
+    with pytest.raises(InputError, match=r"Boosting cannot answer query 4 of task 1: its features hold NaN"):
+        over.predict(state, replace(episode.query, x=torch.where(x.isnan(), 9.0, x)))
+
+
+class Overflows(nn.Module):
+    """A network that no input of 9 gets through."""
+
+    out_features = 4
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.where(x > 8, torch.inf, x)

@@ -17,9 +17,11 @@ from quickstudy.keys import Key, Keys
 from quickstudy.learners import KNN, AbstractLearner, FineTune, Logistic, ProtoNet, Scratch
 from quickstudy.learners.baseline import Baseline
 from quickstudy.learners.baselinepp import BaselinePlusPlus
+from quickstudy.learners.boosting import Boosting
 from quickstudy.learners.metabaseline import MetaBaseline
 from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.learners.rfs import RFS
+from quickstudy.learners.ridge import Ridge
 from quickstudy.learners.simpleshot import SimpleShot
 from quickstudy.nets import MLP
 from tests.rows.baselines import ROWS
@@ -158,6 +160,27 @@ def test_a_new_layer_is_trained_as_by_torch(name: str) -> None:
         assert_close(said[t], expected.detach(), 1e-9)
 
 
+def test_a_new_layer_ends_at_the_penalised_optimum() -> None:
+    """Whole-support descent to the end: SciPy's minimum of the mean cross-entropy + decay/2 (|W|² + |b|²)."""
+    from scipy.optimize import minimize
+    from scipy.special import logsumexp
+
+    learner, episode = Baseline(mlp(), batch=None, steps=500, lr=2.0, weight_decay=0.05).double(), tasks()
+    state = learner.adapt(episode.support)
+    known, y = features(net_of(learner), episode.support), labels(episode.support)
+    for t in range(3):
+
+        def objective(theta: Floats, f: Floats = known[t], y: NDArray[np.int64] = y[t]) -> float:
+            logits = f @ theta[:15].reshape(3, 5).T + theta[15:]
+            return float(
+                (logsumexp(logits, axis=1) - logits[np.arange(len(y)), y]).mean() + 0.05 / 2 * (theta**2).sum()
+            )
+
+        best = minimize(objective, np.zeros(18), method="BFGS", options={"gtol": 1e-9}).x
+        found = np.concatenate([state.weight[t].numpy().reshape(-1), state.bias[t].numpy()])
+        assert np.abs(found - best).max() < 1e-5 and np.abs(best).max() > 0.1
+
+
 def test_baseline_plus_plus_logits_against_numpy() -> None:
     learner, episode = make(ROW["baseline++"]), tasks()
     with torch.no_grad():
@@ -193,6 +216,8 @@ def test_simpleshot_is_a_prototypical_network_without_transform() -> None:
 def test_simpleshot_against_numpy(name: str) -> None:
     """CL2N centres by the mean training feature, which here is that of the two batches that were absorbed."""
     learner, episode = make(ROW[name]), tasks()
+    assert isinstance(learner, SimpleShot)
+    learner.base.batches.zero_()  # as before training, whatever the mean is
     first, second = batch(20), replace(batch(20), x=3 * numbers("more", 1, 20, 4) + 1)
     for rows in (first, second):
         learner.absorb({n: v for n, v in learner.batch_loss(rows).carried.items() if "norms" not in n})
@@ -364,9 +389,10 @@ def test_trained_a_second_time_it_distils_in_the_second_phase_only() -> None:
         assert "distillation" in learner.batch_loss(rows).logs
 
 
-def test_a_network_trained_elsewhere_is_centred_by_the_user() -> None:
-    """Without classes= nothing gathers the mean; it is that of all rows given, whatever sets they came in."""
-    learner, episode = SimpleShot(mlp("batch")).double(), tasks()
+@pytest.mark.parametrize("classes", [None, 9])
+def test_a_network_trained_elsewhere_is_centred_by_the_user(classes: int | None) -> None:
+    """The mean is that of all rows given, whatever sets they came in; without it there is no answer."""
+    learner, episode = SimpleShot(mlp("batch"), classes=classes).double(), tasks()
     with pytest.raises(InputError, match=r"mean feature .* nobody measured.* learner\.base\.centre_on\(examples\)"):
         learner.adapt(episode.support)
     with pytest.raises(InputError, match=r"Cannot centre on features of training mode\. Call eval\(\)"):
@@ -382,6 +408,18 @@ def test_a_network_trained_elsewhere_is_centred_by_the_user() -> None:
     found = learner.base.known(episode.support, None).x
     assert_close(found, torch.from_numpy(unit(features(net, episode.support) - centre)))  # type: ignore[arg-type]
     assert outputs(learner, episode).isfinite().all()
+
+
+def test_a_student_begins_with_new_running_statistics() -> None:
+    learner = make(ROW["rfs-distil"]).train()
+    assert isinstance(learner, RFS) and learner.teacher is not None
+    for _ in range(3):
+        learner.absorb(learner.batch_loss(batch()).carried)
+    known = {name: value.clone() for name, value in learner.base.named_buffers() if "running" in name}
+    assert len(known) == 4 and all((value - float("var" in name)).abs().max() > 0.01 for name, value in known.items())
+    learner.begin_phase(1)
+    assert all((learner.base.get_buffer(name) == float("var" in name)).all() for name in known)
+    assert all(torch.equal(learner.teacher.get_buffer(name), value) for name, value in known.items())
 
 
 def test_a_teacher_stays_frozen_and_in_eval_mode() -> None:
@@ -424,6 +462,45 @@ def test_fine_tuning_on_batches_and_on_the_rows_of_tasks_is_one_loss() -> None:
         assert_close(learner.batch_loss(numbered).loss[0], losses[t])
 
 
+# --- odd inputs --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize(
+    "build",
+    [lambda: KNN(mlp()), lambda: Logistic(mlp()), lambda: Ridge(mlp()), lambda: Baseline(mlp()), lambda: RFS(mlp())],
+    ids=["knn", "logistic", "ridge", "baseline", "rfs"],
+)
+def test_features_in_half_precision_are_computed_with_in_single(build: Any, dtype: torch.dtype) -> None:
+    row, episode = Row("", build), tasks(dtype=torch.float32)
+    said = outputs(make(row, dtype), episode)
+    assert said.dtype == torch.float32
+    torch.testing.assert_close(said, outputs(make(row, torch.float32), episode), rtol=0.05, atol=0.05)
+
+
+def test_adam_in_half_precision_is_refused() -> None:
+    learner, episode = FineTune(mlp(), 3, steps=1).half(), tasks(dtype=torch.float32)
+    with pytest.raises(InputError, match=r"Adam cannot train weights of float16.* Call float\(\) or bfloat16\(\)"):
+        learner.adapt(episode.support)
+    sgd = FineTune(mlp(), 3, steps=1, optimizer="sgd").half()
+    assert outputs(sgd, episode).isfinite().all()
+
+
+@pytest.mark.parametrize("build", [KNN, Logistic, Ridge, lambda: Boosting(trees=3)])
+def test_one_number_an_example_and_no_question(build: Any) -> None:
+    """``[T, N]`` is ``[T, N, 1]``; a task that asks nothing gets no answer, and its neighbours theirs."""
+    episode = tasks()
+    s, q = episode.support, episode.query
+    assert isinstance(s.x, Tensor) and isinstance(q.x, Tensor)
+    single = replace(episode, support=replace(s, x=s.x[..., 0]), query=replace(q, x=q.x[..., 0]))
+    column = replace(episode, support=replace(s, x=s.x[..., :1]), query=replace(q, x=q.x[..., :1]))
+    said = outputs(build(), column)
+    assert_close(outputs(build(), single), said)
+    silent = replace(column.query, mask=torch.tensor([True, False, True])[:, None].expand(3, 12))
+    assert_close(outputs(build(), replace(column, query=silent))[[0, 2]], said[[0, 2]])
+    assert outputs(build(), replace(column, query=column.query.rows(slice(0, 0)))).shape == (3, 0, 3)
+
+
 # --- what is refused ---------------------------------------------------------------------------------
 
 
@@ -432,6 +509,9 @@ def test_fine_tuning_on_batches_and_on_the_rows_of_tasks_is_one_loss() -> None:
     [
         (lambda: Baseline(mlp(), lr=0.0), r"needs steps of at least 0 and a rate above 0, received steps=100 and lr=0"),
         (lambda: Baseline(mlp(), steps=-1), r"needs steps of at least 0 and a rate above 0, received steps=-1"),
+        (lambda: Baseline(mlp(), batch=0), r"needs minibatches of at least 1 row, .*=0\. None takes the whole"),
+        (lambda: Baseline(mlp(), momentum=2.0), r"momentum of at least 0 and below 1 .*, received momentum=2"),
+        (lambda: Baseline(mlp(), weight_decay=-1.0), r"weight decay of at least 0, .* and weight_decay=-1"),
         (lambda: Baseline(mlp("task")), r"needs features that do not depend on the examples beside one"),
         (lambda: Baseline(nn.Identity()), r"Cannot build a classifier on Identity: its feature size is not known"),
         (lambda: BaselinePlusPlus(mlp(), test_scale=0.0), r"needs scales above 0, received scale=10\.0 and test_scale"),
@@ -442,6 +522,32 @@ def test_fine_tuning_on_batches_and_on_the_rows_of_tasks_is_one_loss() -> None:
         (lambda: RFS(mlp(), c=0.0), r"needs c above 0, received 0"),
         (lambda: RFS(mlp(), share=1.5), r"needs a share from 0 to 1 and a temperature above 0, received share=1\.5"),
         (lambda: MetaBaseline(mlp(), scale=-1.0), r"Meta-Baseline needs a scale above 0, received -1"),
+        (lambda: MetaBaseline(mlp(), scale=float("inf")), r"Meta-Baseline needs a scale above 0, received inf"),
+        (lambda: BaselinePlusPlus(mlp(), test_scale=float("nan")), r"needs scales above 0, .* test_scale=nan"),
+        (lambda: SimpleShot(mlp(), classes=0), r"Cannot build a classifier over classes=0\. Say how many"),
+        (lambda: FineTune(mlp(), 3, steps=-1), r"needs steps and a rate of at least 0, .* received steps=-1, lr=0\.01"),
+        (lambda: Scratch(mlp(), 3, lr=-0.1), r"needs steps and a rate of at least 0, .* lr=-0\.1 and batch=None"),
+        (lambda: Scratch(mlp(), 3, batch=0), r"batches of at least 1 row .* and batch=0"),
+        (
+            lambda: FineTune(mlp(), 3, optimizer="adamw"),  # type: ignore[arg-type]
+            r"Training on a support set has no optimizer 'adamw'\. Use one of adam, sgd",
+        ),
+        (
+            lambda: Baseline(mlp(), out_features=7).double().adapt(tasks().support),
+            r"was built for 7 features an example, but its network gives 5\. Pass out_features=5",
+        ),
+        (
+            lambda: MetaBaseline(mlp(), classes=9, out_features=7).double().batch_loss(batch()),
+            r"was built for 7 features an example, but its network gives 5\. Pass out_features=5",
+        ),
+        (
+            lambda: SimpleShot(mlp(), classes=9).double().batch_loss(batch().unlabelled()),
+            r"Cannot train on plain batches that carry no class labels",
+        ),
+        (
+            lambda: SimpleShot(mlp(), classes=9).double().batch_loss(replace(batch(), y=torch.full((1, 20), 11))),
+            r"A batch has the label 11, but the learner was built for classes=9, numbered from 0",
+        ),
     ],
 )
 def test_options_out_of_range(build, message: str) -> None:  # type: ignore[no-untyped-def]
@@ -469,3 +575,8 @@ def test_fine_tuning_asks_for_what_it_needs() -> None:
         FineTune(mlp(), 2, "real").double().batch_loss(batch())
     with pytest.raises(InputError, match=r"use a task source that numbers its classes"):
         make(ROW["fine-tune-proto"]).meta_loss(replace(tasks(), classes=None))
+
+
+def test_minibatches_of_no_rows() -> None:
+    with pytest.raises(InputError, match=r"A minibatch needs at least 1 row, received batch=0\. None takes the whole"):
+        minibatches(tasks().support, 0, 3, Keys.default(3))

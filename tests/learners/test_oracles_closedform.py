@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -33,7 +34,10 @@ Floats = NDArray[np.float64]
 def embedded(learner: AbstractLearner, episode: Episode) -> tuple[Floats, Floats]:
     """Features of support and query straight from the network, ``[T, N, D]``."""
     assert isinstance(learner.embed, Embedder)
-    net = learner.embed.net
+    return embedded_by(learner.embed.net, episode)
+
+
+def embedded_by(net: nn.Module, episode: Episode) -> tuple[Floats, Floats]:
     with torch.no_grad():
         both = [net(part.x.flatten(0, 1)).unflatten(0, part.x.shape[:2]) for part in (episode.support, episode.query)]  # type: ignore[union-attr]
     return both[0].numpy(), both[1].numpy()
@@ -146,6 +150,7 @@ def test_metaoptnet_against_liblinear(name: str) -> None:
     with torch.no_grad():
         learner.scale.fill_(2.5)
     support, query = embedded(learner, episode)
+    losses = learner.meta_loss(episode).loss.detach()
     for t in range(3):
         model = LinearSVC(
             C=learner.c,
@@ -157,6 +162,10 @@ def test_metaoptnet_against_liblinear(name: str) -> None:
         ).fit(support[t], truth(episode.support)[t])
         expected = torch.from_numpy(2.5 * model.decision_function(query[t]))
         assert_close(outputs(learner, episode)[t], expected, 1e-6)
+        log_p = log_softmax(expected.numpy(), 1)  # 12 queries, 3 classes: the two others share the smoothed part
+        weight = np.full_like(log_p, learner.smoothing / 2)
+        weight[np.arange(12), truth(episode.query)[t]] = 1 - learner.smoothing
+        assert float(losses[t]) == pytest.approx(-(weight * log_p).sum(1).mean(), abs=1e-6)
 
 
 def test_metaoptnet_with_the_identity_is_optimal_for_the_authors_problem() -> None:
@@ -218,7 +227,7 @@ def sklearn_kernel(name: str, size: float, length: float):  # type: ignore[no-un
     return constant * (RBF(length, "fixed") if name == "rbf" else DotProduct(0.0, "fixed"))
 
 
-@pytest.mark.parametrize("name", ["linear", "cosine", "rbf"])
+@pytest.mark.parametrize("name", ["linear", "cosine", "bn-cosine", "rbf"])
 @pytest.mark.parametrize("target", ["classes", "real"])
 def test_dkt_against_scikit_learn(name: str, target: str) -> None:
     """Posterior mean, variance, and the marginal likelihood of support and query together."""
@@ -233,8 +242,17 @@ def test_dkt_against_scikit_learn(name: str, target: str) -> None:
         if name == "rbf":
             learner.kernel.log_length.fill_(-0.5)
     episode, size, length, noise = tasks(target), np.exp(0.4), np.exp(-0.5), float(learner.noise.detach())
-    support, query = embedded(learner, episode)
-    if name == "cosine":
+    if name == "bn-cosine":
+        norm = learner.embed.net[2]  # type: ignore[index]
+        with torch.no_grad():
+            norm.running_mean.copy_(numbers("mean", 5))
+            norm.running_var.copy_(numbers("var", 5).exp())
+        inner = embedded_by(learner.embed.net[0], episode)  # type: ignore[index]
+        mean, deviation = numbers("mean", 5).numpy(), np.sqrt(numbers("var", 5).exp().numpy() + 1e-5)
+        support, query = ((f - mean) / deviation for f in inner)
+    else:
+        support, query = embedded(learner, episode)
+    if name in ("cosine", "bn-cosine"):
         support, query = (f / np.linalg.norm(f, axis=2, keepdims=True) for f in (support, query))
     y = [labels(part) + 0.3 for part in (episode.support, episode.query)]
     with torch.no_grad():
@@ -352,6 +370,7 @@ def test_one_boosted_tree_of_rate_one_gives_each_side_its_mean() -> None:
         (lambda: MetaOptNet(mlp(), c=-1.0), r"MetaOptNet needs c and penalty above 0 and smoothing from 0 to below 1"),
         (lambda: DKT(mlp(), noise=0.0), r"DKT needs a noise above 0\.0001, received 0\.0"),
         (lambda: DKT(nn.Identity(), kernel="spectral"), r"needs at least one mixture and a network with an attribute"),
+        (lambda: DKT(nn.Identity(), kernel="bn-cosine"), r"Cannot build kernel='bn-cosine' on Identity: its feature"),
         (lambda: Ridge(penalty=0.0), r"Ridge regression needs a penalty above 0, received 0\.0"),
         (lambda: Ridge(MLP(4, norm="transductive")), r"This baseline needs features that do not depend on"),
         (lambda: Boosting(trees=0), r"Boosting needs at least 1 tree, 2 leaves, 1 example a leaf and a rate above 0"),

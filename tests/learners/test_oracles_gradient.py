@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import gc
+import weakref
 from dataclasses import replace
 from typing import Any, cast
 
@@ -94,6 +96,41 @@ def test_fomaml_takes_the_query_gradient_where_it_ended() -> None:
     for hessian in reversed(hessians):
         at_end = at_end - lr * hessian @ at_end
     assert_close(torch.cat([g.flatten() for g in gradient(maml, episode).values()]), at_end)
+
+
+def test_the_rate_of_the_authors_code_is_ways_times_smaller() -> None:
+    """It sums the support's cross-entropy over the classes; ours is the mean. In plain modules, step by step."""
+    episode, lr, way, shot = tasks(n_task=1), 0.1, 3, 3
+    learner = seeded(lambda: MAML(mlp(), way, inner_steps=2, inner_lr=way * lr))
+    module = plain_module(learner)
+    for _ in range(2):
+        module.zero_grad()
+        (F.cross_entropy(module(episode.support.x[0]), episode.support.y[0], reduction="sum") / shot).backward()  # type: ignore[index,no-untyped-call]
+        with torch.no_grad():
+            for p in module.parameters():
+                assert p.grad is not None
+                p.sub_(lr * p.grad)
+    assert_close(outputs(learner, episode)[0], module(episode.query.x[0]).detach())  # type: ignore[index]
+
+
+@pytest.mark.parametrize("memory", ["unrolled", "adjoint"])
+def test_adapting_without_a_graph_keeps_one_set_of_weights(memory: Any) -> None:
+    """However many steps: the weights that a step began with, and those that it made."""
+    learner = seeded(lambda: MAML(mlp(), 3, memory=memory))
+    alive: list[int] = []
+    made: list[weakref.ref[Tensor]] = []
+
+    def update(step: int, params: dict[str, Tensor], grads: dict[str, Tensor]) -> dict[str, Tensor]:
+        after = {name: p - 0.1 * grads[name] for name, p in params.items()}
+        made.append(weakref.ref(after["head.bias"]))
+        gc.collect()
+        alive.append(sum(tensor() is not None for tensor in made))
+        return after
+
+    with torch.no_grad():
+        support = tasks().support
+        learner.loop.run(learner.model, support, learner.model.start(support), learner.loss, 12, update)
+    assert len(alive) == 12 and max(alive) <= 3
 
 
 # --- Meta-SGD ----------------------------------------------------------------------------------------
@@ -415,6 +452,25 @@ def test_first_order_protomaml_keeps_the_gradient_through_the_means() -> None:
     assert (gradient(exact, episode)["model.net.linears.0.weight"] - expected[0]).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("cls", [ProtoMAML, FOProtoMAML])
+def test_protomaml_is_torch_optim_from_prototypes(cls: type[ProtoMAML] | type[FOProtoMAML]) -> None:
+    """Plain modules whose last layer is set to 2c and -|c|^2, the means in NumPy; then SGD on all of it."""
+    episode, lr, steps = tasks(), 0.1, 3
+    learner = seeded(lambda: cls(mlp("layer"), inner_steps=steps, inner_lr=lr))
+    assert isinstance(learner.model.net, nn.Module) and episode.support.y is not None
+    for t, said in enumerate(outputs(learner, episode)):
+        body = copy.deepcopy(learner.model.net)
+        features = body(episode.support.x[t]).detach().numpy()  # type: ignore[index]
+        means = np.stack([features[episode.support.y[t].numpy() == k].mean(0) for k in range(3)])
+        head = nn.Linear(5, 3).double()
+        with torch.no_grad():
+            head.weight.copy_(torch.from_numpy(2 * means))
+            head.bias.copy_(torch.from_numpy(-np.square(means).sum(1)))
+        module = nn.Sequential(body, head)
+        trained(module, list(module.parameters()), episode.support.task(t), lr, steps)
+        assert_close(said, module(episode.query.x[t]).detach())  # type: ignore[index]
+
+
 # --- Meta-Curvature ----------------------------------------------------------------------------------
 
 
@@ -467,6 +523,32 @@ def test_the_step_of_meta_curvature_in_numpy() -> None:
                 moved = along(flat, own["filter"], 2).reshape(moved.shape)
             assert_close(state.params[name][t].detach(), p[t].detach() - lr * torch.from_numpy(moved))
     assert ranks == {1, 2, 4}
+
+
+def test_the_gradient_in_the_matrices() -> None:
+    """After one step -α G_q (G_s M_i^T)^T for M_o and -α G_q^T M_o G_s for M_i: the paper's outer product."""
+    episode, lr = tasks(n_task=1), 0.2
+    learner = seeded(lambda: MetaCurvature(mlp(), 3, inner_lr=lr))
+    with torch.no_grad():
+        for name, p in learner.curvature.named_parameters():
+            p.add_(0.3 * numbers(name, *p.shape))
+    found, state = gradient(learner, episode), learner.adapt(episode.support)
+    start = {n: p.detach()[None].requires_grad_() for n, p in learner.model.named_parameters()}
+    after = {n: p.detach().requires_grad_() for n, p in state.params.items()}
+    by_set = []
+    for weights, part in ((start, episode.support), (after, episode.query)):
+        loss = learner.loss(learner.model.run(weights, part)[0], part).sum()
+        by_set.append(dict(zip(weights, torch.autograd.grad(loss, list(weights.values())), strict=True)))
+    for name, g_s in by_set[0].items():
+        g_q, key = by_set[1][name][0].numpy(), "curvature." + name.replace(".", "/")
+        own = {n: m.detach().numpy() for n, m in learner.curvature[name.replace(".", "/")].named_parameters()}
+        g_s = g_s[0].numpy()
+        if "vector" in own:
+            expected = {"vector": -lr * g_q * g_s}
+        else:
+            expected = {"out": -lr * g_q @ (g_s @ own["into"].T).T, "into": -lr * g_q.T @ own["out"] @ g_s}
+        for matrix, value in expected.items():
+            assert_close(found[f"{key}.{matrix}"], torch.from_numpy(value))
 
 
 def test_a_head_for_any_way_has_no_matrix_over_classes() -> None:
@@ -698,11 +780,38 @@ def outputs_of_three(learner: MAML, query: Examples) -> Tensor:
         (lambda: IMAML(mlp(), 3, test_strength=float("nan")), r"iMAML needs a strength above 0 in training"),
         (lambda: MetaSGD(mlp(), 3, inner_steps=-1), r"Inner steps cannot be negative, received -1"),
         (lambda: ANIL(mlp("batch"), 3), r"Layer 'norms\.0' keeps running statistics"),
+        (lambda: MetaSGD(mlp(), 3, inner_lr=-float("inf")), r"must be numbers, here of either sign, received -inf"),
+        (lambda: MAML(mlp(), 0), r"A head has a whole number of outputs, at least 1, received outputs=0"),
+        (lambda: BOIL(mlp(), -1), r"A head has a whole number of outputs, at least 1, received outputs=-1"),
+        (lambda: ANIL(mlp(), cast(int, 2.0)), r"at least 1, received outputs=2\.0"),
     ],
 )
 def test_options_that_do_not_fit(build, sentence: str) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(InputError, match=sentence):
         build()
+
+
+@pytest.mark.parametrize(
+    ("build", "found"),
+    [
+        (lambda: MAML(mlp(), 3, out_features=7), r"Expected \[N, 7\] from MLP, .* found \[N, 5\]\. .* out_features="),
+        (lambda: ANIL(nn.Unflatten(1, (2, 2)), 3, out_features=4), r"\[N, 4\] from Unflatten, .* found \[N, 2, 2\]"),
+        (lambda: MAML(nn.Linear(4, 2), 3, head="none"), r"Expected \[N, 3\] from Linear, .* \[N, 2\]\. .* outputs="),
+        (lambda: ProtoMAML(mlp(), out_features=7), r"Expected \[N, 7\] from MLP, .* found \[N, 5\]"),
+        (lambda: MetaSGD(mlp(), 2, "real", head="none"), r"Expected \[N, 2\] from MLP, .* found \[N, 5\]"),
+    ],
+)
+def test_a_network_of_another_size_is_refused(build, found: str) -> None:  # type: ignore[no-untyped-def]
+    learner = build().double()
+    with pytest.raises(InputError, match=found):
+        learner.adapt(tasks(learner.traits.targets[0]).support)
+
+
+@pytest.mark.parametrize("cls", [MetaSGD, MAMLPlusPlus])
+def test_a_first_rate_may_be_a_whole_number(cls: type[MetaSGD] | type[MAMLPlusPlus]) -> None:
+    """``inner-lr = 1`` in a recipe is an integer."""
+    rates = cls(mlp(), 3, inner_lr=1).rates
+    assert all(rate.is_floating_point() and bool((rate == 1).all()) for rate in rates.values())
 
 
 @pytest.mark.parametrize(
@@ -746,6 +855,8 @@ def test_meta_loss_looks_at_labels(name: str) -> None:
             learner.meta_loss(Episode(replace(episode.support, y=wrong), episode.query))
     with pytest.raises(InputError, match=r"query\.y: expected class numbers 0 \.\. 2"):
         learner.meta_loss(Episode(episode.support, replace(episode.query, y=episode.query.y + 1)))
+    with pytest.raises(InputError, match=r"Cannot train: the query carries no labels \(y is None\)"):
+        learner.meta_loss(Episode(episode.support, episode.query.unlabelled()))
 
 
 @pytest.mark.parametrize("name", KIN)

@@ -13,11 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.data.sinusoid import Sinusoid
+from quickstudy.data.tableprior import normal
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, first_leaf
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, shuffle, uniform
 from quickstudy.learners.acnp import ACNP
 from quickstudy.learners.cnp import CNP
+from quickstudy.learners.imaml import IMAML
 from quickstudy.learners.incontext import InContext
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.mann import MANN
@@ -28,7 +30,7 @@ from quickstudy.learners.parts.transformer import Layer, Transformer, attend, at
 from quickstudy.learners.snail import SNAIL
 from quickstudy.learners.tabular import TabularInContext
 from tests.rows.memory import ROWS
-from tests.smalltasks import assert_close, make, numbers, outputs, ragged, tasks
+from tests.smalltasks import assert_close, make, mlp, numbers, outputs, ragged, tasks
 
 Array = NDArray[np.float64]
 ROW = {row.name: row for row in ROWS}
@@ -210,6 +212,36 @@ def test_mann_goes_on_from_where_it_was() -> None:
     whole = outputs(learner, Episode(support, episode.query))
     assert_close(in_parts, whole)
     assert (whole - outputs(learner, episode)).abs().max() > 1e-4
+
+
+def random_tasks(step: int) -> Episode:
+    """16 tasks of five classes, each a normal vector of its own that no other task has: nothing but binding helps."""
+    words = Key.of(0, "vectors").bits(np.arange(16 * step, 16 * step + 16), 20 * 32)
+    drawn = torch.from_numpy(normal(words)).float().view(16, 20, 32)
+    centre, y = drawn[:, :5], [torch.arange(5), torch.arange(5).repeat_interleave(2)]
+    way = Classes(torch.full((16,), 5))
+    support, query = (
+        Examples(centre[:, part] + 0.3 * drawn[:, n : n + len(part)], part.expand(16, -1), way)
+        for part, n in zip(y, (5, 10), strict=True)
+    )
+    return Episode(support, query)
+
+
+@pytest.mark.slow
+def test_mann_finds_labels_again_that_came_one_step_late() -> None:
+    """Well above chance (20 %) after 400 steps; with torch's own initial weights it is at chance after 1,300."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        learner = MANN(None, 5, in_features=32, slots=16)
+    optimizer = torch.optim.Adam(learner.parameters(), lr=1e-3)
+    found = []
+    for step in range(400):
+        optimizer.zero_grad()
+        out = learner.meta_loss(random_tasks(step), key=Keys(Key.of(step), np.arange(16)))
+        out.loss.mean().backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        found.append(float(out.logs["accuracy"].mean()))
+    assert float(np.mean(found[-50:])) > 0.45, np.mean(found[-50:])
 
 
 # --- the order of a support ---------------------------------------------------------------------------
@@ -638,6 +670,52 @@ def test_weights_are_under_a_mebibyte() -> None:
         assert 4 * sum(p.numel() for p in learner.parameters()) < 2**20
 
 
+# --- implicit gradients: the system that the authors' code solves --------------------------------------
+
+
+@pytest.mark.parametrize(("damping", "shift"), [(0.0, 0.0), (1.0, 10.0)])
+def test_imaml_solves_the_damped_system(damping: float, shift: float) -> None:
+    """The gradient is ((1 + damping) I + H / (strength + shift))^-1 of the query's, H and all by torch and NumPy."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        dampings = {"cg_damping": damping, "strength_damping": shift}
+        learner = IMAML(mlp(), 3, strength=8.0, inner_steps=4, cg_steps=400, **dampings).double()  # type: ignore[arg-type]
+    episode = tasks(n_task=1)
+    assert episode.support.y is not None and episode.query.y is not None
+    x, y, asked = first_leaf(episode.support.x)[0], episode.support.y[0], first_leaf(episode.query.x)[0]
+    names = learner.model.adapted
+    shapes = {name: p.shape for name, p in learner.model.named_parameters()}
+
+    def loss(flat: Tensor, inputs: Tensor, labels: Tensor) -> Tensor:
+        parts = torch.split(flat, [shapes[name].numel() for name in names])
+        at = {name: part.view(shapes[name]) for name, part in zip(names, parts, strict=True)}
+        body = {name.removeprefix("net."): p for name, p in at.items() if name.startswith("net.")}
+        features = torch.func.functional_call(learner.model.net, body, (inputs,))
+        return F.cross_entropy(F.linear(features, at["head.weight"], at["head.bias"]), labels)
+
+    start = torch.cat([p.detach().flatten() for name, p in learner.model.named_parameters() if name in names])
+    end = start.clone()
+    for _ in range(4):
+        end.requires_grad_()
+        objective = loss(end, x, y) + 4.0 * (end - start).square().sum()
+        end = (end - 0.1 * torch.autograd.grad(objective, end)[0]).detach()
+    hessian = torch.autograd.functional.hessian(lambda flat: loss(flat, x, y), end).numpy()  # type: ignore[no-untyped-call]
+    reached = float(loss(end, x, y))
+    end.requires_grad_()
+    outer = torch.autograd.grad(loss(end, asked, episode.query.y[0]), end)[0].numpy()
+    expected = np.linalg.solve((1 + damping) * np.eye(len(hessian)) + hessian / (8.0 + shift), outer)
+    found = learner.meta_loss(episode)
+    assert float(found.logs["support_loss"]) == pytest.approx(reached, abs=1e-7)
+    found.loss.sum().backward()  # type: ignore[no-untyped-call]
+    grads = dict(learner.model.named_parameters())
+    by_name = [none_is_zero(grads[name]).flatten() for name in names]
+    assert np.abs(torch.cat(by_name).numpy() - expected).max() < 1e-8
+
+
+def none_is_zero(p: Tensor) -> Tensor:
+    return torch.zeros_like(p) if p.grad is None else p.grad
+
+
 # --- what cannot be -----------------------------------------------------------------------------------
 
 
@@ -720,6 +798,30 @@ def test_options_that_make_no_sense() -> None:
         TabularInContext(5, max_features=0)
     with pytest.raises(InputError, match=r"layers need at least one unit each, received \(3, 0, 2\)"):
         perceptron([3, 0, 2])
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_no_query_has_no_answers(row: Any) -> None:
+    learner, episode = make(row), tasks(row.target)
+    found = learner.predict(learner.adapt(episode.support), episode.query.rows(slice(0, 0)))
+    assert found.shape == (3, 0, 2 if row.target == "real" else 3)
+
+
+@pytest.mark.parametrize("name", ["mann", "snail", "cnp", "in-context", "tabular"])
+def test_query_labels_are_checked_in_training(name: str) -> None:
+    learner, episode = make(ROW[name]), tasks()
+    assert episode.query.y is not None
+    wrong = Examples(episode.query.x, episode.query.y.masked_fill(episode.query.y == 2, 7), episode.query.target)
+    with pytest.raises(InputError, match=r"query\.y: expected class numbers 0 \.\. 2 .* found 7"):
+        learner.meta_loss(Episode(episode.support, wrong))
+    with pytest.raises(InputError, match=r"Cannot train: the query carries no labels"):
+        learner.meta_loss(Episode(episode.support, episode.query.unlabelled()))
+
+
+def test_a_density_needs_labels() -> None:
+    there = Gaussian.bounded(numbers("raw", 1, 2, 2), 0.1)
+    with pytest.raises(InputError, match=r"Cannot compute a loss: these examples carry no labels"):
+        there.nll(Examples(numbers("x", 1, 2, 1), None, Real(1)))
 
 
 def test_examples_of_another_size() -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from scipy.signal import correlate2d
-from scipy.spatial.distance import mahalanobis
+from scipy.spatial.distance import cdist, mahalanobis
 from scipy.special import expit, log_softmax, softmax
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys
+from quickstudy.learners.dkt import DKT
 from quickstudy.learners.feat import FEAT
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.matching import MatchingNet
@@ -28,6 +29,7 @@ from quickstudy.learners.protonet import ProtoNet
 from quickstudy.learners.relation import RelationNet
 from quickstudy.learners.simplecnaps import Gaussians, SimpleCNAPS
 from quickstudy.nets import MLP, Conv4, apply
+from quickstudy.nets.norms import make_norm
 from tests.rows.metric import ROWS
 from tests.smalltasks import assert_close, make, mlp, numbers, outputs, ragged, tasks
 
@@ -85,15 +87,21 @@ def test_one_shot_matching_is_one_shot_protonet(distance: Any) -> None:
     assert (ours - theirs.log_softmax(2)).abs().max() > 1e-3
 
 
-def test_matching_against_numpy() -> None:
-    learner, episode = learner_of("matching", MatchingNet), ragged()
+@pytest.mark.parametrize("name", ["matching", "matching-squared"])
+def test_matching_against_numpy(name: str) -> None:
+    """Several shots; with squared distances divided by a temperature of 1/2."""
+    learner, episode = learner_of(name, MatchingNet), ragged()
     said = outputs(learner, episode)
+
+    def alike(f: Array, g: Array) -> Any:
+        return f @ g / np.linalg.norm(f) / np.linalg.norm(g) if name == "matching" else -np.square(f - g).sum() / 0.5
+
     for t in range(3):
         support, y = task_rows(episode.support, t)
         g = array(learner.embed.net(support))
         for q, x in zip(episode.query.real[t].nonzero()[:, 0], task_rows(episode.query, t)[0], strict=True):
             f = array(learner.embed.net(x[None]))[0]
-            attention = softmax([f @ g_i / np.linalg.norm(f) / np.linalg.norm(g_i) for g_i in g])
+            attention = softmax([alike(f, g_i) for g_i in g])
             for k in range(y.max() + 1):
                 assert float(said[t, q, k].exp()) == pytest.approx(sum(attention[y == k]), abs=1e-12)
 
@@ -229,6 +237,50 @@ def test_a_relation_does_not_see_the_pairs_beside_it() -> None:
         assert (moved < 1e-10) if alone else (moved > 1e-3)
 
 
+def test_the_published_relation_network_normalises_support_and_query_apart() -> None:
+    """In training as in tests, each by its own moments; the comparison by those of all pairs."""
+    learner, episode = learner_of("relation-published", RelationNet), ragged(float("nan"))
+    losses = learner.train().meta_loss(episode).loss.detach()
+    for t in range(3):
+        (support, y), (query, truth) = task_rows(episode.support, t), task_rows(episode.query, t)
+        s, f = (normalised(learner.embed.net, array(part)) for part in (support, query))
+        classes = [s[y == k].sum(0) for k in range(y.max() + 1)]
+        pairs = normalised(learner.compare.blocks, np.array([np.concatenate([c, row]) for row in f for c in classes]))
+        hidden = np.tanh(pairs @ array(learner.compare.hidden.weight).T + array(learner.compare.hidden.bias))
+        scores = expit(hidden @ array(learner.compare.score.weight)[0] + array(learner.compare.score.bias)[0])
+        wanted = np.eye(len(classes))[truth].ravel()
+        assert float(losses[t]) == pytest.approx(np.square(scores - wanted).mean(), abs=1e-10)
+
+
+def normalised(net: Any, x: Array) -> Array:
+    """Linear layers, each followed by a norm over the rows at hand and tanh."""
+    for linear, norm in zip(net.linears, net.norms, strict=True):
+        x = x @ array(linear.weight).T + array(linear.bias)
+        x = (x - x.mean(0)) / np.sqrt(x.var(0) + norm.eps) * array(norm.weight) + array(norm.bias)
+        x = np.tanh(x)
+    return x
+
+
+def test_both_passes_move_running_statistics() -> None:
+    """Where support and query go separately: task after task, the support's moments first."""
+    net = nn.Sequential(mlp("transductive"), make_norm("batch", 5))
+    learner, episode = ProtoNet(net).double().train(), tasks(n_task=2)
+    learner.absorb(learner.meta_loss(episode).carried)
+    mean = np.zeros(5)
+    for t in range(2):
+        for part in (episode.support, episode.query):
+            mean = 0.9 * mean + 0.1 * normalised(net[0], array(task_rows(part, t)[0])).mean(0)
+    np.testing.assert_allclose(array(net[1].running_mean), mean, atol=1e-12)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["relation", "relation-published", "relation-maps"])
+def test_relations_of_no_query(name: str) -> None:
+    episode = tasks()
+    empty = replace(episode, query=episode.query.rows(slice(0, 0)))
+    assert outputs(make(ROW[name]), empty).shape == (3, 0, 3)
+    assert_close(make(ROW[name]).meta_loss(empty).loss, torch.zeros(3, dtype=torch.float64))
+
+
 def test_relation_statistics_are_absorbed_apart() -> None:
     """One pass in training moves the running moments of network and comparison, by torch's own rule."""
     learner, episode = learner_of("relation-cross-entropy-mean", RelationNet), tasks(n_task=1)
@@ -335,9 +387,10 @@ def test_simple_cnaps_with_identity_covariance_is_half_a_protonet() -> None:
 def test_simple_cnaps_distances_against_scipy() -> None:
     """Ragged shots, one-shot classes among them, whose own covariance is 0."""
     learner, episode = learner_of("simple-cnaps-no-film", SimpleCNAPS), ragged(float("nan"))
-    said = outputs(learner, episode)
+    said, losses = outputs(learner, episode), learner.meta_loss(episode).loss.detach()
     for t in range(3):
         support, y = task_rows(episode.support, t)
+        logits = np.zeros((len(task_rows(episode.query, t)[1]), y.max() + 1))
         z = array(learner.embed.net(support))
         queries = array(learner.embed.net(task_rows(episode.query, t)[0]))
         for k in range(y.max() + 1):
@@ -347,6 +400,19 @@ def test_simple_cnaps_distances_against_scipy() -> None:
             q = share * own + (1 - share) * np.cov(z.T) + 0.1 * np.eye(5)
             expected = [-0.5 * mahalanobis(f, mine.mean(0), np.linalg.inv(q)) ** 2 for f in queries]
             np.testing.assert_allclose(array(said[t, episode.query.real[t], k]), expected, rtol=1e-9)
+            logits[:, k] = expected
+        truth = task_rows(episode.query, t)[1]
+        loss = -log_softmax(logits, 1)[np.arange(len(truth)), truth].mean()
+        assert float(losses[t]) == pytest.approx(loss, rel=1e-9)
+
+
+def test_simple_cnaps_in_half_precision() -> None:
+    """Covariances are factorised in single precision, and the logits come back in half."""
+    learner, episode = SimpleCNAPS(mlp(), film=False), tasks(dtype=torch.float32)
+    expected = outputs(learner.eval(), episode)
+    found = outputs(learner.half(), tasks(dtype=torch.float16))
+    assert found.dtype == torch.float16
+    assert_close(found.float(), expected, 0.02)
 
 
 def test_film_weights_against_numpy() -> None:
@@ -433,9 +499,16 @@ def attention_by_hand(module: Any, x: Array) -> Array:
     return np.stack(rows)
 
 
-def test_feat_against_numpy() -> None:
+@pytest.mark.parametrize(("name", "t1", "t2"), [("feat", 2.0, 0.5), ("feat-cosine", 0.1, 0.2)])
+def test_feat_against_numpy(name: str, t1: float, t2: float) -> None:
     """Logits, and the meta-loss with its contrast, on ragged tasks."""
-    learner, episode = learner_of("feat", FEAT), ragged(float("nan"))
+    learner, episode = learner_of(name, FEAT), ragged(float("nan"))
+
+    def alike(f: Array, g: Array) -> Array:
+        if name == "feat":
+            return -np.square(f[:, None] - g).sum(2)  # type: ignore[no-any-return]
+        return 1 - cdist(f, g, "cosine")
+
     learner.balance = 0.3
     with torch.no_grad():
         learner.set_to_set.norm.weight.copy_(numbers("w", 5) + 1.5)
@@ -446,12 +519,12 @@ def test_feat_against_numpy() -> None:
         s, f = array(learner.embed.net(support)), array(learner.embed.net(query))
         way = y.max() + 1
         centres = attention_by_hand(learner.set_to_set, np.stack([s[y == k].mean(0) for k in range(way)]))
-        logits = -np.square(f[:, None] - centres).sum(2) / 2.0
+        logits = alike(f, centres) / t1
         np.testing.assert_allclose(array(said[t, episode.query.real[t], :way]), logits, atol=1e-11)
         loss = -log_softmax(logits, 1)[np.arange(len(truth)), truth].mean()
         both, labels = np.concatenate([s, f]), np.concatenate([y, truth])
         middles = np.stack([attention_by_hand(learner.set_to_set, both[labels == k]).mean(0) for k in range(way)])
-        logits = -np.square(both[:, None] - middles).sum(2) / 0.5
+        logits = alike(both, middles) / t2
         loss += 0.3 * -log_softmax(logits, 1)[np.arange(len(labels)), labels].mean()
         assert float(losses[t]) == pytest.approx(loss, abs=1e-11)
 
@@ -575,6 +648,49 @@ def test_covariances_that_cannot_be_inverted_are_named() -> None:
 
     with pytest.raises(InputError, match=r"Cannot invert the covariance of class \d of task \d: .* beta=1\.0 is lost"):
         SimpleCNAPS(Large(), film=False).adapt(tasks(shot=1, dtype=torch.float32).support)
+
+
+class Flat(nn.Module):
+    """One number an example, without an axis of features."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.sum(1)
+
+
+class Wrong(nn.Module):
+    """Says that it gives seven features."""
+
+    out_features = 7
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: MatchingNet(Wrong(), fce=True),
+        lambda: RelationNet(Wrong()),
+        lambda: RelationNet(Wrong(), map_shape=(7, 1, 1)),
+        lambda: FEAT(Wrong()),
+        lambda: DKT(Wrong(), kernel="spectral"),
+    ],
+)
+def test_features_of_another_size_are_refused(build: Callable[[], AbstractLearner]) -> None:
+    with pytest.raises(InputError, match=r"gives 4 features an example, but this learner was built for 7"):
+        build().double().adapt(tasks().support)
+
+
+def test_features_of_another_size_than_descriptions_become_are_refused() -> None:
+    learner = ProtoNet(Wrong(), zero_shot=True, side_features=4).double()
+    with pytest.raises(InputError, match=r"gives 4 features an example, but this learner was built for 7"):
+        learner.meta_loss(zero_shot_episode())
+
+
+@pytest.mark.parametrize("build", [ProtoNet, lambda net: SimpleCNAPS(net, film=False), DKT])
+def test_features_without_an_axis_are_refused(build: Callable[[nn.Module], AbstractLearner]) -> None:
+    with pytest.raises(InputError, match=r"features of shape \[N\]; this learner needs \[N, D\]"):
+        build(Flat()).double().adapt(tasks().support)
 
 
 @pytest.mark.parametrize("name", ["matching", "relation", "simple-cnaps", "feat"])

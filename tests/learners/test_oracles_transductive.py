@@ -29,12 +29,20 @@ from quickstudy.learners.ptmap import PTMAP, sinkhorn
 from quickstudy.learners.tim import TIM
 from quickstudy.learners.transductivefinetune import TransductiveFineTune
 from quickstudy.nets import MLP
+from tests.rows.baselines import centred
 from tests.smalltasks import FEATURES, WAY, Row, assert_close, make, mlp, numbers, outputs, tasks
 
 Array = NDArray[np.float64]
+
+
+def laplacianshot(net: nn.Module, **options: Any) -> LaplacianShot:
+    """Told the mean that it takes away."""
+    return centred(LaplacianShot(net, **options))
+
+
 EVERY: list[Callable[[nn.Module], AbstractLearner]] = [
     BDCSPN,
-    LaplacianShot,
+    laplacianshot,
     TIM,
     AlphaTIM,
     PTMAP,
@@ -120,7 +128,8 @@ def test_laplacianshot_by_loops(rectify: bool, count: int) -> None:
     smoothness, iterations = 0.8, 6
 
     def oracle(s: Array, y: Any, q: Array) -> Array:
-        centres = rectified_by_loops(s, y, q + s.mean(0) - q.mean(0), None) if rectify else means(s, y)
+        q = q + s.mean(0) - q.mean(0) if rectify else q
+        centres = rectified_by_loops(s, y, q, None) if rectify else means(s, y)
         apart = ((q[:, None] - centres) ** 2).sum(2)
         ties = np.zeros((len(q), len(q)))
         for i in range(len(q)):
@@ -138,6 +147,17 @@ def test_laplacianshot_by_loops(rectify: bool, count: int) -> None:
         Same(), smoothness=smoothness, neighbours=count, iterations=iterations, rectify=rectify, transform="none"
     )
     against(learner, oracle)
+
+
+@pytest.mark.parametrize(
+    "build", [lambda: LaplacianShot(Same(), transform="none"), lambda: BDCSPN(Same(), transform="none")]
+)
+def test_what_all_queries_share_does_not_count(build: Callable[[], AbstractLearner]) -> None:
+    """They are compared where they were moved to: a change of domain common to all of them takes nothing away."""
+    episode = tasks()
+    assert isinstance(episode.query.x, Tensor)
+    elsewhere = replace(episode, query=replace(episode.query, x=episode.query.x + numbers("elsewhere", 3, 1, FEATURES)))
+    assert_close(outputs(build().double(), elsewhere), outputs(build().double(), episode))
 
 
 def test_updates_lower_the_regularised_objective() -> None:
@@ -182,6 +202,16 @@ def test_neighbours_far_from_the_origin(far: float) -> None:
     x = torch.cat([torch.zeros(30, 2), torch.tensor([[0.0, 0.1]]).expand(30, 2)])[None] + torch.tensor([far, 0.0])
     ties = nearest_others(x, torch.ones(1, 60, dtype=torch.bool), 20)[0]
     assert not ties[:30, 30:].any() and not ties[30:, :30].any() and torch.allclose(ties.sum(1), torch.tensor(20.0))
+
+
+@pytest.mark.parametrize("build", [BDCSPN, laplacianshot, TIM, AlphaTIM, PTMAP])
+def test_features_in_half_precision_are_computed_with_in_single(build: Callable[..., AbstractLearner]) -> None:
+    row, episode = Row("", lambda: build(mlp())), tasks(dtype=torch.float32)
+    said = outputs(make(row, torch.bfloat16), episode)
+    assert said.dtype == torch.float32 and said.isfinite().all()
+    assert outputs(make(row, torch.float16), episode).isfinite().all()
+    with pytest.raises(InputError, match=r"Adam cannot train weights of float16"):
+        outputs(make(Row("", lambda: TransductiveFineTune(mlp())), torch.float16), episode)
 
 
 def test_a_lonely_query_has_no_neighbours() -> None:
@@ -508,7 +538,7 @@ def test_distances_far_from_the_origin_do_not_cancel(build: Callable[[], Abstrac
         assert outputs(build().eval(), episode)[0].argmax(1).tolist() == [0, 1, 0]
 
 
-@pytest.mark.parametrize("build", [BDCSPN, PTMAP, LaplacianShot])
+@pytest.mark.parametrize("build", [BDCSPN, PTMAP, laplacianshot])
 def test_a_lone_query_is_still_told_apart(build: Callable[..., AbstractLearner]) -> None:
     """Minus its own mean it would be nothing, and shared out evenly it would be of all classes alike."""
     learner, episode = build(Same(), classes=9).double().eval(), clusters([8, 8, 8, 8], 0.05, 5)

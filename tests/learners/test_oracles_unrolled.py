@@ -197,6 +197,45 @@ def test_mamlpp_gives_each_step_its_norms(taken: int) -> None:
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in _trained(learner))
 
 
+@pytest.mark.parametrize("first_order", [False, True])
+def test_mamlpp_meta_gradient_written_plainly(first_order: bool) -> None:
+    """All at once, task by task: rates and norms of each step, a query loss after each with that step's norms."""
+    episode, steps = tasks(), 3
+    learner = made(
+        lambda: MAMLPlusPlus(
+            mlp("layer"), WAY, inner_steps=steps, multi_step_until=100, first_order_until=500 if first_order else 0
+        )
+    )
+    learner.tasks_seen.fill_(40)
+    with torch.no_grad():
+        for number, p in enumerate([*learner.norms.values(), *learner.rates.values()]):
+            p.add_(0.05 * numbers(f"own {number}", *p.shape))
+    own = dict(learner.model.named_parameters())
+
+    def net(p: dict[str, Tensor], step: int, x: Tensor) -> Tensor:
+        for layer in (0, 1):
+            x = F.linear(x, p[f"net.linears.{layer}.weight"], p[f"net.linears.{layer}.bias"])
+            names = [f"net.norms.{layer}.{kind}" for kind in ("weight", "bias")]
+            scale, shift = (own[n] if step == 0 else learner.norms[n.replace(".", "/")][step - 1] for n in names)
+            x = torch.tanh(F.layer_norm(x, x.shape[1:], scale, shift))
+        return F.linear(x, p["head.weight"], p["head.bias"])
+
+    total = torch.zeros((), dtype=torch.float64)
+    for t in range(3):
+        weights = importance((40 + t) / 100, steps)
+        params = {name: own[name] for name in learner.model.adapted}
+        for step in range(steps):
+            loss = F.cross_entropy(net(params, step, episode.support.x[t]), episode.support.y[t])  # type: ignore[index]
+            grads = torch.autograd.grad(loss, list(params.values()), create_graph=not first_order)
+            rates = {name: learner.rates[name.replace(".", "/")][step] for name in params}
+            params = {n: p - rates[n] * g for (n, p), g in zip(params.items(), grads, strict=True)}
+            asked = F.cross_entropy(net(params, step, episode.query.x[t]), episode.query.y[t])  # type: ignore[index]
+            total = total + float(weights[step]) * asked
+    names, trained = zip(*learner.named_parameters(), strict=True)
+    expected = dict(zip(names, torch.autograd.grad(total, trained), strict=True)) | {"loss": total.detach()}
+    same(grads_of(learner, episode), expected, 1e-7)  # the shares are float32, as in the authors' code
+
+
 def test_mamlpp_goes_on_where_it_was() -> None:
     """Three times one step is three steps: each with its own rates and norms, the third with those of the second."""
     learner = made(lambda: MAMLPlusPlus(mlp("layer"), WAY, inner_steps=2, test_inner_steps=3, inner_lr=0.2))

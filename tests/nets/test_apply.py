@@ -340,3 +340,11 @@ def test_frozen_parts_stay() -> None:
 def test_many_rows_are_computed_in_portions(n: int) -> None:
     net, x = build("mlp", "layer"), numbers("many", 2, n, 6)
     assert_close(apply(net, x, strategy="packed").out, apply(net, x, strategy="loop").out)
+
+
+@pytest.mark.parametrize("strategy", ["auto", "loop", "vmap", "batched"])
+def test_whole_numbers_for_a_network_of_floats(strategy: Strategy) -> None:
+    with pytest.raises(
+        InputError, match=r"MLP cannot read these inputs, which are whole numbers \(torch.int64\).*x.float"
+    ):
+        apply(MLP(3), torch.ones(2, 4, 3, dtype=torch.int64), strategy=strategy)

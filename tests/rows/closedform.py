@@ -24,6 +24,7 @@ ROWS: list[Row] = [
     Row("metaoptnet-batchnorm", lambda: MetaOptNet(mlp("batch"))),
     Row("metaoptnet-ridge", lambda: MetaOptNet(mlp(), head="ridge", penalty=0.5)),
     Row("dkt", lambda: DKT(mlp())),
+    Row("dkt-bn-cosine", lambda: DKT(mlp(), kernel="bn-cosine")),
     Row("dkt-linear", lambda: DKT(mlp(), kernel="linear", learn_noise=True)),
     Row("dkt-rbf-batchnorm", lambda: DKT(mlp("batch"), kernel="rbf")),
     Row("dkt-real", lambda: DKT(mlp(), "real", kernel="rbf"), target="real"),

@@ -12,7 +12,7 @@ from quickstudy.learners.protomaml import FOProtoMAML, ProtoMAML
 from quickstudy.learners.reptile import Reptile
 from quickstudy.learners.unicornmaml import UnicornMAML
 from quickstudy.nets import Conv4
-from tests.smalltasks import WAY, Picture, Row, mlp
+from tests.smalltasks import WAY, Picture, Row, mlp, smooth_conv
 
 
 def pictures(norm: str = "task") -> nn.Sequential:
@@ -29,6 +29,15 @@ ROWS = [
     Row("maml-film", lambda: MAML(mlp("layer"), WAY, part="film", inner_steps=2, inner_lr=0.3)),
     Row("maml-film-no-norms", lambda: MAML(mlp(), head="shared", part="film", inner_steps=3, inner_lr=0.3)),
     Row("maml-film-conv4", lambda: MAML(pictures(), WAY, part="film", inner_steps=2, out_features=4), smooth=False),
+    Row("maml-smooth-conv", lambda: MAML(smooth_conv(), WAY, inner_steps=2, inner_lr=0.1, out_features=12)),
+    Row(
+        "maml-film-smooth-conv",
+        lambda: MAML(smooth_conv("none"), WAY, part="film", inner_steps=2, inner_lr=0.3, out_features=12),
+    ),
+    Row(
+        "maml-lora-smooth-conv",
+        lambda: MAML(smooth_conv("group"), WAY, part="lora", inner_steps=2, inner_lr=0.3, out_features=12),
+    ),
     Row("maml-lora", lambda: MAML(mlp(), head="proto", part="lora", rank=2, inner_steps=2, inner_lr=0.1)),
     Row("maml-lora-tasknorm", lambda: MAML(mlp("task"), WAY, part="lora", rank=3, inner_steps=2, inner_lr=0.3)),
     Row("maml-lora-conv4", lambda: MAML(pictures(), WAY, part="lora", inner_steps=2, out_features=4), smooth=False),
@@ -51,6 +60,7 @@ ROWS = [
     Row("anil-first-order", lambda: ANIL(mlp(), WAY, inner_steps=3, inner_lr=0.3, first_order=True)),
     Row("boil", lambda: BOIL(mlp(), WAY, inner_steps=2)),
     Row("boil-tasknorm", lambda: BOIL(mlp("task"), WAY, inner_lr=0.1)),
+    Row("boil-first-order", lambda: BOIL(mlp(), WAY, inner_steps=2, inner_lr=0.3, first_order=True)),
     Row("boil-multi-label", lambda: BOIL(mlp(), WAY, "multi-label"), target="multi-label"),
     Row("meta-sgd", lambda: MetaSGD(mlp(), WAY, inner_lr=0.3)),
     Row("meta-sgd-shared", lambda: MetaSGD(mlp(), head="shared", random_rates=True, inner_steps=3)),
@@ -65,5 +75,7 @@ ROWS = [
     Row("meta-curvature", lambda: MetaCurvature(mlp("task"), WAY, inner_steps=2)),
     Row("meta-curvature-shared", lambda: MetaCurvature(mlp(), head="shared", inner_steps=3, inner_lr=0.3)),
     Row("meta-curvature-conv4", lambda: MetaCurvature(pictures(), WAY, out_features=4), smooth=False),
+    Row("meta-curvature-first-order", lambda: MetaCurvature(mlp(), WAY, inner_lr=0.3, first_order=True)),
+    Row("meta-curvature-smooth-conv", lambda: MetaCurvature(smooth_conv(), WAY, inner_lr=0.1, out_features=12)),
     Row("meta-curvature-real", lambda: MetaCurvature(mlp(), 2, "real", inner_lr=0.05), target="real"),
 ]

@@ -8,7 +8,7 @@ from quickstudy.learners.protonet import ProtoNet
 from quickstudy.learners.relation import RelationNet
 from quickstudy.learners.simplecnaps import SimpleCNAPS
 from quickstudy.nets import Conv4
-from tests.smalltasks import Picture, Row, mlp
+from tests.smalltasks import Picture, Row, features, mlp, smooth_conv
 
 
 def conv4(**options: object) -> nn.Module:
@@ -29,12 +29,13 @@ ROWS: list[Row] = [
     ),
     Row("relation-maps", lambda: RelationNet(conv4(halvings=2), map_shape=(4, 4, 4)), smooth=False),
     Row("relation-published", lambda: RelationNet(mlp("transductive"), activation="tanh", transductive=True)),
-    Row("simple-cnaps", lambda: SimpleCNAPS(mlp("batch"), example=(4,))),
-    Row("simple-cnaps-no-norms", lambda: SimpleCNAPS(mlp(), example=(4,))),
-    Row("simple-cnaps-tasknorm", lambda: SimpleCNAPS(mlp("task"), example=(4,))),
+    Row("simple-cnaps", lambda: SimpleCNAPS(mlp("batch"), example=(features(),))),
+    Row("simple-cnaps-no-norms", lambda: SimpleCNAPS(mlp(), example=(features(),))),
+    Row("simple-cnaps-tasknorm", lambda: SimpleCNAPS(mlp("task"), example=(features(),))),
     Row("simple-cnaps-no-film", lambda: SimpleCNAPS(mlp("batch"), film=False, beta=0.1)),
     Row("simple-cnaps-transductive", lambda: SimpleCNAPS(mlp("transductive"), film=False, beta=0.1)),
     Row("feat", lambda: FEAT(mlp("batch"), temperature=2.0, contrast_temperature=0.5)),
     Row("feat-cosine", lambda: FEAT(mlp(), distance="cosine", temperature=0.1, contrast_temperature=0.2, dropout=0.0)),
+    Row("protonet-tasknorm-smooth-conv", lambda: ProtoNet(smooth_conv())),
     Row("relation-tasknorm", lambda: RelationNet(mlp("task"), activation="tanh", norm="layer")),
 ]

@@ -6,12 +6,13 @@ from quickstudy.learners.laplacianshot import LaplacianShot
 from quickstudy.learners.ptmap import PTMAP
 from quickstudy.learners.tim import TIM
 from quickstudy.learners.transductivefinetune import TransductiveFineTune
+from tests.rows.baselines import centred
 from tests.smalltasks import Row, mlp
 
 ROWS: list[Row] = [
     Row("bd-cspn", lambda: BDCSPN(mlp(), classes=9, confident=2)),
-    Row("bd-cspn-batchnorm", lambda: BDCSPN(mlp("batch"), classes=9, confident=None, transform="cl2n")),
-    Row("laplacianshot", lambda: LaplacianShot(mlp(), classes=9)),
+    Row("bd-cspn-batchnorm", lambda: centred(BDCSPN(mlp("batch"), classes=9, confident=None, transform="cl2n"))),
+    Row("laplacianshot", lambda: centred(LaplacianShot(mlp(), classes=9))),
     Row("laplacianshot-plain", lambda: LaplacianShot(mlp(), rectify=False, transform="none", neighbours=99)),
     Row("tim", lambda: TIM(mlp(), classes=9, steps=5, lr=0.1)),
     Row("tim-adm", lambda: TIM(mlp(), solver="adm", steps=5)),

@@ -7,11 +7,15 @@ from quickstudy.learners.imaml import IMAML
 from quickstudy.learners.maml import MAML
 from quickstudy.learners.mamlpp import MAMLPlusPlus
 from quickstudy.nets import Conv4
-from tests.smalltasks import WAY, Picture, Row, mlp
+from tests.smalltasks import WAY, Picture, Row, mlp, smooth_conv
 
 ROWS: list[Row] = [
     Row("maml-adjoint", lambda: MAML(mlp("task"), WAY, inner_steps=3, inner_lr=0.1, memory="adjoint")),
     Row("maml-adjoint-shared", lambda: MAML(mlp(), head="shared", inner_steps=3, inner_lr=0.3, memory="adjoint")),
+    Row(
+        "maml-adjoint-first-order",
+        lambda: MAML(mlp(), WAY, inner_steps=3, inner_lr=0.3, memory="adjoint", first_order=True),
+    ),
     Row("maml++", lambda: MAMLPlusPlus(mlp("task"), WAY, inner_steps=3, inner_lr=0.1, multi_step_until=100)),
     Row("maml++-test-steps", lambda: MAMLPlusPlus(mlp("layer"), WAY, inner_steps=2, test_inner_steps=4)),
     Row("maml++-shared", lambda: MAMLPlusPlus(mlp("task"), head="shared", inner_steps=3)),
@@ -29,6 +33,7 @@ ROWS: list[Row] = [
         lambda: CAVIA(nn.Sequential(Picture(), Conv4(1, 16, filters=4, norm="task")), WAY, out_features=4),
         smooth=False,
     ),
+    Row("cavia-smooth-conv", lambda: CAVIA(smooth_conv(), WAY, out_features=12)),
     Row("imaml", lambda: IMAML(mlp(), WAY, inner_steps=3)),
     Row("imaml-tasknorm", lambda: IMAML(mlp("task"), WAY, inner_steps=3)),
     Row("imaml-newton", lambda: IMAML(mlp("task"), WAY, inner_steps=2, solver="newton", strength=4.0)),

@@ -1,10 +1,11 @@
 """Floor 1: how many queries each class has, when that is random: proportions from a Dirichlet distribution.
 
 O. Veilleux, M. Boudiaf, P. Piantanida, I. Ben Ayed, "Realistic evaluation of transductive few-shot learning", NeurIPS
-2021: in practice nobody hands over as many queries of each class. With concentration a = 2, as there, one class in
-five has often a third of all queries, and sometimes next to none.
+2021: in practice nobody hands over as many queries of each class. With concentration a = 2, as there, the largest of
+five classes has more than a third of all queries in two tasks of three.
 
-Proportions are Gamma(a) numbers divided by their sum. All is a function of random words, as for the rest of a task.
+Proportions are Gamma(a) numbers divided by their sum, rounded to counts as the authors' code does in effect. All is a
+function of random words, as for the rest of a task. Unlike theirs no example is in the support and among the queries.
 """
 
 from __future__ import annotations

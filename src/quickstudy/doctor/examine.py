@@ -19,8 +19,9 @@ from quickstudy.doctor.isolation import (
 )
 from quickstudy.doctor.labels import check_labels, labels_are_usable
 from quickstudy.doctor.learning import check_learning
-from quickstudy.doctor.measures import generators_kept, moved_dtype
+from quickstudy.doctor.measures import batch_of, generators_kept, moved_dtype
 from quickstudy.doctor.memory import check_memory
+from quickstudy.doctor.order import check_order
 from quickstudy.doctor.patient import Check, Patient
 from quickstudy.doctor.report import Finding, Report
 from quickstudy.errors import InputError
@@ -34,6 +35,7 @@ CHECKS: dict[str, Check] = {
     "meta-gradient": check_meta_gradient,
     "tasks apart": check_tasks,
     "queries apart": check_queries,
+    "support order": check_order,
     "nothing written": check_writing,
     "same key, same result": check_same_key,
     "global generators": check_generators,
@@ -73,9 +75,39 @@ def doctor(learner: AbstractLearner, source: TaskSource, *, tasks: int = 2, seed
         episode = source.episodes(range(seed * tasks, (seed + 1) * tasks))
         device = next((p.device for p in learner.parameters()), torch.device("cpu"))
         patient = Patient(learner, source, moved_dtype(episode, torch.float64).to(device), seed)
+        begun = _begun(patient)
+        if begun is not None:
+            patient, note = begun
+            usable.append(note)
         causes: set[str] = set()
         found = [finding for name, check in CHECKS.items() for finding in _looked_at(name, check, patient, causes)]
     return Report(type(learner).__name__, (*usable, *found))
+
+
+def _begun(patient: Patient) -> tuple[Patient, Finding] | None:
+    """A learner that refuses to adapt before it was trained, after one batch; None where there is no need or no way."""
+    batch = batch_of(patient.episode)
+    if batch is None or "batches" not in patient.traits.phases:
+        return None
+    learner = patient.copy(training=False)
+    try:
+        with torch.no_grad():
+            learner.adapt(patient.episode.support)
+        return None
+    except InputError as error:
+        refusal = str(error)
+    except Exception:  # the checks will say what is wrong
+        return None
+    try:
+        with torch.no_grad():
+            learner.absorb(learner.batch_loss(batch).carried)
+            learner.adapt(patient.episode.support)
+    except Exception:
+        return None
+    found = f"Not trained yet, so it refuses to adapt: {refusal}"
+    return replace(patient, learner=learner.to(patient.dtype)), Finding(
+        "trained", "note", found, "None for the checks below: they look at a copy that has seen one batch."
+    )
 
 
 def _looked_at(name: str, check: Check, patient: Patient, causes: set[str]) -> list[Finding]:

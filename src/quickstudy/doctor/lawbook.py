@@ -151,10 +151,14 @@ def filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]
     return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
 
 
+def wave(learner: AbstractLearner) -> list[Tensor]:
+    """A direction in the space of the parameters in which each of them has its part."""
+    return [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
+
+
 def slopes(learner: AbstractLearner, loss: Callable[[AbstractLearner], MetaLoss]) -> tuple[float, float]:
     """The slope of a loss along one direction: by central differences, and by its gradient."""
-    grads = filled(learner, gradients(learner, loss))
-    along = [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
+    grads, along = filled(learner, gradients(learner, loss)), wave(learner)
     h = 1e-5
     near, far = (central_difference(learner, loss, along, step) for step in (h, 2 * h))
     measured = (4 * near - far) / 3  # of fourth order in h
@@ -424,6 +428,60 @@ def a_support_that_cannot_be_learned_from_is_refused(subject: Subject) -> None:
     if isinstance(support.target, Classes) and support.y is not None:
         learner_of_wrong = _with_label(support, 7 + support.max_way)
         refused(r"support\.y: expected class numbers 0 \.\. \d+ .* in row 0", lambda: learner.adapt(learner_of_wrong))
+
+
+@every
+def a_query_that_cannot_be_answered_is_refused(subject: Subject) -> None:
+    """NaN, or tasks of another number than the state's: one sentence each, and what is padded may hold anything."""
+    learner, episode = subject.make(), subject.episode()
+    state, query = learner.adapt(episode.support), episode.query.unlabelled()
+    more = query.tasks(slice(0, query.n_task - 1))
+    sentence = rf"Cannot predict: the state is of {query.n_task} tasks, the query of {query.n_task - 1}\."
+    refused(sentence, lambda: learner.predict(state, more))
+    if isinstance(query.x, Tensor) and query.x.is_floating_point():
+        for wrong in (float("nan"), float("inf")):
+            broken = query.x.clone()
+            broken[1, 2] = wrong
+            asked = replace(query, x=broken)
+            sentence = r"query\.x: expected finite numbers, found NaN .* in task 1, row 2"
+            refused(sentence, lambda asked=asked: learner.predict(state, asked))  # type: ignore[misc]
+
+
+@law(lambda subject, traits: isinstance(subject.episode().support.target, Classes))
+def rows_without_a_label_are_of_no_class(subject: Subject) -> None:
+    """Unlabelled rows break nothing, and no class is theirs.
+
+    That they count for nothing would be too much to ask: norms over the support see them, a minibatch may hold them,
+    and a semi-supervised learner reads them.
+    """
+    learner, episode = subject.make(), subject.episode()
+    labelled = {label: replace(episode, support=_more(episode.support, episode.query, label)) for label in (-1, 0)}
+    said, first = (outputs(learner, labelled[label]) for label in (-1, 0))
+    hold(torch.isfinite(said).all(), "unlabelled rows in the support make outputs NaN or infinite")
+    last = outputs(
+        learner, replace(episode, support=_more(episode.support, episode.query, episode.support.max_way - 1))
+    )
+    taken = torch.equal(said, last) and not torch.equal(said, first)
+    hold(not taken, "unlabelled support rows (-1) count for the last class")
+    query, kept = episode.query, torch.arange(episode.query.n_example) % 2 == 0
+    assert query.y is not None
+    half = learner.loss(said, replace(query, y=query.y.masked_fill(~kept, -1)))
+    expected = learner.loss(said[:, kept], query.rows(kept.nonzero()[:, 0]))
+    close(half, expected, subject.tolerance, "unlabelled queries count in the loss")
+    if learner.traits.trainable and "episodes" in learner.traits.phases:
+        learner.train()
+        both = replace(labelled[-1], query=_more(query, episode.support, -1))
+        values = [learner.meta_loss(both).loss, *whole_gradients(learner, both)]
+        finite = all(bool(torch.isfinite(value).all()) for value in values)
+        hold(finite, "unlabelled rows make the meta-loss or its gradient NaN or infinite")
+
+
+def _more(part: Examples, other: Examples, label: int) -> Examples:
+    """A set with two rows of another before its own, under this label."""
+    new = other.rows(slice(0, 2))
+    assert new.y is not None
+    n = part.n_example
+    return part.followed_by(replace(new, y=torch.full_like(new.y, label))).rows(torch.arange(n + 2).roll(2))
 
 
 def _with_label(support: Examples, label: int) -> Examples:

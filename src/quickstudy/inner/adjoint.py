@@ -1,12 +1,12 @@
-"""Floor 2: the same derivative as unrolling, in memory that does not grow with the number of steps.
+"""Floor 2: the same derivative as unrolling, with the activations of one step at a time.
 
 Unrolling keeps every activation of every inner step until the backward pass. Here only the weights after each step
 are kept. The backward pass goes through the steps from the last to the first; each is computed once more from its
-weights, and the cotangent λ is handed on by one vector-Jacobian product,
+weights, and the cotangent λ is handed on by one vector-Jacobian product:
 
     λ_k = λ_{k+1} · ∂φ_{k+1}/∂φ_k + (what the loss asks of φ_k itself)
 
-so that the activations of one step exist at a time. It costs one more evaluation of each step.
+It costs one more evaluation of each step. With the steps, memory grows by the adapted weights alone.
 """
 
 from __future__ import annotations

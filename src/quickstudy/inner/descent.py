@@ -6,6 +6,7 @@ sum with respect to one task's weights is that task's own gradient.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeAlias
 
@@ -164,9 +165,10 @@ def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_
     Returns:
         Name -> ``[T, ...]``.
     """
-    *_, end = trajectory(
+    path = trajectory(
         lambda step, params: losses(params), start, steps=steps, update=plain_step(lr), second_order=second_order
     )
+    (end,) = deque(path, maxlen=1)  # without a graph, no earlier weights need be kept
     return end
 
 

@@ -12,9 +12,9 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.setencoder import Activation, Gaussian, checked_std, perceptron
 from quickstudy.learners.parts.transformer import attend
@@ -55,8 +55,9 @@ class ACNP(AbstractLearner):
     thousands of them. Take ``cnp`` when the support is very large or prediction must cost the same whatever its size.
 
     Deviations: no latent path (so no samples of whole functions, and a plain likelihood instead of a bound), and no
-    self-attention among the support points, which the paper's one-dimensional experiments do without too; the loss is
-    on the query alone.
+    self-attention among the support points, which the authors' one-dimensional example does without too. Heads attend
+    with equal parts of k and h, without the linear maps that the paper gives each before and behind the attention. The
+    loss is on the query alone, theirs on the given points too.
 
     Inductive: a prediction depends on the support and that query alone.
 
@@ -136,12 +137,14 @@ class ACNP(AbstractLearner):
 
     def distribution(self, state: Encoded, query: Examples) -> Gaussian:
         """Mean and deviation of each real value, both ``[T, Nq, D]``."""
+        check_query(query, state)
         return self._decode(state, self.rows.query(state.moments, query), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The negative log-likelihood of the queries."""
         del key
+        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         found = self._decode(self._encode(features.support, episode.support), features.query, query)
         return MetaLoss(found.nll(query), task_logs(found.mean, query), features.carried)
@@ -157,6 +160,5 @@ class ACNP(AbstractLearner):
         return Encoded(self.to_key(features.out), values, support.labelled, features.moments)
 
     def _decode(self, state: Encoded, features: Tensor, query: Examples) -> Gaussian:
-        same_tasks(state.keys.shape[0], query)
         read = attend(self.to_key(features), state.keys, state.values, state.there, self.heads)
         return Gaussian.bounded(self.decoder(torch.cat([features, read], 2)), self.min_std)

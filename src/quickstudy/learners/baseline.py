@@ -10,9 +10,9 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query
 from quickstudy.learners.logistic import LinearClassifier
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.supporthead import HeadTraining
@@ -36,8 +36,9 @@ class Baseline(AbstractLearner):
     learned from labels.
 
     Deviations: the layer starts from zero instead of torch's random weights, so that renaming classes renames
-    predictions. ``steps`` is the paper's 100 minibatches of 4; the authors' code makes 100 passes over the support.
-    Momentum, dampening and weight decay are the code's.
+    predictions. ``steps`` is the paper's 100 minibatches of 4; the authors' code makes 100 passes over the support,
+    each with a smaller batch at its end where 4 does not divide it, while here a batch goes on into the next pass.
+    Momentum, dampening and weight decay are the code's. There a starts from zero, here as torch draws it.
 
     Inductive: a prediction depends on the support and that query alone.
 
@@ -97,7 +98,7 @@ class Baseline(AbstractLearner):
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(task_linear(features, state.weight, state.bias), query)
 

@@ -14,8 +14,8 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params
 from quickstudy.keys import Keys, uniform
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.similarity import similarity
 from quickstudy.learners.parts.solved import refuse_state
@@ -51,8 +51,8 @@ class BaselinePlusPlus(AbstractLearner):
 
     Deviations: the authors' code also learns the length of each class's weight, which multiplies the cosine; the
     paper does not have it, nor has this. ``steps`` is the paper's 100 minibatches of 4; the code makes 100 passes over
-    the support. Scales (10 for thousands of training classes, 2 for a task), momentum, dampening and weight decay are
-    the code's.
+    the support. Scales (10 for more than 200 classes, else 2: so 2 for a task), momentum, dampening and weight decay
+    are the code's.
 
     Inductive: a prediction depends on the support and that query alone. Directions start at random, each label's at
     its own, so that renaming classes changes predictions a little.
@@ -60,7 +60,7 @@ class BaselinePlusPlus(AbstractLearner):
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
         classes: how many training classes there are; needed to train.
-        scale: times the cosine, in training.
+        scale: times the cosine, in training; with up to 200 training classes the authors' code takes 2.
         test_scale: times the cosine, in a task.
         steps: minibatches in ``adapt``.
         lr: their rate.
@@ -94,7 +94,7 @@ class BaselinePlusPlus(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not min(scale, test_scale) > 0:
+        if not (0 < scale < math.inf and 0 < test_scale < math.inf):
             raise InputError(f"Baseline++ needs scales above 0, received scale={scale} and test_scale={test_scale}.")
         self.base = Pretrained(net, classes, kind="cosine", scale=scale, out_features=out_features, strategy=strategy)
         self.test_scale = test_scale
@@ -122,7 +122,7 @@ class BaselinePlusPlus(AbstractLearner):
     @override
     def predict(self, state: CosineClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(self._logits({"weight": state.weight}, features), query)
 

@@ -25,8 +25,8 @@ class BOIL(AbstractLearner):
     ANIL does the opposite and moves the head alone. The head is meta-trained by the outer loop as in MAML; before the
     first step it can say nothing of a new task, whose label numbers mean nothing yet.
 
-    When to choose it: where new tasks look different from those of meta-training (the paper's gain over MAML is largest
-    across domains). The way is fixed.
+    When to choose it: where new tasks look different from those of meta-training, which is where the paper sees it gain
+    on MAML above all. The way is fixed.
 
     Deviations: published figures are *transductive* (batch norm over the query batch); here that is the option
     ``transductive``. The paper's ResNet without its last skip connection is a matter of the network.

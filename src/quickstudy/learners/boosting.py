@@ -13,8 +13,8 @@ from typing_extensions import override
 from quickstudy.episode import Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
+from quickstudy.learners.learner import AbstractLearner, Traits, check_query, check_support
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.solved import refuse_state
 
@@ -87,7 +87,7 @@ class Boosting(AbstractLearner):
         from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # comes with scikit-learn
 
         del key
-        same_tasks(state.n_task, query)
+        check_query(query, state)
         assert isinstance(state.x, Tensor) and state.y is not None
         features = flat_features(self.net, query).detach()
         _check_numbers(features)
@@ -97,6 +97,8 @@ class Boosting(AbstractLearner):
         with threadpool_limits(1):
             for t in range(state.n_task):
                 rows, asked = state.labelled[t], query.real[t]
+                if not bool(asked.any()):
+                    continue
                 x, y = state.x[t][rows].double().cpu().numpy(), state.y[t][rows].cpu().numpy()
                 scores = self._scores(x, y, features[t][asked].double().cpu().numpy())
                 out[t, asked, : scores.shape[1]] = torch.from_numpy(scores).to(out)

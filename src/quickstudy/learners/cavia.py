@@ -13,7 +13,7 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, plain_step, trajectory
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, TargetKind, check_norms, default_norm
 from quickstudy.learners.parts.innerloop import InnerLoop, check_episode, gradient_traits
 from quickstudy.learners.parts.options import one_of
@@ -142,7 +142,8 @@ class CAVIA(AbstractLearner):
     @override
     def predict(self, state: Context, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        return self.model.run(self.weights(state.values), query, state.moments)[0]
+        check_query(query, state)
+        return self._answer(state, query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
@@ -150,8 +151,11 @@ class CAVIA(AbstractLearner):
         check_episode(episode)
         query = episode.query
         state = self._descend(episode.support, None, self.loop.steps)
-        outputs = self.predict(state, query.unlabelled())
+        outputs = self._answer(state, query.unlabelled())
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query))
+
+    def _answer(self, state: Context, query: Examples) -> Tensor:
+        return self.model.run(self.weights(state.values), query, state.moments)[0]
 
     def weights(self, context: Tensor) -> Params:
         """The weights that a context changes: more inputs change a bias, a scale and a shift a weight and a bias.

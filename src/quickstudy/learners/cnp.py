@@ -12,9 +12,10 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.setencoder import Activation, Gaussian, checked_std, perceptron
@@ -54,7 +55,8 @@ class CNP(AbstractLearner):
     prediction has to be fast: nothing is solved or differentiated on a new task, and more examples join by addition.
     For classes most metric learners are better; the decoder knows label numbers and one way.
 
-    Deviations: the loss is on the query alone, where the paper asks for given points too.
+    Deviations: the loss is on the query alone, where the paper asks for given points too. For classes the paper has
+    pictures and a convolutional h; here h is a perceptron on what ``net`` makes of them.
 
     Inductive: a prediction depends on the support and that query alone.
 
@@ -125,6 +127,7 @@ class CNP(AbstractLearner):
     @override
     def predict(self, state: Representation, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        check_query(query, state)
         raw = self._decode(state, self.rows.query(state.moments, query), query)
         return self._outputs(raw, query)
 
@@ -136,6 +139,7 @@ class CNP(AbstractLearner):
         """
         if self.target != "real":
             raise InputError("A CNP of classes predicts no values. Ask predict for its logits.")
+        check_query(query, state)
         raw = self._decode(state, self.rows.query(state.moments, query), query)
         return Gaussian.bounded(raw, self.min_std)
 
@@ -143,6 +147,7 @@ class CNP(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The negative log-likelihood of the queries."""
         del key
+        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._summarise(features.support, episode.support, None)
         raw = self._decode(state, features.query, query)
@@ -172,7 +177,6 @@ class CNP(AbstractLearner):
         return Representation(sums, counts, features.moments)
 
     def _decode(self, state: Representation, features: Tensor, query: Examples) -> Tensor:
-        same_tasks(state.sums.shape[0], query)
         means = state.sums / state.counts.clamp(min=1)[..., None]
         read = means.flatten(1)[:, None].expand(-1, features.shape[1], -1)
         out: Tensor = self.decoder(torch.cat([features, read], 2))

@@ -14,11 +14,11 @@ from quickstudy.episode import Episode, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.inner.solvers import GaussianProcess, gp_fit, gp_log_marginal, gp_predict
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.embedder import Embedder, Features
 from quickstudy.learners.parts.features import known_size
-from quickstudy.learners.parts.kernels import Kernel, KernelName
+from quickstudy.learners.parts.kernels import Kernel, KernelName, centred
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.solved import enter_logarithm, present_columns, refuse_state, target_columns
 from quickstudy.nets.apply import Strategy
@@ -66,25 +66,27 @@ class DKT(AbstractLearner):
     and no log-odds: they rank the classes, and their softmax is too flat to be a probability.
 
     Deviations: the classes share one kernel, mean and noise, where the authors' code has a set for each class number;
-    so any number of classes can be learned, and renaming them changes nothing. All parameters have one learning rate
-    (the authors: 1e-3 for the network, 1e-4 for the kernel in classification). Positive numbers are learned
-    by their logarithms (the authors: through a softplus). The noise begins at 0.1, and the spectral kernel's parts at
-    slow random frequencies with widths and weights of our own, instead of the authors' library's.
+    so any number of classes can be learned, and renaming them changes nothing. Of their kernels the Matérn and the
+    polynomial ones are not here. All parameters have one learning rate (the authors: 1e-3 for the network, 1e-4 for the
+    kernel in classification). Positive numbers are learned by their logarithms (the authors: through a softplus). For
+    real targets the noise begins at 0.1, and the spectral kernel's parts at slow random frequencies with widths and
+    weights of our own, instead of the authors' library's. Several labels an example are not in the paper.
 
     Inductive, unless the network's norms look at the other queries.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
         target: ``"classes"`` or ``"real"``; decides what ``learn_noise`` is by default.
-        kernel: ``"linear"``, ``"cosine"``, ``"rbf"`` or ``"spectral"``; see ``learners.parts.kernels``.
+        kernel: ``"linear"``, ``"cosine"``, ``"rbf"``, ``"spectral"`` or ``"bn-cosine"``; see
+            ``learners.parts.kernels``.
         mixtures: parts of ``"spectral"``.
         noise: variance of labels about the process, to begin with; above 1e-4, below which it cannot fall.
         learn_noise: whether it is trained; by default for real targets alone, as in the authors' code.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
-        InputError: no such target or kernel, a noise that is too small, or a spectral kernel on features of unknown
-            size.
+        InputError: no such target or kernel, a noise that is too small, or a kernel ``"spectral"`` or ``"bn-cosine"``
+            on features of unknown size.
 
     >>> from quickstudy.nets import MLP
     >>> DKT(MLP(1), kernel="rbf").traits.targets
@@ -108,8 +110,9 @@ class DKT(AbstractLearner):
         one_of("DKT", "target", target, ("classes", "real"))
         if not LEAST_NOISE < noise < inf:
             raise InputError(f"DKT needs a noise above {LEAST_NOISE:g}, received {noise}.")
-        self.embed = Embedder(net, strategy)
-        self.kernel = Kernel(kernel, known_size(net), mixtures=mixtures)
+        size = known_size(net) if kernel == "spectral" else None
+        self.embed = Embedder(centred(net) if kernel == "bn-cosine" else net, strategy, features=size)
+        self.kernel = Kernel(kernel, size, mixtures=mixtures)
         self.mean = nn.Parameter(torch.zeros(()))
         learned = target == "real" if learn_noise is None else learn_noise
         enter_logarithm(self, "log_noise", noise - LEAST_NOISE, learned=learned)
@@ -134,7 +137,7 @@ class DKT(AbstractLearner):
     @override
     def predict(self, state: Posterior, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.features.shape[0], query)
+        check_query(query, state)
         return self._means(state, self.embed.query(state.moments, query), query)
 
     def variance(self, state: Posterior, query: Examples) -> Tensor:
@@ -144,7 +147,7 @@ class DKT(AbstractLearner):
             state: what ``adapt`` returned for these T tasks.
             query: ``[T, Nq, ...]``.
         """
-        same_tasks(state.features.shape[0], query)
+        check_query(query, state)
         features = self.embed.query(state.moments, query).flatten(2)
         return (self._asked(state, features)[1] + self.noise.double()).to(features.dtype)
 

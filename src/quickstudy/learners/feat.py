@@ -13,9 +13,17 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs, task_loss
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_query,
+    check_support,
+    task_logs,
+    task_loss,
+)
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import class_sums, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import class_sums, mask_absent
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.options import one_of
@@ -104,7 +112,7 @@ class FEAT(AbstractLearner):
                 "FEAT needs a balance of at least 0 and a dropout from 0 up to, but not, 1, "
                 f"received {balance} and {dropout}."
             )
-        self.embed = Embedder(net, strategy)
+        self.embed = Embedder(net, strategy, features=features)
         self.set_to_set = SetToSet(features)
         self.classifier = BaseClassifier(features, classes)
         self.distance: Distance = distance
@@ -132,7 +140,7 @@ class FEAT(AbstractLearner):
     @override
     def predict(self, state: AdaptedPrototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.centres.shape[0], query)
+        check_query(query, state)
         return self._logits(state, self.embed.query(state.known.moments, query), query)
 
     @override

@@ -27,10 +27,10 @@ class FOMAML(AbstractLearner):
     saves the second derivatives and the memory of the inner steps. Reptile leaves out the query as well.
 
     When to choose it: in place of MAML where second derivatives are too dear, or a layer has none. The paper finds it
-    nearly as good as MAML at few inner steps.
+    nearly as good on miniImageNet; for 20-way 1-shot Omniglot Nichol et al. print 89.4 % for it and 95.8 % for MAML.
 
-    Deviations: none known in the step itself. Published figures are *transductive* (batch norm over the query batch);
-    here that is the option ``transductive``.
+    Deviations: as MAML's. Published figures are *transductive* (batch norm over the query batch); here that is the
+    option ``transductive``.
 
     Inductive by default: with TaskNorm-I a prediction depends on the support and that query alone.
 

@@ -41,10 +41,15 @@ class IMAML(AbstractLearner):
 
     When to choose it: for many inner steps, or an inner solver that cannot be differentiated.
 
+    The steps must come near φ*. Those of ``"gd"`` do where ``inner_lr`` times the curvature of the regularised loss
+    stays below 2, and no part of the implicit gradient keeps the curvature small. Where the logged ``support_loss``,
+    which is that at φ*, climbs in training, they have begun to diverge: take a smaller ``inner_lr`` or a smaller outer
+    rate, or ``"newton"``, which never goes uphill.
+
     Deviations: the inner steps descend the regularised loss, as in the paper; the authors' code descends the support
-    loss alone and takes one step towards θ at the end. Their code divides H by λ + 10, here by λ; ``cg_damping`` is
-    theirs. Conjugate gradients end for a task where H/λ bends downwards more than the identity bends up. λ is not
-    learned.
+    loss alone and takes one step towards θ at the end. Both dampings are their code's (1 and 10 there, which leaves
+    little of H) and not the paper's. Conjugate gradients end for a task where the matrix bends downwards. λ is one
+    number and is not learned.
 
     Inductive by default, with TaskNorm-I; published figures are *transductive*, which is an option.
 
@@ -59,7 +64,8 @@ class IMAML(AbstractLearner):
         test_inner_steps: steps in ``adapt``; ``inner_steps`` by default.
         inner_lr: the rate of ``"gd"``.
         cg_steps: conjugate gradient steps, for the meta-gradient and in each Newton step.
-        cg_damping: added to I + H/λ in the meta-gradient; shrinks it and steadies it where H bends downwards.
+        cg_damping: times I, added to I + H/λ in the meta-gradient; shrinks it and steadies it where H bends downwards.
+        strength_damping: added to the λ that divides H there.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
@@ -89,6 +95,7 @@ class IMAML(AbstractLearner):
         inner_lr: float = 0.1,
         cg_steps: int = 5,
         cg_damping: float = 0.0,
+        strength_damping: float = 0.0,
         head: Head = "fixed",
         part: Part = "all",
         rank: int = 4,
@@ -101,7 +108,7 @@ class IMAML(AbstractLearner):
         self.inner_steps = inner_steps
         self.test_inner_steps = inner_steps if test_inner_steps is None else test_inner_steps
         self.strength, self.test_strength, self.solver, self.inner_lr = strength, test_strength, solver, inner_lr
-        self.cg_steps, self.cg_damping = cg_steps, cg_damping
+        self.cg_steps, self.cg_damping, self.strength_damping = cg_steps, cg_damping, strength_damping
         self._check()
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
@@ -118,12 +125,13 @@ class IMAML(AbstractLearner):
                 "iMAML needs a strength above 0 in training (without it the solution forgets where it began) and at "
                 f"least 0 in testing, received {self.strength} and {self.test_strength}."
             )
-        numbers = (self.inner_steps, self.test_inner_steps, self.inner_lr, self.cg_damping)
+        dampings = (self.cg_damping, self.strength_damping)
+        numbers = (self.inner_steps, self.test_inner_steps, self.inner_lr, *dampings)
         if not all(number >= 0 for number in numbers) or self.cg_steps < 1:
             raise InputError(
                 "iMAML needs steps, rate and damping of at least 0 and cg_steps of at least 1, received inner_steps="
                 f"{self.inner_steps}, test_inner_steps={self.test_inner_steps}, inner_lr={self.inner_lr}, "
-                f"cg_damping={self.cg_damping}, cg_steps={self.cg_steps}."
+                f"cg_damping={self.cg_damping}, strength_damping={self.strength_damping}, cg_steps={self.cg_steps}."
             )
         steepest = self.inner_lr * max(self.strength, self.test_strength)
         if self.solver == "gd" and steepest >= 2:
@@ -159,17 +167,19 @@ class IMAML(AbstractLearner):
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
-        """The query loss of the solution; its gradient is the implicit one."""
+        """The query loss of the solution; its gradient is the implicit one. Logs the support loss there as well."""
         del key
         check_episode(episode)
         support, query = episode.support, episode.query
         start = self.model.start(support)
         solution = self._solve(support, start, start, self.inner_steps, self.strength)
         losses = losses_on(self.model, self.loss, support)
+        with torch.no_grad():
+            reached = losses(solution)
         params = implicit(losses, solution, start, strength=self.strength, solver=self._solve_system)
         state = FastWeights(params, self.model.support_moments(params, support))
-        outputs = predict_with(self.model, state, query.unlabelled())
-        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query))
+        outputs = self.model.run(state.params, query.unlabelled(), state.moments)[0]
+        return MetaLoss(self.loss(outputs, query), task_logs(outputs, query) | {"support_loss": reached})
 
     def _solve(self, support: Examples, first: Params, centre: Params, steps: int, strength: float) -> Params:
         """φ*, or what the steps make of it; without a graph."""
@@ -187,9 +197,11 @@ class IMAML(AbstractLearner):
 
     def _solve_system(self, matvec: MatVec, b: Params) -> Params:
         """``(H + λ)^-1 b``, as ``(I + H/λ)^-1 b / λ``: where that bends downwards, b / λ is left, the first order."""
+        divisor = self.strength + self.strength_damping
+        rest = 1 - self.strength / divisor  # what of I is missing when H + λ is divided by more than λ
 
         def scaled(v: Params) -> Params:
-            return {name: p / self.strength for name, p in matvec(v).items()}
+            return {name: p / divisor + rest * v[name] for name, p in matvec(v).items()}
 
         found = cg(scaled, b, steps=self.cg_steps, damping=self.cg_damping)
         return {name: p / self.strength for name, p in found.x.items()}

@@ -12,9 +12,10 @@ from typing_extensions import override
 
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.keys import Keys, shuffle
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.solved import refuse_state
@@ -59,8 +60,9 @@ class InContext(AbstractLearner):
     learner is better.
 
     Deviations: support tokens do not attend to the query (in CAML all tokens attend to all), so that the support is
-    read once for any number of queries; the network is trained along, where CAML freezes a large pretrained one; no
-    learning-rate or model size is taken over. Against GPICL: no order, and labels stand beside their own example.
+    read once for any number of queries; logits are read off at the corners, where CAML has a linear layer that knows
+    label numbers; the network is trained along, where CAML freezes a large pretrained one; sizes and rates are our own.
+    Against GPICL: no order, and a label stands beside its own example.
 
     Inductive: a prediction depends on the support and that query alone. The answer to renamed classes is only about
     the renamed answer, as corners are learned from, not built in.
@@ -134,11 +136,13 @@ class InContext(AbstractLearner):
     @override
     def predict(self, state: Context, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        check_query(query, state)
         return self._answer(state, self.rows.query(state.moments, query), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, each task's classes at corners of their own."""
+        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         slots = self._random_slots(episode.support, Keys.default(episode.n_task) if key is None else key)
         outputs = self._answer(self._read(features.support, episode.support, slots), features.query, query)
@@ -170,7 +174,6 @@ class InContext(AbstractLearner):
         return Context(self.transformer.support(tokens, support.labelled), slots, features.moments)
 
     def _answer(self, state: Context, features: Tensor, query: Examples) -> Tensor:
-        same_tasks(state.slots.shape[0], query)
         last = self.transformer.query(self.of_features(features) + self.unknown, state.cache)
         said: Tensor = self.to_label(last)
         if not isinstance(query.target, Classes):

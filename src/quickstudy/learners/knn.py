@@ -9,8 +9,8 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
+from quickstudy.learners.learner import AbstractLearner, Traits, check_query, check_support
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.similarity import distances, nearest
 
@@ -18,7 +18,7 @@ from quickstudy.learners.parts.similarity import distances, nearest
 class KNN(AbstractLearner):
     """The labels of the nearest support examples, in Euclidean distance.
 
-    T. Cover, P. Hart, "Nearest neighbor pattern classification", 1967.
+    T. Cover, P. Hart, "Nearest neighbor pattern classification", IEEE Transactions on Information Theory 1967.
 
     adapt:      keep the support
     predict:    votes of the k nearest support examples; those at exactly the distance of the last one share the votes
@@ -26,7 +26,9 @@ class KNN(AbstractLearner):
 
     When to choose it: always, as the baseline that costs nothing. On pixels it shows what no learning gives.
 
-    Deviations: none known.
+    Deviations: none known, but for the shared votes.
+
+    Inductive. It has nothing to train.
 
     Args:
         net: makes features; None: the inputs themselves (pixels).
@@ -34,6 +36,9 @@ class KNN(AbstractLearner):
 
     Raises:
         InputError: k below 1, or the network's norms look at other rows.
+
+    >>> KNN(k=3).traits.incremental
+    True
     """
 
     def __init__(self, net: nn.Module | None = None, *, k: int = 1) -> None:
@@ -65,7 +70,7 @@ class KNN(AbstractLearner):
         """Votes of the k nearest; a part of the smallest share of a vote, larger where nearer, breaks ties."""
         del key
         assert isinstance(state.x, Tensor)
-        same_tasks(state.n_task, query)
+        check_query(query, state)
         distance = distances(flat_features(self.net, query), state.x)  # [T, Nq, Ns]
         distance = distance.masked_fill(~state.labelled[:, None], torch.inf)
         nearer, level, share = nearest(distance, self.k)

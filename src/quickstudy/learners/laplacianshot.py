@@ -27,8 +27,10 @@ class LaplacianShot(AbstractLearner):
 
     I. Ziko, J. Dolz, E. Granger, I. Ben Ayed, "Laplacian regularized few-shot learning", ICML 2020.
 
-    adapt:    keep the support's features; m_k = each class's mean
-    predict:  a_qk = |q - m_k|^2; W ties each query to its nearest others; from y = softmax(-a), ``iterations`` times
+    adapt:    keep the support's features
+    predict:  the queries q are moved to the support's mean, and m_k = each class's mean takes in those nearest to it
+              (``rectify=False``: both as they are); a_qk = |q - m_k|^2; W ties each query to its nearest others;
+              from y = softmax(-a), ``iterations`` times
               y_q = softmax_k(-a_qk + λ Σ_p W_qp y_pk), which for a symmetric W and a λ that is not too large lowers
               Σ_q y_q·log y_q + Σ_q y_q·a_q - λ/2 Σ_qp W_qp y_q·y_p
               the relaxed form of Σ_q y_q·a_q + λ/2 Σ_qp W_qp |y_q - y_p|^2; nearest neighbours make a W that is not
@@ -44,12 +46,14 @@ class LaplacianShot(AbstractLearner):
     Deviations: always ``iterations`` updates (the authors' code stops once the objective moves by less than a
     millionth). Prototypes are rectified as BD-CSPN's paper writes it, a weighted mean of a class's own support and the
     queries nearest to it; the authors' code puts the support, too, where it is predicted, weights by a softmax over
-    classes, and takes the mean over all rows, so that a class of few rows gets a short prototype. Their λ = 0.7 was
-    tuned for theirs. Queries at exactly the same distance share the last place among the neighbours. The mean that
-    ``"cl2n"`` takes away is gathered while training, not afterwards.
+    classes, and takes the mean over all rows, so that the fewer rows of a class are sure of it, the shorter its
+    prototype. They choose λ on validation tasks; 0.7 is what later code of their group has for one shot, tuned for
+    their rectification. Queries at exactly the same distance share the last place among the neighbours. The mean that
+    ``"cl2n"`` takes away is gathered while training, not afterwards; for a network that was trained elsewhere
+    ``learner.base.centre_on(examples)`` measures it.
 
-    Transductive: an answer depends on the queries nearby, and with ``rectify`` on all of them. For that the queries are
-    moved to the support's mean; a lone query is not, because nothing of it would be left.
+    Transductive: an answer depends on the queries nearby, and with ``rectify`` on all of them. A lone query is not
+    moved to the support's mean, because nothing of it would be left.
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``, each example alone.
@@ -57,7 +61,7 @@ class LaplacianShot(AbstractLearner):
         smoothness: λ.
         neighbours: other queries that a query is tied to; the authors' code counts the query itself, so its 3 are 2.
         iterations: updates.
-        rectify: prototypes take the queries nearest to them, as in BD-CSPN.
+        rectify: queries are moved to the support's mean, and prototypes take those nearest to them, as in BD-CSPN.
         transform: of features: ``"none"``, ``"l2"``, ``"cl2n"``; see ``learners.parts.pretrained``.
         smoothing: of the labels in training.
         out_features: the network's feature size, where it does not say.
@@ -110,8 +114,8 @@ class LaplacianShot(AbstractLearner):
     @override
     def predict(self, state: Examples, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        features = self.base.queries(state, query)
-        alone = mask_absent(similarity(features, self._centres(state, features, query.real), "squared"), query)
+        features, centres = self._rectified(state, self.base.queries(state, query), query.real)
+        alone = mask_absent(similarity(features, centres, "squared"), query)
         ties = nearest_others(features, query.real, self.neighbours)
         logits = alone
         for _ in range(self.iterations):
@@ -127,10 +131,12 @@ class LaplacianShot(AbstractLearner):
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.base.absorb(carried)
 
-    def _centres(self, known: Examples, features: Tensor, real: Tensor) -> Tensor:
+    def _rectified(self, known: Examples, features: Tensor, real: Tensor) -> tuple[Tensor, Tensor]:
+        """The queries where they are compared, ``[T, Nq, D]``, and the prototypes, ``[T, W, D]``."""
         if not self.rectify:
-            return centres_of(known)
-        return rectified(known, shift_to_support(known, features, real), real, _SHARPNESS, None)
+            return features, centres_of(known)
+        moved = shift_to_support(known, features, real)
+        return moved, rectified(known, moved, real, _SHARPNESS, None)
 
 
 def nearest_others(features: Tensor, real: Tensor, count: int) -> Tensor:

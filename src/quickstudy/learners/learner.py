@@ -178,6 +178,32 @@ def check_support(support: Examples, state: object = None) -> None:
         check_every_class(membership(support).sum(1), support)
 
 
+def check_query(query: Examples, state: object) -> None:
+    """What ``predict`` is given can be answered.
+
+    Args:
+        query: ``[T, Nq, ...]``.
+        state: what ``adapt`` returned for these T tasks.
+
+    Raises:
+        InputError: the query is of another number of tasks than the state.
+        EpisodeError: NaN or infinity; names the task and row.
+
+    >>> check_query(Examples(torch.zeros(1, 2, 4), None, Classes(torch.tensor([2]))), torch.zeros(1, 2))
+    """
+    n_task = _n_task(state)
+    if n_task is not None and n_task != query.n_task:
+        raise InputError(
+            f"Cannot predict: the state is of {n_task} tasks, the query of {query.n_task}. Adapt to each task."
+        )
+    try:
+        query.check_inputs("query")
+    except RuntimeError as error:
+        if "vmap" not in str(error):
+            raise
+        # Under torch.func.vmap no value can be read: whoever maps predict over queries looks at them before.
+
+
 def _n_task(state: object) -> int | None:
     """How many tasks a state is of, by the first axis of its first tensor; None where it has none."""
     if isinstance(state, Tensor):
@@ -204,9 +230,12 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
 
     Returns:
         ``[T]``.
+
+    Raises:
+        InputError: no labels, or real ones of another shape than the outputs.
     """
     if examples.y is None:
-        raise ValueError("Cannot compute a loss: these examples carry no labels (y is None).")
+        raise InputError("Cannot compute a loss: these examples carry no labels (y is None). Give each its label.")
     counted = examples.labelled
     # Rows that do not count get outputs and labels that are finite, so that 0 times them is 0.
     outputs = torch.where(counted[..., None], outputs, 0.0)
@@ -216,12 +245,16 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
     elif isinstance(examples.target, MultiLabel):
         present = torch.arange(outputs.shape[2], device=outputs.device) < examples.target.way[:, None, None]
         present = present & counted[..., None]
-        truth = torch.where(present, examples.y.to(outputs.dtype), 0.0)
+        # Some of a set's tasks may have fewer classes than their labels have columns.
+        truth = torch.where(present, examples.y[..., : outputs.shape[2]].to(outputs.dtype), 0.0)
         each = F.binary_cross_entropy_with_logits(torch.where(present, outputs, 0.0), truth, reduction="none")
         rows = (each * present).sum(2) / present.sum(2).clamp(min=1)
     else:
         if outputs.shape != examples.y.shape:  # would broadcast in silence
-            raise ValueError(f"Cannot compute a loss: outputs {list(outputs.shape)}, labels {list(examples.y.shape)}.")
+            raise InputError(
+                f"Cannot compute a loss: the outputs have shape {list(outputs.shape)}, the labels "
+                f"{list(examples.y.shape)}. Give the network as many outputs as a label has numbers."
+            )
         rows = (outputs - torch.where(counted[..., None], examples.y, 0.0)).square().mean(2)
     return torch.where(counted, rows, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 
@@ -230,7 +263,7 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
 def task_metric(outputs: Tensor, examples: Examples) -> tuple[str, Tensor]:
     """The figure that people report: accuracy in 0 .. 1, or mean squared error; ``[T]``."""
     if examples.y is None:
-        raise ValueError("Cannot score: these examples carry no labels (y is None).")
+        raise InputError("Cannot score: these examples carry no labels (y is None). Give each its label.")
     counted = examples.labelled
     if isinstance(examples.target, Classes):
         right = (outputs.argmax(2) == examples.y) & counted
@@ -238,7 +271,7 @@ def task_metric(outputs: Tensor, examples: Examples) -> tuple[str, Tensor]:
     if isinstance(examples.target, MultiLabel):
         present = torch.arange(outputs.shape[2], device=outputs.device) < examples.target.way[:, None, None]
         present = present & counted[..., None]
-        right = ((outputs > 0) == (examples.y > 0)) & present
+        right = ((outputs > 0) == (examples.y[..., : outputs.shape[2]] > 0)) & present
         return "accuracy", right.sum((1, 2)) / present.sum((1, 2)).clamp(min=1)
     return "mse", task_loss(outputs, examples)
 

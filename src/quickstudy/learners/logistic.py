@@ -14,8 +14,8 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
+from quickstudy.learners.learner import AbstractLearner, Traits, check_query, check_support
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.nets.mlp import task_linear
@@ -98,7 +98,7 @@ class Logistic(AbstractLearner):
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         return mask_absent(task_linear(flat_features(self.net, query), state.weight, state.bias), query)
 
     def _fit(self, task: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

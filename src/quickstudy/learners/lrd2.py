@@ -12,8 +12,8 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner.solvers import irls, logistic
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_classes, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_classes, mask_absent
 from quickstudy.learners.parts.embedder import Embedder, Features
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.solved import (
@@ -105,7 +105,7 @@ class LRD2(AbstractLearner):
     @override
     def predict(self, state: SolvedHead, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         return self._outputs(state, self.embed.query(state.moments, query), query)
 
     @override

@@ -26,6 +26,7 @@ class MAML(AbstractLearner):
     C. Finn, P. Abbeel, S. Levine, "Model-agnostic meta-learning for fast adaptation of deep networks", ICML 2017.
 
     adapt:      φ = θ - α ∇L_support(θ), ``inner_steps`` times
+    predict:    the network under φ
     meta-loss:  L_query(φ), differentiated through the steps (``first_order=True``: the steps' gradients held
                 constant, which is cheaper)
 
@@ -34,9 +35,12 @@ class MAML(AbstractLearner):
     TaskNorm-I, for which a prediction depends on the support and that query alone.
 
     When to choose it: tasks that differ in more than their classes (regression, control, users), or where a few steps
-    of the whole network pay. Where only classes change, a metric learner is cheaper and usually better.
+    of the whole network pay. Where only classes change, a metric learner is cheaper, and the one to beat.
 
-    Deviations: the norm, as said; ``transductive=True`` is as published.
+    Deviations: the norm, as said; ``transductive=True`` is as published. Two things of the authors' released code are
+    otherwise: it sums the support's cross-entropy over the classes, of which the mean is taken here, so that its α of
+    0.4 at 5 ways is 2.0 here; and its norms have shifts alone, meta-trained but not adapted (``part="all"`` adapts the
+    scales and shifts of norms with the rest).
 
     Args:
         net: the network; see ``head`` for what it must output.
@@ -47,7 +51,7 @@ class MAML(AbstractLearner):
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: β, the rate there; ``inner_lr`` by default.
         first_order: FOMAML.
-        memory: ``"unrolled"``, or ``"adjoint"``: the same gradient in memory that does not grow with the steps, for one
+        memory: ``"unrolled"``, or ``"adjoint"``: the same gradient with the activations of one step at a time, for one
             more evaluation of each.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.

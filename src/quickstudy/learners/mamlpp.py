@@ -68,17 +68,19 @@ class MAMLPlusPlus(AbstractLearner):
 
     Unlike MAML each step has rates and norms of its own, and the first gradients of meta-training need not pass
     through all steps. Unlike Meta-SGD there is one rate a weight tensor, not one a number, so it adds few parameters.
+    (The paper says one a layer; its code has one for the weight and one for the bias.)
 
     When to choose it: where MAML with several inner steps is unstable, or its inner rate hard to choose.
 
     The two annealings count training tasks, not outer steps, so that a step gives the same result in however many
     portions it is computed: 500 steps of 8 tasks are 4,000. The count is carried by the engine and saved.
 
-    Deviations: the paper anneals by epochs, here every task has its own place on the same line. The paper keeps
-    running statistics for each step; its code normalises with the current rows even so, and here too statistics are
-    those of the current pass: of each step, under its own weights. From inner steps after the last that was trained
-    (``test_inner_steps``, or ``adapt`` going on from a state), the last one's rates and norms are used. The cosine
-    outer schedule is the recipe's.
+    Deviations: both annealings are off until their lengths are given, which belong to that of the training (the
+    authors' Omniglot runs anneal the loss over 10 of 100 epochs, and are of second order throughout). The paper anneals
+    by epochs, here every task has its own place on the same line. The paper keeps running statistics for each step; its
+    code normalises with the current rows even so, and here too statistics are those of the current pass: of each step,
+    under its own weights. For inner steps after the last that was trained (``test_inner_steps``, or ``adapt`` going on
+    from a state), the last one's rates and norms are used. The cosine outer schedule is the recipe's.
 
     Inductive by default, with TaskNorm-I; published figures are *transductive*, which is an option.
 
@@ -160,7 +162,7 @@ class MAMLPlusPlus(AbstractLearner):
         )
         self.rates = nn.ParameterDict(
             {
-                module_key(name): nn.Parameter(torch.full((slots,), inner_lr), requires_grad=learn_rates)
+                module_key(name): nn.Parameter(torch.full((slots,), float(inner_lr)), requires_grad=learn_rates)
                 for name in self.model.shapes
             }
         )
@@ -208,7 +210,7 @@ class MAMLPlusPlus(AbstractLearner):
         for share, params in zip(self._shares(seen), path, strict=True):
             if bool(share.any()):
                 state = FastWeights(params, self.model.support_moments(params, support))
-                outputs = predict_with(self.model, state, query.unlabelled())
+                outputs = self.model.run(state.params, query.unlabelled(), state.moments)[0]
                 loss = self.loss(outputs, query)
                 total = total + share.to(loss) * loss
         return MetaLoss(total, task_logs(outputs, query), {"tasks_seen": torch.ones_like(seen)})

@@ -11,9 +11,10 @@ from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.lrua import LRUA, Memory
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import (
@@ -52,11 +53,11 @@ class MANN(AbstractLearner):
     A. Santoro, S. Bartunov, M. Botvinick, D. Wierstra, T. Lillicrap, "Meta-learning with memory-augmented neural
     networks", ICML 2016.
 
-    adapt:      the support in an order drawn for the task; for t = 1 .. Ns: the LSTM reads (x_t, y_{t-1}), each head
-                reads M by cosine similarity with its key k_t and writes k_t to a mixture of what it read last and the
-                least used slots:
-                w^w_t = σ(α_t) w^r_{t-1} + (1 - σ(α_t)) w^lu_{t-1},  M_t = M_{t-1} + w^w_t k_t,
-                w^u_t = γ w^u_{t-1} + w^r_t + w^w_t
+    adapt:      the support in an order drawn for the task; for t = 1 .. Ns the LSTM reads (x_t, y_{t-1}, r_{t-1}) and
+                gives each head a key k_t and a gate α_t. A head writes its key where it read last and to the least
+                used slots, then reads by cosine similarity with its key:
+                w^w_t = σ(α_t) w^r_{t-1} + (1 - σ(α_t)) w^lu_{t-1},  M_t = M_{t-1} + Σ w^w_t k_t,
+                w^r_t = softmax cos(k_t, M_t),  r_t = w^r_t M_t,  w^u_t = γ w^u_{t-1} + Σ w^r_t + Σ w^w_t
     predict:    one more step with (x, y_Ns) from that memory, for each query its own; logits = W [h, r]
     meta-loss:  cross-entropy of the queries
 
@@ -66,9 +67,10 @@ class MANN(AbstractLearner):
     space. It needs very many training tasks, and its published accuracy is far below that of metric learners.
 
     Deviations: the paper scores every step of one long sequence, in which earlier queries are later support; here
-    the loss is on the queries after a labelled support, each query a stream of its own. The least used slots are
-    exactly as many as heads, equals by their number, and the very least is erased before writing; keys pass a tanh,
-    which the paper leaves open. Cosines have a floor of 1e-4 under each length, which gives the empty memory a
+    the loss is on the queries after a labelled support, each query a stream of its own. The paper calls α a gate
+    parameter; here the controller gives each head one at every step. The least used slots are exactly as many as heads,
+    equals by their number, and the very least is erased before writing; keys pass a tanh, which the paper leaves open,
+    as it does the initial weights. Cosines have a floor of 1e-4 under each length, which gives the empty memory a
     derivative.
 
     The order of the support matters. By default it is drawn from the task's key, in training and after, as in the
@@ -83,7 +85,8 @@ class MANN(AbstractLearner):
         hidden: units of the LSTM.
         slots: rows of the memory.
         width: numbers in a row.
-        heads: that read and write.
+        heads: that read and write; one alone has a single key both to store with and to ask with, and learns far more
+            slowly.
         decay: γ, of usage.
         order: of the support: ``"drawn"``, or ``"given"``, as its rows stand, where they are a stream.
         out_features: the network's feature size, where it does not say.
@@ -120,6 +123,18 @@ class MANN(AbstractLearner):
         inputs = self.rows.out_features + self.outputs
         self.cell = LRUA(inputs, hidden=hidden, slots=slots, width=width, heads=heads, decay=decay)
         self.head = nn.Linear(hidden + heads * width, self.outputs)
+        self.reset_parameters()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        """Weights of labels and keys, larger than torch begins with, at which no label is found in the memory again.
+
+        Each label is one number among all features, and weighs next to nothing in what is written at first: then
+        training stays at chance for very long.
+        """
+        labels = self.cell.gates.weight[:, self.rows.out_features : self.rows.out_features + self.outputs]
+        for weight in (labels, self.cell.to_keys.weight):
+            nn.init.uniform_(weight, -0.3, 0.3)
 
     @property
     @override
@@ -134,11 +149,13 @@ class MANN(AbstractLearner):
     @override
     def predict(self, state: Remembered, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        check_query(query, state)
         return self._ask(state, self.rows.query(state.moments, query), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss after the support has been written."""
+        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._write(features.support, episode.support, None, key)
         outputs = self._ask(state, features.query, query)
@@ -167,9 +184,8 @@ class MANN(AbstractLearner):
         return Remembered(memory, label, counts, features.moments)
 
     def _ask(self, state: Remembered, features: Tensor, query: Examples) -> Tensor:
-        same_tasks(state.label.shape[0], query)
         n = features.shape[1]
         label = state.label[:, None].expand(-1, n, -1)
         after = self.cell(torch.cat([features, label], 2).flatten(0, 1), state.memory.repeated(n))
-        logits = self.head(torch.cat([after.hidden, after.reads.flatten(1)], 1)).view(-1, n, self.outputs)
+        logits = self.head(torch.cat([after.hidden, after.reads.flatten(1)], 1)).view(query.n_task, n, self.outputs)
         return mask_absent(logits[..., : query.max_way], query)

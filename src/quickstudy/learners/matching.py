@@ -12,8 +12,8 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership
 from quickstudy.learners.parts.context import QueryContext, SupportContext
 from quickstudy.learners.parts.embedder import Embedder, Features
 from quickstudy.learners.parts.features import feature_size
@@ -93,13 +93,13 @@ class MatchingNet(AbstractLearner):
     ) -> None:
         super().__init__()
         one_of("MatchingNet", "distance", distance, ("cosine", "squared"))
-        self.embed = Embedder(net, strategy)
+        features = feature_size(net, out_features, "fce=True") if fce else None
+        self.embed = Embedder(net, strategy, features=features)
         self.distance: Literal["cosine", "squared"] = distance
         self.temperature = Temperature("MatchingNet", temperature)
         self.g: SupportContext | None = None
         self.f: QueryContext | None = None
-        if fce:
-            features = feature_size(net, out_features, "fce=True")
+        if features is not None:
             if not fce_steps >= 1:
                 raise InputError(f"MatchingNet needs at least one step of the query's LSTM, received {fce_steps}.")
             self.g, self.f = SupportContext(features), QueryContext(features, fce_steps)
@@ -124,7 +124,7 @@ class MatchingNet(AbstractLearner):
     @override
     def predict(self, state: Matches, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.known.n_task, query)
+        check_query(query, state)
         return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
@@ -9,9 +11,9 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
@@ -70,7 +72,7 @@ class MetaBaseline(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        if not scale > 0:
+        if not 0 < scale < inf:
             raise InputError(f"Meta-Baseline needs a scale above 0, received {scale}.")
         self.embed = Embedder(net, strategy)
         self.classifier = BaseClassifier(feature_size(net, out_features), classes)
@@ -93,7 +95,7 @@ class MetaBaseline(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.sums.shape[0], query)
+        check_query(query, state)
         return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override

@@ -34,14 +34,15 @@ class MetaCurvature(AbstractLearner):
     meta-loss:  L_query(φ), differentiated in θ and in the matrices
 
     The matrices are a Kronecker-factored preconditioner that meta-training finds; at the identity it is MAML. Unlike
-    Meta-SGD's rates, one for each weight, they mix the gradients of a layer's weights, and are fewer for a convolution.
+    Meta-SGD's rates, one for each weight, they mix the gradients of a layer's weights, and are fewer for a wide
+    convolution. All steps share them.
 
     When to choose it: where one inner step should go far, with layers of moderate width (an axis of length n costs n^2
     numbers).
 
     Deviations: the paper describes the matrices for weights of layers; biases and the weights of norms get a learned
-    factor each, as re-implementations have it. Heads for any way have no M_o, whose size would be the way. The authors'
-    Omniglot code is a fork of MAML's, whose batch norm is *transductive*; that is an option here.
+    factor each, as biases do in the authors' code. Heads for any way have no M_o, whose size would be the way. The
+    authors' Omniglot code is a fork of MAML's, whose batch norm is *transductive*; that is an option here.
 
     Inductive by default: with TaskNorm-I a prediction depends on the support and that query alone.
 

@@ -13,8 +13,8 @@ from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner.solvers import ridge, svm
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_classes, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_classes, mask_absent
 from quickstudy.learners.parts.embedder import Embedder, Features
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.solved import SolvedHead, present_columns, refuse_state, target_columns
@@ -42,8 +42,10 @@ class MetaOptNet(AbstractLearner):
     with the active bounds held (the implicit gradient); 1e-10 of the kernel's mean diagonal is added to it, so that
     repeated examples do no harm. ``identity=True`` adds 1 to the kernel's diagonal in the dual alone, as later versions
     of the authors' code do; the paper and the first versions do not. Their ridge head's solution is twice the one here;
-    the learned scale makes up for that. They train with more shots than they test with, which is a matter of the
-    recipe.
+    the learned scale makes up for that. In training they batch-norm support and query apart; here both are one batch.
+    They train with more shots than they test with, which is a matter of the recipe, and by SGD at a rate of 0.1, which
+    soon moves the scale from 1. Adam at 1e-3 cannot move it by more than about 1 in a thousand steps: there begin with
+    a larger one, for margins are 1, and the softmax of such logits is flat.
 
     Inductive, unless the network's norms look at the other queries.
 
@@ -105,7 +107,7 @@ class MetaOptNet(AbstractLearner):
     @override
     def predict(self, state: SolvedHead, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         return self._outputs(state, self.embed.query(state.moments, query), query)
 
     @override

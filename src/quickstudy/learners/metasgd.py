@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.inner import Params
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
@@ -33,7 +36,8 @@ class MetaSGD(AbstractLearner):
     meta-loss:  L_query(φ), differentiated in θ and α: dL_query/dα = -∇L_support(θ) ∘ ∇L_query(φ) after one step
 
     Unlike MAML it learns direction and length of a step, at the price of as many rates as weights; Meta-Curvature
-    learns matrices instead. A rate may become 0, so that a weight stays, or negative. Each step has the same rates.
+    learns matrices instead. A rate may become 0, so that a weight stays, or negative. All steps share their rates, in
+    testing too.
 
     When to choose it: for adaptation in one step, and where no good inner rate is known.
 
@@ -88,13 +92,18 @@ class MetaSGD(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
+        if not isfinite(inner_lr):
+            raise InputError(f"Inner learning rates must be numbers, here of either sign, received {inner_lr}.")
         self.loop = InnerLoop.checked(inner_steps, abs(inner_lr), test_inner_steps, None, first_order=first_order)
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
         check_shared_head(self.model, min(self.loop.steps, self.loop.test_steps))
         self.rates = nn.ParameterDict(
-            {module_key(name): nn.Parameter(torch.full(shape, inner_lr)) for name, shape in self.model.shapes.items()}
+            {
+                module_key(name): nn.Parameter(torch.full(shape, float(inner_lr)))
+                for name, shape in self.model.shapes.items()
+            }
         )
         if random_rates:
             for rate in self.rates.values():

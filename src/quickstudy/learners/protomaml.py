@@ -31,8 +31,10 @@ class ProtoMAML(AbstractLearner):
     When to choose it: for tasks of varying way and shot; where a prototypical network is good but more shots should
     change the features. Features of large norm want a small rate, because w and b grow with them.
 
-    Deviations: none known in the formulas. Meta-Dataset starts from a network that was trained on plain batches first,
-    normalises with batch statistics and chooses rate and steps by a search; none of that is part of this class.
+    Deviations: none known in the formulas; 5 steps of 0.01 are the default of Meta-Dataset's code. That leaves the
+    scales and shifts of norms out of the inner steps (``part="all"`` adapts them with the rest), normalises a query
+    with the support's batch norm statistics, and for its best figures starts from a network trained on plain batches
+    first and finds rate and steps by a search.
 
     Inductive by default: with TaskNorm-I a prediction depends on the support and that query alone.
 

@@ -10,15 +10,15 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import known_size
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
 from quickstudy.learners.parts.similarity import Distance, Temperature, similarity
 from quickstudy.learners.parts.zeroshot import Descriptions
-from quickstudy.nets.apply import Strategy, apply
+from quickstudy.nets.apply import Strategy
 from quickstudy.nets.norms import absorb_statistics, needs_support_moments
 
 
@@ -77,12 +77,12 @@ class ProtoNet(AbstractLearner):
     ) -> None:
         super().__init__()
         one_of("ProtoNet", "distance", distance, get_args(Distance))
-        self.embed = Embedder(net, strategy)
+        features = known_size(net, out_features) if zero_shot else None
+        self.embed = Embedder(net, strategy, features=features)
         self.distance: Distance = distance
         self.temperature = Temperature("ProtoNet", temperature, learned=learn_temperature)
         self.describe = None
         if zero_shot:
-            features = known_size(net, out_features)
             if side_features is None or features is None:
                 raise InputError(
                     "zero_shot=True needs to know the size of a class's description and of the network's features. "
@@ -113,7 +113,7 @@ class ProtoNet(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.sums.shape[0], query)
+        check_query(query, state)
         return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override
@@ -127,7 +127,7 @@ class ProtoNet(AbstractLearner):
             embedded, carried = features.query, features.carried
         else:
             state = self._described(episode.support)
-            applied = apply(self.embed.net, query.x, mask=query.mask, strategy=self.embed.strategy)
+            applied = self.embed.applied(query)
             embedded, carried = applied.out, applied.carried
         outputs = self._logits(state, embedded, query)
         return MetaLoss(self.loss(outputs, query), task_logs(outputs, query), carried)

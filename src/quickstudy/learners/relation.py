@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Literal
 
 import torch
@@ -11,8 +12,16 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs, task_loss
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_query,
+    check_support,
+    task_logs,
+    task_loss,
+)
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.comparison import CompareMaps, CompareVectors
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import known_size
@@ -41,8 +50,9 @@ class RelationNet(AbstractLearner):
 
     Deviations: torch's initial weights in place of the authors' (normal, with linear biases of 1); no clipping of
     gradients; pooling stops where a map has a single row. In the released code batch norm uses the current rows at test
-    too (``transductive=True`` here, for network and comparison alike); by default it keeps running statistics, so that
-    no query sees another.
+    too, those of the support and those of the query apart (``transductive=True`` here, for network and comparison
+    alike). By default it keeps running statistics, so that no query sees another, and in training support and query
+    are one batch.
 
     Inductive by default.
 
@@ -87,12 +97,12 @@ class RelationNet(AbstractLearner):
         one_of("RelationNet", "activation", activation, ("relu", "tanh"))
         if not hidden >= 1:
             raise InputError(f"RelationNet needs at least one hidden unit, received hidden={hidden}.")
-        self.embed = Embedder(net, strategy)
-        self.objective, self.pooling = loss, pooling
-        kind = norm or ("transductive" if transductive else "batch")
         if map_shape is None and out_features is None:
             map_shape = getattr(net, "map_shape", None)
-        features = known_size(net, out_features)
+        features = known_size(net, out_features) if map_shape is None else prod(map_shape)
+        self.embed = Embedder(net, strategy, features=features)
+        self.objective, self.pooling = loss, pooling
+        kind = norm or ("transductive" if transductive else "batch")
         if map_shape is not None:
             self.compare: CompareMaps | CompareVectors = CompareMaps(map_shape, hidden, kind)
         elif features is not None:
@@ -124,7 +134,7 @@ class RelationNet(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.sums.shape[0], query)
+        check_query(query, state)
         return self._relations(state, self.embed.query(state.moments, query), query)[0]
 
     @override
@@ -167,8 +177,10 @@ class RelationNet(AbstractLearner):
         )  # [T, Nq, W, 2, D]
         # A class that a task does not have is no pair: batch statistics must not see it.
         there = query.real[..., None] & (state.counts > 0)[:, None]
-        compared = apply(self.compare, pairs.flatten(1, 2), mask=there.flatten(1, 2))
-        return mask_absent(compared.out.reshape(-1, rows, way), query), compared
+        pairs, there = pairs.flatten(1, 2), there.flatten(1, 2)
+        # Norms of no rows at all have no moments.
+        compared = apply(self.compare, pairs, mask=there) if rows else Applied(pairs.new_zeros(*pairs.shape[:2], 1))
+        return mask_absent(compared.out.reshape(features.shape[0], rows, way), query), compared
 
 
 def _check_norms(net: bool, comparison: bool, asked: bool) -> None:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from quickstudy.episode import Episode, Examples
+from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support
 from quickstudy.learners.parts.headed import (
     Head,
     HeadedNet,
@@ -61,7 +61,8 @@ class Reptile(AbstractLearner):
     When to choose it: second derivatives are too dear or not there, and tasks have enough examples to train on for a
     while.
 
-    Deviations: Adam's state starts anew for each task unless ``moments="carried"``, as published.
+    Deviations: Adam's state starts anew for each task; the authors' code carries it from task to task, which is
+    ``moments="carried"``.
 
     With norm="transductive" (batch norm over the current rows, as published) a query is normalised together with
     the support and no other query, which is the paper's inductive evaluation; ``transductive=True`` normalises
@@ -183,6 +184,7 @@ class Reptile(AbstractLearner):
     @override
     def predict(self, state: ReptileState, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        check_query(query, state)
         if state.support is None:
             return self.model.run(state.params, query, state.moments)[0]
         return self._one_query_at_a_time(state, state.support, query)
@@ -195,7 +197,7 @@ class Reptile(AbstractLearner):
         if not self.carried:
             start = self.model.start(support)
             params, _, history = self._train(support, start, None, self.inner_steps, self.inner_batch, key)
-            return self._surrogate(params, history, {})
+            return self._surrogate(support, params, history, {})
         keys = Keys.default(support.n_task) if key is None else key
         memory, ends, histories, memories = self._memory(1), [], [], []
         for t in range(support.n_task):
@@ -209,7 +211,7 @@ class Reptile(AbstractLearner):
             memories.append(memory)
         params = {name: torch.cat([end[name] for end in ends]) for name in ends[0]}
         carried = {_buffer(name): torch.cat([m[name] for m in memories]) for name in memories[0]}
-        return self._surrogate(params, torch.cat(histories, 1), carried)
+        return self._surrogate(support, params, torch.cat(histories, 1), carried)
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
@@ -235,15 +237,17 @@ class Reptile(AbstractLearner):
         losses = [losses_on(self.model, self.loss, batch) for batch in batches]
         return optimize(losses, start, self.optimizer, memory)
 
-    def _surrogate(self, ends: Params, history: Tensor, carried: dict[str, Tensor]) -> MetaLoss:
+    def _surrogate(self, support: Examples, ends: Params, history: Tensor, carried: dict[str, Tensor]) -> MetaLoss:
         named = dict(self.model.named_parameters())
         n_task = history.shape[1]
         loss = torch.zeros(n_task, dtype=history.dtype, device=history.device)
         for name in self.model.adapted:
             start = named[name].expand(n_task, *named[name].shape)
             end = ends[name]
-            if end.shape != start.shape:  # the shared head: each class's copy pulls the one row
-                end = end.mean(1, keepdim=True)
+            if end.shape != start.shape and isinstance(support.target, Classes):
+                # The shared head: each class's copy pulls the one row. Those of classes that a task does not have stay.
+                way = support.target.way.view(-1, *(1,) * (end.dim() - 1))
+                end = start + (end - start).sum(1, keepdim=True) / way
             loss = loss + (start * (start - end).detach()).flatten(1).sum(1)
         logs = {"first_loss": history[0], "last_loss": history[-1]} if len(history) else {}
         return MetaLoss(loss, logs, carried)

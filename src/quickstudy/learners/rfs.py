@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from math import inf
-from typing import Self, cast
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +14,8 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query
 from quickstudy.learners.logistic import LinearClassifier, Logistic
-from quickstudy.learners.parts.classwise import same_tasks
 from quickstudy.learners.parts.plain import reinitialised
 from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.solved import refuse_state
@@ -41,8 +40,7 @@ class RFS(AbstractLearner):
     When to choose it: with a large network and enough labels to train it, and a few shots or more; SimpleShot fits
     nothing to a new task and costs less.
 
-    Deviations: one generation of distillation (the authors tried several); the student starts from new weights but
-    batch norm goes on from the teacher's running statistics, which fade within some tens of steps. The authors add
+    Deviations: one generation of distillation (the authors tried several). The authors' code fits the regression to
     five augmented copies of each support example; augmentation is the data's to make here.
 
     Inductive: a prediction depends on the support and that query alone.
@@ -118,7 +116,7 @@ class RFS(AbstractLearner):
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return self.solver.predict(state, Examples(features, None, query.target, query.mask))
 
@@ -148,9 +146,8 @@ class RFS(AbstractLearner):
             return
         self.teacher.load_state_dict(self.base.state_dict())
         fresh = reinitialised(self.base, Key.of(self.seed, "born again").value >> 1)
+        self.base.load_state_dict(fresh.state_dict())  # running statistics, too, begin anew
         with torch.no_grad():
-            for mine, new in zip(self.base.parameters(), fresh.parameters(), strict=True):
-                mine.copy_(cast(Tensor, new))
             self.generation.fill_(1)
 
     @override

@@ -13,8 +13,8 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.inner.solvers import ridge
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, Traits, check_support
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, Traits, check_query, check_support
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.solved import refuse_state, target_columns
 
@@ -89,6 +89,6 @@ class Ridge(AbstractLearner):
     @override
     def predict(self, state: RidgeFit, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.weight.shape[0], query)
+        check_query(query, state)
         x = flat_features(self.net, query) - state.centre[:, None]
         return mask_absent(x @ state.weight + state.level[:, None], query)

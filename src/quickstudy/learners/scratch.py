@@ -21,13 +21,19 @@ from quickstudy.nets.apply import Strategy
 class Scratch(AbstractLearner):
     """The same network trained on the support alone, from a random initialisation drawn for each task.
 
-    The usual lower bound of few-shot papers (Finn et al. 2017). Nothing is meta-trained.
+    The plain lower bound of few-shot learning: nothing is meta-trained.
 
-    adapt:      draw θ at random, then optimiser steps on the support loss
+    adapt:      θ drawn at random for each task, then ``steps`` optimiser steps on the support loss
+    predict:    the network's outputs under the weights that a task was given
+
+    Fine-tuning takes the same steps from weights that were trained.
 
     When to choose it: to see what few-shot learning costs without meta-training.
 
     Deviations: none; there is no paper to deviate from.
+
+    Inductive with the default norm; with ``transductive=True`` queries are normalised together. It has nothing to
+    train.
 
     Args:
         net: the network, as a pattern; its own weights are not used.
@@ -39,6 +45,14 @@ class Scratch(AbstractLearner):
         optimizer: ``"adam"`` or ``"sgd"``.
         transductive: queries normalised together; needs norm="transductive".
         strategy: how the network is run; see ``nets.apply``.
+
+    Raises:
+        InputError: options that do not fit together, a network with running batch statistics, or, in ``adapt``, a layer
+            whose weights cannot be drawn anew.
+
+    >>> from quickstudy.nets import MLP
+    >>> Scratch(MLP(4), 5).traits.trainable
+    False
     """
 
     def __init__(

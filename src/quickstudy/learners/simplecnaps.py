@@ -12,10 +12,10 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import check_every_class, class_means, mask_absent, membership, same_tasks
-from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features
+from quickstudy.learners.parts.classwise import check_every_class, class_means, mask_absent, membership
+from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features, check_features
 from quickstudy.learners.parts.features import feature_size, known_size
 from quickstudy.learners.parts.filmgenerator import FilmGenerator, TaskEncoder
 from quickstudy.nets.adapters import Film
@@ -63,8 +63,9 @@ class SimpleCNAPS(AbstractLearner):
 
     Deviations: the authors' code leaves out the factor 1/2, and for a single example it takes the variance *over
     features* for Σ_k and adds that number to every entry; here Σ_k = 0, as the formula says. The penalty is added to
-    the mean loss of a step's tasks, in the authors' code to each task's share of it. Networks for scales and shifts
-    share no layer, and the set encoder has four blocks instead of five. Without FiLM (``film=False``) tasks train the
+    the mean loss of a step's tasks; in the authors' code it is added once for each of them, so that with 16 tasks a
+    step their 0.001 is 0.016 here. Networks for scales and shifts share no layer, and the set encoder has four blocks
+    instead of five. Without FiLM (``film=False``) tasks train the
     network itself, which the paper does not do.
 
     Inductive.
@@ -152,7 +153,7 @@ class SimpleCNAPS(AbstractLearner):
     @override
     def predict(self, state: Gaussians, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.means.shape[0], query)
+        check_query(query, state)
         return _logits(state, self._features(state.params, query, state.moments).out, query)
 
     @override
@@ -205,10 +206,12 @@ class SimpleCNAPS(AbstractLearner):
         applied = apply(
             net, examples.x, params=params or None, mask=examples.mask, given=given, strategy=self.embed.strategy
         )
+        check_features(applied.out)
         return Features(applied.out, applied.moments)
 
     def _estimate(self, features: Features, support: Examples, params: Params) -> Gaussians:
         z = features.out.flatten(2)
+        z = z.to(torch.promote_types(z.dtype, torch.float32))  # there is no factorisation in half precision
         means, counts = class_means(z, support)  # [T, W, D], [T, W]
         counted = support.labelled
         weights = membership(support).to(z.dtype)  # [T, N, W]
@@ -245,6 +248,6 @@ class SimpleCNAPS(AbstractLearner):
 
 def _logits(state: Gaussians, features: Tensor, query: Examples) -> Tensor:
     """Minus half the squared Mahalanobis distances, ``[T, Nq, W]``."""
-    away = features.flatten(2)[:, None] - state.means[:, :, None]  # [T, W, Nq, D]
+    away = features.flatten(2).to(state.means.dtype)[:, None] - state.means[:, :, None]  # [T, W, Nq, D]
     whitened = torch.linalg.solve_triangular(state.factors, away.transpose(2, 3), upper=False)
-    return mask_absent(-0.5 * whitened.square().sum(2).transpose(1, 2), query)
+    return mask_absent(-0.5 * whitened.square().sum(2).transpose(1, 2).to(features.dtype), query)

@@ -10,8 +10,8 @@ from typing_extensions import override
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
-from quickstudy.learners.parts.classwise import mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support
+from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.learners.parts.pretrained import Pretrained, Transform
 from quickstudy.learners.parts.prototypes import Prototypes, prototypes
@@ -39,7 +39,8 @@ class SimpleShot(AbstractLearner):
 
     Deviations: m is not measured by a last pass over the training data. It is the mean over batches during training,
     of all at first and then one in which old batches fade (by 1 % a batch), as the network moves on; it is kept with
-    the weights.
+    the weights. For a network that was trained elsewhere ``learner.base.centre_on(examples)`` measures it, with
+    examples of the training classes. Where neither was done ``adapt`` refuses.
 
     Inductive: a prediction depends on the support and that query alone.
 
@@ -89,7 +90,7 @@ class SimpleShot(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.sums.shape[0], query)
+        check_query(query, state)
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(similarity(features, state.means, "squared"), query)
 

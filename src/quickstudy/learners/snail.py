@@ -13,9 +13,10 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent
 from quickstudy.learners.parts.embedder import Features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import (
     Order,
@@ -140,11 +141,13 @@ class SNAIL(AbstractLearner):
     @override
     def predict(self, state: Sequence, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
+        check_query(query, state)
         return self._ask(state, self.rows.query(state.moments, query), query)
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, each query the next element behind the support."""
+        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._read(features.support, episode.support, None, key)
         outputs = self._ask(state, features.query, query)
@@ -174,7 +177,6 @@ class SNAIL(AbstractLearner):
         return Sequence(x, length, features.moments)
 
     def _ask(self, state: Sequence, features: Tensor, query: Examples) -> Tensor:
-        same_tasks(state.length.shape[0], query)
         x = F.pad(features, (0, self.outputs))  # a label of zeros
         for block in self.blocks:
             assert isinstance(block, AbstractBlock)

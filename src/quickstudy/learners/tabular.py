@@ -14,9 +14,10 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, shuffle
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, same_tasks
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.features import flat_features
+from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.solved import refuse_state
@@ -71,15 +72,17 @@ class TabularInContext(AbstractLearner):
     predict:    the token A z + u attends to the support and itself; logits_c = <P t, e_c>, or P t s_y + m_y; averaged
                 over ``views``, in each of which columns and classes stand in other places
     meta-loss:  cross-entropy of the queries (squared error for real targets) on tables drawn from a prior,
-                ``data.tables``: with enough of them predict is the posterior mean under that prior
+                ``data.tables``; with enough of them predict tends to the posterior mean under that prior, or for
+                classes to their posterior probabilities
 
     Unlike ``in-context`` it takes no network: it reads any table of up to ``max_features`` columns, of units unknown.
 
     When to choose it: small tables of numbers, up to some hundred rows, where nothing may be trained or tuned on the
     task. It is trained once, on tables that no one has to collect. For tables of thousands of rows take boosted trees.
 
-    Deviations: a prior of our own, a far smaller model and training than TabPFN's; at most ``max_way`` classes; real
-    targets by their mean instead of a histogram; no missing values, no categories.
+    Deviations: a prior of our own, a far smaller model and training than TabPFN's; labels as corners of a simplex (see
+    ``in-context``) instead of numbers; real targets by their mean instead of the histogram of PFNs; no missing values,
+    no categories, no power transform in half of the views.
 
     Inductive: a prediction depends on the support and that query alone. The order of rows does not matter; that of
     columns and classes matters the less the more ``views`` there are.
@@ -150,13 +153,13 @@ class TabularInContext(AbstractLearner):
     @override
     def predict(self, state: Table, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.mean.shape[0], query)
+        check_query(query, state)
         views = state.views.columns.shape[1]
         z = self._standardised(query, state.mean, state.scale)
         tokens = self.of_columns(_laid_out(z, state.views.columns)) + self.unknown
         cache = Cache(*(part.flatten(0, 1) for part in (state.keys, state.values, state.there)))
         said = self.to_label(self.transformer.query(tokens, cache))  # [T * E, Nq, outputs]
-        said = said.view(-1, views, *said.shape[1:])
+        said = said.view(query.n_task, views, *said.shape[1:])
         if isinstance(query.target, Classes):
             corners = self.corners[state.views.slots[..., : query.max_way]]  # [T, E, W, outputs]
             return mask_absent((said @ corners.transpose(2, 3)).mean(1), query)
@@ -167,6 +170,7 @@ class TabularInContext(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss from one view, drawn at random."""
+        check_episode(episode)
         support, query = episode.support, episode.query
         keys = (Keys.default(episode.n_task) if key is None else key).fold("views")
         drawn = [

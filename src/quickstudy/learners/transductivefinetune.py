@@ -12,14 +12,15 @@ from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import check_classes, row_mean, same_tasks
+from quickstudy.learners.parts.classwise import check_classes, row_mean
 from quickstudy.learners.parts.descended import descended
 from quickstudy.learners.parts.features import check_singly, feature_size
 from quickstudy.learners.parts.headed import HeadedNet
 from quickstudy.learners.parts.information import entropy, probabilities
 from quickstudy.learners.parts.options import one_of
+from quickstudy.learners.parts.plain import check_precision
 from quickstudy.learners.parts.pretrained import check_smoothing, joined, transductive_traits
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import absorb_statistics
@@ -42,9 +43,11 @@ class TransductiveFineTune(AbstractLearner):
     When to choose it: as a plain baseline where each batch of queries is worth a training of its own; it costs
     ``steps`` passes forward and back through the network.
 
-    Deviations: the head stands on the features (the paper puts it on the logits of the training classes) and begins as
-    a prototype classifier (the paper: class means of unit length, no bias). Support and queries are each one batch
-    in every step. Batch norm keeps its running statistics.
+    Deviations: the head stands on the features as they are and begins as a prototype classifier. The paper's stands on
+    the logits of the training classes, after a ReLU and brought to unit length, and begins with class means of unit
+    length and no bias. Each step descends the sum, as the paper writes it; the authors' code makes a step on the
+    support and then one on the queries, in each of its 25 epochs. There batch norm is in training mode meanwhile; here
+    it keeps its running statistics. No mixup and no augmentation.
 
     Transductive: all queries of a task are trained on together.
 
@@ -93,7 +96,7 @@ class TransductiveFineTune(AbstractLearner):
         self.model = HeadedNet(net, None, "classes", "proto", out_features=size, strategy=strategy)
         self.classifier = BaseClassifier(size, classes, smoothing=smoothing)
         self.steps, self.entropy_weight = steps, entropy_weight
-        self.optimizer = make_optimizer(optimizer, lr)
+        self.optimizer, self.optimizer_name = make_optimizer(optimizer, lr), optimizer
 
     @property
     @override
@@ -111,7 +114,7 @@ class TransductiveFineTune(AbstractLearner):
     @override
     def predict(self, state: Examples, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        same_tasks(state.n_task, query)
+        check_query(query, state)
         query = query.unlabelled()
 
         def losses(params: Params) -> Tensor:
@@ -119,7 +122,9 @@ class TransductiveFineTune(AbstractLearner):
             said = entropy(*probabilities(self.model.run(params, query)[0]), alpha=1)
             return support + self.entropy_weight * row_mean(said, query.real)
 
-        params = descended(losses, self.model.start(state), self.steps, self.optimizer)
+        start = self.model.start(state)
+        check_precision(start, self.optimizer_name)
+        params = descended(losses, start, self.steps, self.optimizer)
         return self.model.run(params, query)[0]
 
     @override

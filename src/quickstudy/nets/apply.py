@@ -13,6 +13,7 @@ dropped, or replaced by zeros first, so that NaN in them changes nothing.
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
 
@@ -101,10 +102,25 @@ def apply(
         )
     if mask is not None and bool(mask.all()):
         mask = None
-    if not params or not torch.is_grad_enabled():
-        return _run(net, x, params, mask, given, strategy)
-    with plain_kernels(net):  # weights of their own are the result of a gradient, or will meet one
-        return _run(net, x, params, mask, given, strategy)
+    # Weights of their own are the result of a gradient, or will meet one.
+    kernels = plain_kernels(net) if params and torch.is_grad_enabled() else nullcontext()
+    try:
+        with kernels:
+            return _run(net, x, params, mask, given, strategy)
+    except RuntimeError as error:
+        whole = next(
+            (leaf.dtype for leaf in (x.values() if isinstance(x, dict) else [x]) if not leaf.is_floating_point()), None
+        )
+        if whole is None:
+            raise
+        raise InputError(
+            f"{type(net).__name__} cannot read these inputs, which are whole numbers ({whole}): {_first_line(error)}. "
+            "Integers are handed on as they are, for token ids; give measurements as floats, x.float()."
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).split("\n")[0].rstrip(".")
 
 
 def _check_params(net: nn.Module, params: Params, n_task: int) -> None:

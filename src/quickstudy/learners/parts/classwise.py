@@ -9,18 +9,6 @@ from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 
 
-def same_tasks(n_task: int, query: Examples) -> None:
-    """A state answers for the tasks that it was adapted to.
-
-    Raises:
-        InputError: the query is of another number of tasks.
-    """
-    if n_task != query.n_task:
-        raise InputError(
-            f"Cannot predict: the state is of {n_task} tasks, the query of {query.n_task}. Adapt to each task."
-        )
-
-
 def mask_absent(logits: Tensor, examples: Examples) -> Tensor:
     """``logits`` with -inf for classes that a task does not have; unchanged for other targets."""
     if not isinstance(examples.target, Classes):

@@ -27,18 +27,21 @@ def check_singly(net: nn.Module | None) -> None:
 def flat_features(net: nn.Module | None, examples: Examples) -> Tensor:
     """One vector an example, ``[T, N, D]``, zero on padding: the network's output, or the inputs flattened.
 
+    In float32 at least: what is computed of them (distances, solvers) has no form, or no digits, in half precision.
+
     Raises:
         InputError: dict inputs without a network.
     """
     if net is not None:
-        return apply(net, examples.x, mask=examples.mask).out.flatten(2)
+        out = apply(net, examples.x, mask=examples.mask).out.flatten(2)
+        return out.to(torch.promote_types(out.dtype, torch.float32))
     leaf = first_leaf(examples.x)
     x = as_inputs(examples.x, leaf.dtype if leaf.is_floating_point() else torch.get_default_dtype())
     if isinstance(x, dict):
         raise InputError(
             f"Cannot flatten inputs named {sorted(x)}: give this baseline a network that turns them into one."
         )
-    x = x.flatten(2).to(torch.promote_types(x.dtype, torch.float32))
+    x = (x.flatten(2) if x.dim() > 2 else x[..., None]).to(torch.promote_types(x.dtype, torch.float32))
     return torch.where(examples.real[..., None], x, 0.0)
 
 

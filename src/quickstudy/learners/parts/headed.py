@@ -34,7 +34,7 @@ from torch import Tensor, nn
 from quickstudy.episode import Classes, Examples, MultiLabel, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, TaskLosses
-from quickstudy.learners.parts.classwise import class_means, mask_absent, same_tasks
+from quickstudy.learners.parts.classwise import class_means, mask_absent
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import Part as Part
 from quickstudy.nets.adapters import make_adapter, parts_own_names
@@ -60,8 +60,8 @@ class HeadedNet(nn.Module):
         strategy: how to run the network; see ``nets.apply``.
 
     Raises:
-        InputError: no such option, the head does not fit the target, the part does not fit the network, or D is not
-            known.
+        InputError: no such option, the head does not fit the target, the part does not fit the network, or a size is
+            not known or no size.
     """
 
     def __init__(
@@ -145,7 +145,6 @@ class HeadedNet(nn.Module):
             examples: ``[T, N, ...]``.
             given: norm moments measured on the support.
         """
-        same_tasks(next(iter(params.values())).shape[0] if params else examples.n_task, examples)
         applied = self.embed(params, examples, given)
         return self.read_out(params, applied.out, examples), applied
 
@@ -159,7 +158,25 @@ class HeadedNet(nn.Module):
                 for name, p in self.adapter.named_parameters()
             }
             body |= self.adapter.expand(dict(self.net.named_parameters()), own)
-        return apply(self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy)
+        found = apply(
+            self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy
+        )
+        self._check_out(found.out)
+        return found
+
+    def _check_out(self, out: Tensor) -> None:
+        """The network puts out what the head was built for.
+
+        Raises:
+            InputError: naming both shapes.
+        """
+        size = self.outputs if self.kind == "none" else self.features_size
+        if out.dim() != 3 or out.shape[2] != size:
+            option = "outputs" if self.kind == "none" else "out_features"
+            raise InputError(
+                f"Expected [N, {size}] from {type(self.net).__name__}, for which this learner was built, found "
+                f"{['N', *out.shape[2:]]}. Flatten what it puts out, or pass {option}= its size.".replace("'", "")
+            )
 
     def read_out(self, params: Params, features: Tensor, examples: Examples) -> Tensor:
         """Outputs from features; arguments as in :meth:`run`."""
@@ -246,6 +263,8 @@ def _check(net: nn.Module, outputs: int | None, target: TargetKind, head: Head, 
         raise InputError(f"head={head!r} makes a row for each class, but the targets are {target}. Use head='fixed'.")
     if head in ("fixed", "none") and outputs is None:
         raise InputError(f"head={head!r} needs to know its size: pass outputs= (the way, or the target's dimension).")
+    if outputs is not None and (not isinstance(outputs, int) or outputs < 1):
+        raise InputError(f"A head has a whole number of outputs, at least 1, received outputs={outputs!r}.")
     if head != "none" and not isinstance(features, int):
         raise InputError(
             f"Cannot build a head on {type(net).__name__}: its feature size is not known. "

@@ -6,17 +6,19 @@ steps, how long, of which order) and, where its paper has one, an ``update`` of 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import inf
 from typing import Literal, TypeAlias, get_args
 
+import torch
 from torch import Tensor
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
-from quickstudy.learners.learner import MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, losses_on
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import Moments
@@ -49,10 +51,7 @@ class InnerLoop:
         test_lr: the rate there.
         first_order: each step's gradient held constant in the outer derivative.
         memory: ``"unrolled"`` keeps the activations of every step for the outer derivative; ``"adjoint"`` keeps the
-            weights alone and computes each step once more, in memory that does not grow with the steps.
-
-    Raises:
-        InputError: a negative number of steps or rate.
+            weights alone and computes each step once more, so that no activations pile up with the steps.
     """
 
     steps: int
@@ -114,7 +113,7 @@ class InnerLoop:
         support, query = episode.support, episode.query
         start = model.start(support)
         state = self.run(model, support, start, loss, self.steps, update or plain_step(self.lr))
-        outputs = predict_with(model, state, query.unlabelled())
+        outputs = model.run(state.params, query.unlabelled(), state.moments)[0]
         return MetaLoss(loss(outputs, query), task_logs(outputs, query))
 
     def run(
@@ -123,8 +122,9 @@ class InnerLoop:
         """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
         features = model.features(support) if model.body_is_fixed else None
         losses = losses_on(model, loss, support, features)
-        if self.memory == "adjoint":
-            *_, params = adjoint(
+        path: Iterable[Params]
+        if self.memory == "adjoint" and torch.is_grad_enabled():
+            path = adjoint(
                 lambda step, p: losses(p),
                 start,
                 steps=steps,
@@ -133,10 +133,11 @@ class InnerLoop:
                 # Of a fixed body the steps read the features, which the outer derivative goes on from.
                 reads=tuple(model.parameters()) if features is None else (features,),
             )
-            return FastWeights(params, model.support_moments(params, support))
-        *_, params = trajectory(
-            lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order
-        )
+        else:
+            path = trajectory(
+                lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order
+            )
+        (params,) = deque(path, maxlen=1)  # without a graph, no earlier weights need be kept
         return FastWeights(params, model.support_moments(params, support))
 
 
@@ -160,14 +161,17 @@ def check_episode(episode: Episode) -> None:
     """Support and query of T tasks can be learned from and scored.
 
     Raises:
-        InputError: as :func:`check_support`; or labels of the query are out of range.
+        InputError: as :func:`check_support`; or the query carries no labels, or some that are out of range.
     """
     check_support(episode.support)
+    if episode.query.y is None:
+        raise InputError("Cannot train: the query carries no labels (y is None). Give each example its label.")
     episode.query.check("query")
 
 
 def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
     """Outputs of a network under each task's weights, ``[T, Nq, W or D]``."""
+    check_query(query, state)
     return model.run(state.params, query, state.moments)[0]
 
 

@@ -10,9 +10,21 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
+from quickstudy.learners.parts.features import feature_size
 from quickstudy.learners.parts.options import one_of
+from quickstudy.nets.norms import make_norm
 
-KernelName: TypeAlias = Literal["linear", "cosine", "rbf", "spectral"]
+KernelName: TypeAlias = Literal["linear", "cosine", "rbf", "spectral", "bn-cosine"]
+
+
+def centred(net: nn.Module) -> nn.Module:
+    """The network, its features laid flat and batch-normed.
+
+    Raises:
+        InputError: the size of its features is not known.
+    """
+    size = feature_size(net, None, "kernel='bn-cosine'")
+    return nn.Sequential(net, nn.Flatten(), make_norm("batch", size))
 
 
 class Kernel(nn.Module):
@@ -22,8 +34,9 @@ class Kernel(nn.Module):
         cosine      size · f·g / (|f| |g|)
         rbf         size · exp(-|f - g|² / (2 length²))
         spectral    Σ_q size_q Π_d exp(-2 π² (f_d - g_d)² width_qd²) cos(2 π (f_d - g_d) frequency_qd)
+        bn-cosine   cosine, of features that went through a batch norm, which :func:`centred` puts behind the network
 
-    The last is the spectral mixture of A. Wilson, R. Adams, "Gaussian process kernels for pattern discovery and
+    "spectral" is the spectral mixture of A. Wilson, R. Adams, "Gaussian process kernels for pattern discovery and
     extrapolation", ICML 2013: it can know that functions are periodic.
 
     Args:
@@ -59,7 +72,7 @@ class Kernel(nn.Module):
         size = self.log_size.to(f.dtype).exp()
         if self.name == "linear":
             return size * (f @ g.transpose(1, 2))
-        if self.name == "cosine":
+        if self.name in ("cosine", "bn-cosine"):
             return size * (F.normalize(f, dim=2) @ F.normalize(g, dim=2).transpose(1, 2))
         apart = f[:, :, None] - g[:, None]  # [T, N, M, D]; squares of differences do not cancel
         if self.name == "rbf":
@@ -74,6 +87,6 @@ class Kernel(nn.Module):
         size = self.log_size.to(f.dtype).exp()
         if self.name == "linear":
             return size * f.square().sum(2)
-        if self.name == "cosine":
+        if self.name in ("cosine", "bn-cosine"):
             return size * F.normalize(f, dim=2).square().sum(2)
         return size.sum() * torch.ones_like(f[..., 0])

@@ -91,7 +91,7 @@ class LRUA(nn.Module):
         into, forget, out, new = self.gates(told).chunk(4, 1)
         cell = torch.sigmoid(forget) * before.cell + torch.sigmoid(into) * torch.tanh(new)
         hidden = torch.sigmoid(out) * torch.tanh(cell)
-        keys = torch.tanh(self.to_keys(hidden)).view(len(x), heads, -1)  # [B, heads, width]
+        keys = torch.tanh(self.to_keys(hidden)).view(len(x), heads, self.sizes[2])  # [B, heads, width]
         mix = torch.sigmoid(self.to_mix(hidden))[..., None]  # [B, heads, 1]
         least, first = self.least_used(before.usage)
         writes = mix * before.read_weights + (1 - mix) * least[:, None]

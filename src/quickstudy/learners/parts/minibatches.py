@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from quickstudy.episode import Examples
+from quickstudy.errors import InputError
 from quickstudy.keys import Keys, shuffle
 
 
@@ -25,7 +26,12 @@ def minibatches(support: Examples, size: int | None, steps: int, key: Keys) -> l
 
     Returns:
         ``steps`` sets of ``[T, size, ...]``.
+
+    Raises:
+        InputError: a batch of no rows.
     """
+    if size is not None and not size >= 1:
+        raise InputError(f"A minibatch needs at least 1 row, received batch={size}. None takes the whole support.")
     rows = support.real.sum(1).cpu().numpy()  # [T]
     if size is None or size >= rows.max() or steps == 0:
         return [support] * steps

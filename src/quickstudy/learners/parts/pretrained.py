@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
-from quickstudy.learners.learner import MetaLoss, Traits, check_support
-from quickstudy.learners.parts.baseclassifier import BaseClassifier
-from quickstudy.learners.parts.classwise import check_classes, check_every_class, membership, row_mean, same_tasks
+from quickstudy.learners.learner import MetaLoss, Traits, check_query, check_support
+from quickstudy.learners.parts.baseclassifier import BaseClassifier, wrong_size
+from quickstudy.learners.parts.classwise import check_classes, check_every_class, membership, row_mean
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import check_singly, feature_size
 from quickstudy.learners.parts.options import one_of
@@ -33,7 +33,7 @@ class Pretrained(nn.Module):
         net: maps ``[N, ...]`` to features.
         classes: how many training classes there are; None where nobody said, and then it cannot be trained.
         transform: of the features: ``"none"``, ``"l2"`` to unit length, ``"cl2n"`` minus the mean of the training
-            features, then to unit length (Wang et al. 2019).
+            features, then to unit length (Wang et al. 2019); training gathers that mean, else :meth:`centre_on` does.
         kind: of the classifier; see :class:`BaseClassifier`.
         scale: of a cosine classifier.
         smoothing: of its labels.
@@ -88,8 +88,8 @@ class Pretrained(nn.Module):
     def centre_on(self, *examples: Examples) -> None:
         """Write the mean feature of these examples as the one that ``"cl2n"`` takes away.
 
-        For a network that was trained elsewhere: training by ``batch_loss`` gathers the mean by itself. Called by the
-        user, with examples of the training classes.
+        For a network that was trained elsewhere, or not at all: training by ``batch_loss`` gathers the mean by itself.
+        Called by the user, with examples of the training classes.
 
         Args:
             examples: sets of ``[T, N, ...]``, such as batches; all rows weigh the same. Labels are not looked at.
@@ -99,7 +99,7 @@ class Pretrained(nn.Module):
         """
         if self.training:
             raise InputError("Cannot centre on features of training mode. Call eval() on the learner first.")
-        total, n = torch.zeros_like(self.mean), 0
+        total, n = torch.zeros_like(self.mean, dtype=torch.promote_types(self.mean.dtype, torch.float32)), 0
         with torch.no_grad():
             for rows in examples:
                 features = self.embed.support(rows).out.flatten(2)
@@ -127,23 +127,25 @@ class Pretrained(nn.Module):
 
     def queries(self, known: Examples, query: Examples) -> Tensor:
         """Features ``[T, Nq, D]`` of queries of the same tasks, zero on padding."""
-        same_tasks(known.n_task, query)
+        check_query(query, known)
         return self.transformed(self.embed.query({}, query), query)
 
     def transformed(self, features: Tensor, examples: Examples) -> Tensor:
-        """``[T, N, ...] -> [T, N, D]``, zero on padding.
+        """``[T, N, ...] -> [T, N, D]``, zero on padding, in float32 at least.
 
         Raises:
-            InputError: the mean is to be taken away, but nothing gathered it, nor can training.
+            InputError: the mean is to be taken away, but nobody measured it; or D is not what was said.
         """
-        features = features.flatten(2)
+        features = features.flatten(2).to(torch.promote_types(features.dtype, torch.float32))
+        if features.shape[2] != self.mean.numel():
+            raise InputError(wrong_size(self.mean.numel(), features))
         if self.transform == "cl2n":
-            # Where classes are known the network may be new: untrained learners can be tried too.
-            if self.classifier.layer is None and not float(self.batches):
+            if not float(self.batches):
                 raise InputError(
                     'The transform "cl2n" takes away the mean feature of the training classes, which nobody measured: '
-                    "this network was trained elsewhere. Call learner.base.centre_on(examples) with some of them, or "
-                    "choose another transform."
+                    "this learner was not trained. Train it on plain labelled batches; or, if its network was trained "
+                    "elsewhere, call learner.base.centre_on(examples) with examples of the training classes; or choose "
+                    "another transform."
                 )
             features = features - self.mean
         if self.transform != "none":

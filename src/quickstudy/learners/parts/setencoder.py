@@ -57,7 +57,8 @@ class Gaussian:
 
     def nll(self, examples: Examples) -> Tensor:
         """Negative log density of the labels in nats, summed over D and averaged over each task's rows, ``[T]``."""
-        assert examples.y is not None
+        if examples.y is None:
+            raise InputError("Cannot compute a loss: these examples carry no labels (y is None). Give each its values.")
         counted = examples.labelled
         away = torch.where(counted[..., None], examples.y - self.mean, 0.0) / self.std
         rows = (0.5 * away.square() + self.std.log() + 0.5 * log(2 * pi)).sum(2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf
 from typing import TypeAlias
 
 from torch import Tensor
@@ -32,7 +33,7 @@ class HeadTraining:
         weight_decay: of the classifier's weights.
 
     Raises:
-        InputError: a negative number of steps, or no rate above 0.
+        InputError: a number out of its range.
     """
 
     steps: int
@@ -42,10 +43,20 @@ class HeadTraining:
     weight_decay: float
 
     def __post_init__(self) -> None:
-        if self.steps < 0 or not self.lr > 0:
+        if self.steps < 0 or not 0 < self.lr < inf:
             raise InputError(
                 f"The classifier of a task needs steps of at least 0 and a rate above 0, received steps={self.steps} "
                 f"and lr={self.lr}."
+            )
+        if self.batch is not None and self.batch < 1:
+            raise InputError(
+                f"The classifier of a task needs minibatches of at least 1 row, received batch={self.batch}. "
+                "None takes the whole support."
+            )
+        if not 0 <= self.momentum < 1 or not 0 <= self.weight_decay < inf:
+            raise InputError(
+                "The classifier of a task needs a momentum of at least 0 and below 1 and a weight decay of at least 0, "
+                f"received momentum={self.momentum} and weight_decay={self.weight_decay}."
             )
 
     def run(self, logits: Logits, start: Params, known: Examples, key: Keys | None) -> Params:

@@ -32,7 +32,7 @@ class Cache:
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """``[T, N, heads * d] -> [T, heads, N, d]``."""
-    return x.reshape(*x.shape[:2], heads, -1).transpose(1, 2)
+    return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).transpose(1, 2)
 
 
 def attention_logits(queries: Tensor, keys: Tensor, there: Tensor, heads: int) -> Tensor:

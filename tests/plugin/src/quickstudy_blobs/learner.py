@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from quickstudy.episode import Classes, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners import AbstractLearner, Traits
-from quickstudy.learners.learner import check_support
+from quickstudy.learners.learner import check_query, check_support
 from quickstudy.nets import apply
 
 
@@ -45,6 +45,7 @@ class SoftNeighbours(AbstractLearner):
 
     def predict(self, state: Memory, query: Examples, *, key: Keys | None = None) -> Tensor:
         """Logarithms of the classes' shares of the votes."""
+        check_query(query, state)
         del key
         features = apply(self.net, query.x, mask=query.mask).out
         loudness = -torch.cdist(features, state.features).square() / self.temperature  # [T, Nq, Ns]
