@@ -2,10 +2,10 @@
 
     python benchmarks/learner_costs.py [NAME ...] [--data-root DIR]
 
-Every learner with a fast recipe on Omniglot gets the same 5-way 1-shot tasks of 15 queries and the same Conv-4 of 64
-filters with max-pooling, whatever its recipe says of it but for the norm; all else is the recipe's. A figure is the
-median, over repetitions in which ProtoNet and the learner alternate, of the ratio of processor times. Writes
-docs/learners/costs.json.
+Every learner with a fast recipe on Omniglot, or one without training, gets the same 5-way 1-shot tasks of 15 queries
+and the same Conv-4 of 64 filters with max-pooling, whatever its recipe says of it but for the norm; all else is the
+recipe's. A figure is the median, over repetitions in which ProtoNet and the learner alternate, of the ratio of
+processor times. Writes docs/learners/costs.json.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def learner_of(name: str, source: TaskSource) -> AbstractLearner:
 def training(learner: AbstractLearner, source: TaskSource) -> Callable[[], None]:
     """One step's work on ``TASKS`` tasks (or as many rows in plain batches): loss and gradient."""
     episode = source.episodes(range(TASKS))
-    batches = source.batches(TASKS * 80) if "episodes" not in learner.traits.phases else None  # type: ignore[attr-defined]
+    batches = source.batches(TASKS * 80) if "episodes" not in learner.traits.phases else None
     learner.train()
 
     def work() -> None:
@@ -61,7 +61,7 @@ def testing(learner: AbstractLearner, source: TaskSource) -> Callable[[], None]:
     """Adapting to ``TASKS`` tasks and predicting their queries."""
     episode = source.episodes(range(TASKS))
     if "batches" in learner.traits.phases:  # what some measure in training, such as a mean feature, has to be there
-        batch = source.batches(TASKS * 80).batch(0)  # type: ignore[attr-defined]
+        batch = source.batches(TASKS * 80).batch(0)
         learner.absorb(learner.batch_loss(batch).carried)
 
     def work() -> None:
@@ -74,7 +74,8 @@ def testing(learner: AbstractLearner, source: TaskSource) -> Callable[[], None]:
 def ratio(work: Callable[[], None], reference: Callable[[], None], repetitions: int) -> float:
     """Median ratio of processor times, alternating, after a warm-up of each."""
     found = []
-    work(), reference()
+    work()
+    reference()
     for _ in range(repetitions):
         times = []
         for one in (work, reference):
@@ -88,7 +89,9 @@ def ratio(work: Callable[[], None], reference: Callable[[], None], repetitions: 
 def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("names", nargs="*", help="recipes; all fast ones on Omniglot by default")
+    parser.add_argument(
+        "names", nargs="*", help="recipes; by default all fast ones on Omniglot, and those without training"
+    )
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--repetitions", type=int, default=5)
     given = parser.parse_args()
@@ -97,16 +100,23 @@ def main() -> None:
     data = build_data(load_recipe("omniglot-protonet-fast"), given.data_root)
     source = data.tasks("train", way=5, shot=1, query=15, seed=0)
     reference = learner_of("omniglot-protonet-fast", source)
-    names = given.names or [name for name in shipped() if name.startswith("omniglot-") and name.endswith("-fast")]
+    names = given.names or [
+        name
+        for name in shipped()
+        if name.startswith("omniglot-") and (name.endswith("-fast") or not load_recipe(name).train.steps)
+    ]
     for name in names:
         recipe = load_recipe(name)
         learner = learner_of(name, source)
         test = ratio(testing(learner, source), testing(reference, source), given.repetitions)
-        train = ratio(training(learner, source), training(reference, source), given.repetitions)
+        train = None
+        if learner.traits.trainable:
+            train = round(ratio(training(learner, source), training(reference, source), given.repetitions), 2)
         known = json.loads(COSTS.read_text(encoding="utf-8")) if COSTS.exists() else {}
-        known[recipe.learner.name] = {"recipe": name, "train": round(train, 2), "test": round(test, 2)}
+        known[recipe.learner.name] = {"recipe": name, "train": train, "test": round(test, 2)}
         COSTS.write_text(json.dumps(dict(sorted(known.items())), indent=1) + "\n", encoding="utf-8")
-        print(f"{recipe.learner.name:<24} training {train:8.2f}   meta-test {test:8.2f}   (ProtoNet = 1)", flush=True)
+        said = "nothing" if train is None else f"{train:.2f}"
+        print(f"{recipe.learner.name:<24} training {said:>8}   meta-test {test:8.2f}   (ProtoNet = 1)", flush=True)
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def squared_errors(learner: AbstractLearner, shot: int) -> Scores:
 
 
 def main() -> None:
-    """Train what is not trained yet, measure, print, write."""
+    """Train, measure, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/learners"))
     given = parser.parse_args()

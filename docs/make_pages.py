@@ -20,7 +20,7 @@ from typing import Any, get_args
 from quickstudy.data.source import TaskShape
 from quickstudy.learners import AbstractLearner, Traits
 from quickstudy.learners.registry import learners
-from quickstudy.recipes import load_recipe
+from quickstudy.recipes import load_recipe, recipe_hash
 from quickstudy.recipes.building import build_learner
 from quickstudy.recipes.parts import PROVIDED, default, takes
 from quickstudy.recipes.schema import Recipe, kebab
@@ -122,7 +122,12 @@ class Measured:
             path = DOCS / "learners" / f"{name}.json"
             return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
-        return cls(known("results"), known("costs"), known("recipe_costs"), known("real_tables"))
+        return cls(current(known("results")), known("costs"), known("recipe_costs"), known("real_tables"))
+
+
+def current(results: dict[str, Any]) -> dict[str, Any]:
+    """The results whose recipe is still the same; the others are to be measured again, and not printed."""
+    return {name: entry for name, entry in results.items() if entry["recipe"] == recipe_hash(load_recipe(name))}
 
 
 def written(page: Page, measured: Measured) -> str:
@@ -217,8 +222,9 @@ def facts(page: Page, costs: dict[str, Any]) -> list[str]:
     cost = costs.get(page.name)
     if cost:
         lines.append(
-            f"- Cost relative to ProtoNet, one thread (`benchmarks/learner_costs.py`): training {cost['train']:g}, "
-            f"meta-test {cost['test']:g}."
+            "- Cost relative to ProtoNet, one thread (`benchmarks/learner_costs.py`): "
+            + ("" if cost["train"] is None else f"training {cost['train']:g}, ")
+            + f"meta-test {cost['test']:g}."
         )
     return lines
 
@@ -248,8 +254,10 @@ def recipe_lines(page: Page, measured: Measured) -> list[str]:
         if recipe.pretrain is not None:
             said += f" after {recipe.pretrain.steps:,} on plain labelled batches"
         if name in measured.hours:
-            said += f"; about {measured.hours[name]['hours']:.2g} hours on one core (`benchmarks/recipe_costs.py`)"
+            said += f"; about {duration(measured.hours[name]['hours'])} on one core (`benchmarks/recipe_costs.py`)"
         entry = measured.results.get(name)
+        if entry and recipe.train.steps and entry["processor_seconds"]:
+            said += f", {max(1, round(entry['processor_seconds'] / 60))} min of one core"
         if entry:
             figure = (
                 f"{100 * entry['mean']:.1f} ± {100 * entry['ci95']:.1f} %"
@@ -275,9 +283,17 @@ def recipe_lines(page: Page, measured: Measured) -> list[str]:
     return lines
 
 
+def duration(hours: float) -> str:
+    """In the unit that people would say it in."""
+    if hours < 1:
+        minutes = round(60 * hours)
+        return f"{minutes} minutes" if minutes > 1 else "a minute"
+    return f"{hours:.1f} hours" if hours < 10 else f"{hours:,.0f} hours"
+
+
 def table_lines(entry: dict[str, Any]) -> list[str]:
     """Figures on real tables, as a table."""
-    scale, unit = (100, " in %") if entry["metric"] == "accuracy" else (1, " over that of the mean")
+    scale, unit, digits = (100, " in %", 1) if entry["metric"] == "accuracy" else (1, " over that of the mean", 3)
     where = {"accuracy": "iris, wine, breast cancer", "squared error": "diabetes"}[entry["metric"]]
     everyone = list(next(iter(entry["shots"].values())))
     labelled = "labelled rows a class" if entry["metric"] == "accuracy" else "labelled rows"
@@ -288,7 +304,7 @@ def table_lines(entry: dict[str, Any]) -> list[str]:
         "|---" * (1 + len(everyone)) + "|",
     ]
     for shot, scores in entry["shots"].items():
-        cells = [f"{scale * scores[w]['mean']:.3g} ± {scale * scores[w]['ci95']:.2g}" for w in everyone]
+        cells = [" ± ".join(f"{scale * scores[w][kind]:.{digits}f}" for kind in ("mean", "ci95")) for w in everyone]
         lines.append("| " + " | ".join([shot, *cells]) + " |")
     return lines
 
@@ -331,7 +347,7 @@ def table(found: list[Page], costs: dict[str, Any]) -> str:
             yes["classes" in targets(page) and page.name not in STEPPING],
             "yes" if not t.transductive else "no, balanced prior" if t.balanced_prior else "no",
             f"{cost['test']:g}" if cost else "",
-            f"{cost['train']:g}" if cost and t.trainable else "",
+            f"{cost['train']:g}" if cost and cost["train"] is not None else "",
         ]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -187,3 +188,17 @@ def test_no_tasks_at_all() -> None:
     )
     with pytest.raises(EpisodeError, match=r"support: expected at least one task, found none \(T = 0\)"):
         none.check("support")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"x": np.zeros((2, 3, 4))}, r"Examples\.x: expected a tensor \[T, N, \.\.\.\], found ndarray"),
+        ({"y": [0, 1]}, r"Examples\.y: expected a tensor, found list"),
+        ({"target": "classes"}, r"Examples\.target: expected Classes\(way\), .* found 'classes'"),
+        ({"target": Classes(5)}, r"target\.way: expected a tensor with the number of classes .* found 5"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_is_no_tensor(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(EpisodeError, match=message):
+        examples(**changes)

@@ -9,6 +9,7 @@ from types import ModuleType
 import pytest
 
 from quickstudy.learners import learners
+from quickstudy.recipes import load_recipe
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -32,6 +33,13 @@ def test_pages_are_up_to_date(make_pages: ModuleType) -> None:
         if not path.exists() or path.read_text(encoding="utf-8") != text
     ]
     assert stale == [], "run: python docs/make_pages.py"
+
+
+def test_figures_of_an_earlier_recipe_are_not_printed(make_pages: ModuleType) -> None:
+    """A recipe's figure beside another number of steps would be a claim that nobody measured."""
+    steps = load_recipe("omniglot-protonet-fast").train.steps
+    known = {"omniglot-protonet-fast": {"steps": steps}, "omniglot-maml-fast": {"steps": 1}}
+    assert list(make_pages.current(known)) == ["omniglot-protonet-fast"]
 
 
 def test_every_learner_has_a_page(make_pages: ModuleType) -> None:

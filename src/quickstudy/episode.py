@@ -73,6 +73,10 @@ class Examples:
             raise EpisodeError("Examples.x: expected a tensor or a dict of tensors, found an empty dict.")
         for name, leaf in self.x.items() if isinstance(self.x, dict) else [("x", self.x)]:
             where = "Examples.x" if name == "x" else f"Examples.x[{name!r}]"
+            if not isinstance(leaf, Tensor):
+                raise EpisodeError(
+                    f"{where}: expected a tensor [T, N, ...], found {type(leaf).__name__}; torch.as_tensor makes one."
+                )
             if leaf.dim() < 2:
                 raise EpisodeError(f"{where}: expected axes [T, N, ...], found shape {list(leaf.shape)}.")
             if leaf.shape[:2] != (self.n_task, self.n_example):
@@ -91,6 +95,18 @@ class Examples:
 
     def _check_target(self) -> None:
         target, y = self.target, self.y
+        if not isinstance(target, Classes | MultiLabel | Real):
+            raise EpisodeError(
+                "Examples.target: expected Classes(way), MultiLabel(way) or Real(dim), which say what y means, found "
+                f"{target!r}."
+            )
+        if not isinstance(target, Real) and not isinstance(target.way, Tensor):
+            raise EpisodeError(
+                "Examples.target.way: expected a tensor with the number of classes of each task, such as "
+                f"torch.tensor([5]) for one task, found {target.way!r}."
+            )
+        if y is not None and not isinstance(y, Tensor):
+            raise EpisodeError(f"Examples.y: expected a tensor, found {type(y).__name__}; torch.as_tensor makes one.")
         if not isinstance(target, Real) and (target.way.shape != (self.n_task,) or target.way.dtype != torch.int64):
             raise EpisodeError(
                 f"Examples.target.way: expected int64 [{self.n_task}], "

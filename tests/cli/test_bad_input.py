@@ -196,6 +196,14 @@ def test_only_adaptation_can_change_after_training(quickstudy: Command, run: Pat
         assert f"Cannot evaluate with another {key}" in done.err
 
 
+def test_a_test_in_which_every_episode_diverges(quickstudy: Command, run: Path) -> None:
+    """The figure is printed and saved, and the status says that it is none."""
+    done = quickstudy("evaluate", run, "--learner.test-inner-lr", "1e20", "--episodes", "3")
+    assert done.status == 1 and "3 of 3 diverged" in done.out
+    assert "error: All 3 episodes diverged, so the figure says nothing of the learner." in done.err
+    assert "Traceback" not in done.err and len(list((run / "evaluations").glob("*.json"))) == 1
+
+
 def test_a_folder_that_is_no_run(quickstudy: Command, tmp_path: Path) -> None:
     done = quickstudy("evaluate", tmp_path)
     assert done.status == 2

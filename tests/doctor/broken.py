@@ -171,6 +171,14 @@ class CutOff(Prototypes):
         return super().embed(examples).detach()
 
 
+class NeverUsed(Prototypes):
+    """A parameter that nothing uses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.spare = nn.Parameter(torch.ones(2))
+
+
 def bias_before_norm() -> Prototypes:
     """A linear layer's bias that batch norm takes away."""
     return Prototypes(nn.Sequential(nn.Linear(FEATURES, 5), make_norm("batch", 5), nn.Tanh()))
@@ -282,6 +290,28 @@ class KnowsTheOrder(Prototypes):
         return super().adapt(support) + 0.1 * self.embed(support)[:, :1]
 
 
+class KnowsALittle(Prototypes):
+    """The first support row counts a very little more, as where places have small weights."""
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        return super().adapt(support) + 1e-5 * self.embed(support)[:, :1]
+
+
+class AmplifiesRounding(Prototypes):
+    """Its class means go through a chaotic map, whose every step doubles a difference; the first row may count, too."""
+
+    def __init__(self, steps: int, *, first_row: float = 0.0) -> None:
+        super().__init__()
+        self.steps, self.first_row = steps, first_row
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        found = super().adapt(support) + self.first_row * self.embed(support)[:, :1]
+        found = (50 * found).sin().square()  # within 0 .. 1, and no rounding is absorbed
+        for _ in range(self.steps):
+            found = 4 * found * (1 - found)
+        return found
+
+
 class KnowsAndSays(KnowsTheOrder):
     """And it says so."""
 
@@ -375,6 +405,21 @@ class BatchesToo(Prototypes):
         elif self.fault == "five times":
             loss = 5 * loss - 4 * loss.detach()
         return MetaLoss(loss)
+
+
+class BatchesAlone(BatchesToo):
+    """Trained on plain batches and nothing else; ``start`` is what adapting begins with, ``spare`` is never used."""
+
+    traits_ = Traits(phases=("batches",))
+
+    def __init__(self, *, spare: bool) -> None:
+        super().__init__()
+        self.start = nn.Parameter(torch.ones(5))
+        if spare:
+            self.spare = nn.Parameter(torch.ones(2))
+
+    def adapt(self, support: Examples, *, state: Any = None, key: Keys | None = None) -> Any:
+        return super().adapt(support) + self.start
 
 
 class Pairs(Prototypes):

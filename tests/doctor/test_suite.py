@@ -15,7 +15,7 @@ from torch import Tensor
 
 import quickstudy
 from quickstudy.doctor import LAWS, Subject, small_tasks
-from quickstudy.doctor.lawbook import refused
+from quickstudy.doctor.law import refused
 from quickstudy.doctor.smalltasks import ragged_of
 from quickstudy.episode import Classes, Examples, MultiLabel
 from quickstudy.errors import InputError
@@ -102,6 +102,8 @@ class Unlabelled(Prototypes):
         assert support.y is not None
         if self.fault == "last":
             return super().adapt(replace(support, y=support.y % WAY))
+        if self.fault == "first":
+            return super().adapt(replace(support, y=support.y.clamp(min=0)))
         members = (support.y[..., None] == torch.arange(WAY)).to(next(self.parameters()).dtype)
         found = members.transpose(1, 2) @ self.embed(support) / members.sum(1)[..., None]
         if self.fault == "nan" and bool((support.y < 0).any()):
@@ -150,6 +152,13 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str]] = [
     (SharedState, "a_state_belongs_to_its_tasks", r"without the task axis .*\[\[\]\]"),
     (lambda: Steps(graph=False), "the_meta_gradient_is_exact_where_promised", "exact_meta_gradient=True, but"),
     (lambda: Steps(exact=False), "the_meta_gradient_is_exact_where_promised", "exact_meta_gradient=False, but"),
+    (broken.NeverUsed, "training_reaches_every_parameter", r"No gradient of meta_loss reaches 'spare': \.grad stays"),
+    (broken.CutOff, "training_reaches_every_parameter", "The meta-loss depends on no parameter"),
+    (
+        lambda: broken.BatchesAlone(spare=True),
+        "training_reaches_every_parameter",
+        r"No gradient of batch_loss reaches 'spare': \.grad stays",
+    ),
     (NoBatches, "what_is_trained_on_batches_can_be", "expected one finite loss"),
     *(
         (lambda fault=fault: broken.BatchesToo(fault), "what_is_trained_on_batches_can_be", sentence)
@@ -165,6 +174,7 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str]] = [
         (lambda fault=fault: Unlabelled(fault), "rows_without_a_label_are_of_no_class", sentence)
         for fault, sentence in (
             ("last", r"\(-1\) count for the last class"),
+            ("first", r"\(-1\) count for the first class"),
             ("nan", "in the support make outputs NaN"),
             ("loss", "unlabelled queries count in the loss"),
             ("gradient", "make the meta-loss or its gradient NaN"),
@@ -185,6 +195,31 @@ def test_a_broken_learner_breaks_its_law(build: Callable[[], AbstractLearner], l
 
 def test_every_law_is_broken_by_someone() -> None:
     assert {law for _, law, _ in BROKEN} == set(LAWS)
+
+
+def _with_spare_frozen(learner: broken.NeverUsed) -> broken.NeverUsed:
+    learner.spare.requires_grad_(False)
+    return learner
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda: broken.BatchesAlone(spare=False),
+        lambda: _with_spare_frozen(broken.NeverUsed()),
+        lambda: FineTune(mlp(), WAY, classes=9, steps=2),
+        lambda: FineTune(mlp(), WAY, steps=2),  # not told its classes, it cannot be looked at
+    ],
+)
+def test_what_only_adapting_uses_need_not_be_trained(build: Callable[[], AbstractLearner]) -> None:
+    """Nor what is frozen: as in the doctor's own line."""
+    quickstudy.doctor.laws(build)(law="training_reaches_every_parameter")
+
+
+@pytest.mark.parametrize("first", ["law", "traininglaws"])
+def test_all_laws_are_there_whatever_is_imported_first(first: str) -> None:
+    code = f"import quickstudy.doctor.{first}, quickstudy.doctor as room\nassert len(room.LAWS) == {len(LAWS)}"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 def test_a_law_speaks_of_whom_it_concerns() -> None:

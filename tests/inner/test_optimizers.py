@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch import Tensor
+from torch import Tensor, nn
 
 from quickstudy.errors import InputError
 from quickstudy.inner import (
@@ -260,3 +260,35 @@ def test_a_first_step_of_adam_keeps_its_digits(optimizer: InnerOptimizer) -> Non
 def test_options_out_of_range_are_refused(attempt: Any, sentence: str) -> None:
     with pytest.raises(InputError, match=sentence):
         attempt()
+
+
+@pytest.mark.parametrize(
+    "optimizer", [Adam(0.1), AdamW(0.1), RMSprop(0.1), Adagrad(0.1)], ids=lambda o: type(o).__name__
+)
+def test_an_eps_that_half_precision_cannot_hold(optimizer: Adam | AdamW | RMSprop | Adagrad) -> None:
+    """0 / (0 + eps) would be NaN; a larger eps, or bfloat16, does."""
+    weights = {"w": torch.ones(1, 2), "half": torch.ones(1, 2, dtype=torch.float16)}
+    name = type(optimizer).__name__
+    with pytest.raises(InputError, match=rf"{name} cannot train weights of float16: its eps of 1e-\d+, .* bfloat16"):
+        optimizer.init(weights)
+    zeros = {name: torch.zeros_like(p) for name, p in weights.items()}
+    enough = replace(optimizer, eps=1e-4)
+    after, _ = enough.update(weights, zeros, enough.init(weights))
+    assert all(bool(p.isfinite().all()) for p in after.values())
+    coarse = {"w": torch.ones(1, 2, dtype=torch.bfloat16)}
+    assert (
+        optimizer.update(coarse, {"w": torch.zeros_like(coarse["w"])}, optimizer.init(coarse))[0]["w"].isfinite().all()
+    )
+    exact = {"w": torch.ones(1, 2)}
+    replace(optimizer, eps=0.0).init(exact)  # as torch allows
+
+
+def test_what_cannot_be_unrolled() -> None:
+    start = {"w": torch.ones(1, 2)}
+    with pytest.raises(InputError, match=r"Cannot take -1 steps\. Give 0 or more"):
+        unroll(lambda step, p: p["w"].sum(1), start, Sgd(0.1), steps=-1)
+    theirs = torch.optim.Adam([nn.Parameter(torch.ones(2))])
+    with pytest.raises(
+        InputError, match=r"torch\.optim\.Adam writes into .* Use the one of quickstudy\.inner, such as Adam"
+    ):
+        unroll(lambda step, p: p["w"].sum(1), start, theirs, steps=1)  # type: ignore[arg-type]

@@ -23,8 +23,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from quickstudy.doctor.lawbook import filled, slopes, wave
-from quickstudy.doctor.measures import central_difference, gradients, outputs, seeded
+from quickstudy.doctor.measures import central_difference, filled, gradients, outputs, seeded, slopes, wave
 from quickstudy.doctor.smalltasks import WAY, numbers
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, Target
 from quickstudy.keys import Key, Keys

@@ -117,3 +117,20 @@ def test_what_stands_in_support_rows_without_a_label_does_not_matter(row: Row) -
         support = episode.support.followed_by(strays).rows(torch.tensor([0, 9, 1, 2, 3, 10, 4, 5, 6, 7, 8]))
         said.append(outputs(learner, replace(episode, support=support)))
     assert_close(said[0], said[1], row.tolerance)
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if make(row).traits.trainable], ids=lambda row: row.name)
+def test_tasks_that_cannot_be_scored_are_not_trained_on(row: Row) -> None:
+    """In a loop of one's own, too, where no engine looks at episodes: one sentence, no figure and no IndexError."""
+    learner, episode = make(row).train(), tasks(row.target)
+    query = episode.query
+    assert isinstance(query.x, Tensor) and query.y is not None
+    with pytest.raises(InputError, match=r"carr(y|ies) no labels|Episode\.classes"):
+        learner.meta_loss(replace(episode, query=query.unlabelled()))
+    x = query.x.clone()
+    x[1, 2] = torch.nan
+    with pytest.raises(InputError, match=r"query\.x: expected finite numbers, found NaN .* in task 1, row 2"):
+        learner.meta_loss(replace(episode, query=replace(query, x=x)))
+    if row.target == "classes":
+        with pytest.raises(InputError, match=r"query\.y: expected class numbers 0 \.\. 2 .* found 3"):
+            learner.meta_loss(replace(episode, query=replace(query, y=query.y + 1)))

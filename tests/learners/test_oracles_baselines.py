@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys
-from quickstudy.learners import KNN, AbstractLearner, FineTune, Logistic, ProtoNet, Scratch
+from quickstudy.learners import KNN, AbstractLearner, FineTune, Logistic, ProtoNet, Reptile, Scratch
 from quickstudy.learners.baseline import Baseline
 from quickstudy.learners.baselinepp import BaselinePlusPlus
 from quickstudy.learners.boosting import Boosting
@@ -482,6 +482,9 @@ def test_adam_in_half_precision_is_refused() -> None:
     learner, episode = FineTune(mlp(), 3, steps=1).half(), tasks(dtype=torch.float32)
     with pytest.raises(InputError, match=r"Adam cannot train weights of float16.* Call float\(\) or bfloat16\(\)"):
         learner.adapt(episode.support)
+    for moments in ("reset", "carried"):
+        with pytest.raises(InputError, match=r"Adam cannot train weights of float16"):
+            Reptile(mlp(), 3, inner_steps=2, moments=moments).half().adapt(episode.support)
     sgd = FineTune(mlp(), 3, steps=1, optimizer="sgd").half()
     assert outputs(sgd, episode).isfinite().all()
 
@@ -580,3 +583,12 @@ def test_fine_tuning_asks_for_what_it_needs() -> None:
 def test_minibatches_of_no_rows() -> None:
     with pytest.raises(InputError, match=r"A minibatch needs at least 1 row, received batch=0\. None takes the whole"):
         minibatches(tasks().support, 0, 3, Keys.default(3))
+
+
+@pytest.mark.parametrize("build", [KNN, Logistic, Ridge, Boosting])
+def test_a_query_of_other_columns(build: Any) -> None:
+    learner, episode = build(), tasks()
+    assert isinstance(episode.query.x, Tensor)
+    narrow = replace(episode.query.unlabelled(), x=episode.query.x[..., :2])
+    with pytest.raises(InputError, match=r"an example of the query is 2 numbers, one of the support \d+\. Give both"):
+        learner.predict(learner.adapt(episode.support), narrow)

@@ -278,7 +278,8 @@ def test_relations_of_no_query(name: str) -> None:
     episode = tasks()
     empty = replace(episode, query=episode.query.rows(slice(0, 0)))
     assert outputs(make(ROW[name]), empty).shape == (3, 0, 3)
-    assert_close(make(ROW[name]).meta_loss(empty).loss, torch.zeros(3, dtype=torch.float64))
+    with pytest.raises(InputError, match=r"query: expected at least one example a task, found none in task 0"):
+        make(ROW[name]).meta_loss(empty)
 
 
 def test_relation_statistics_are_absorbed_apart() -> None:
@@ -679,6 +680,19 @@ class Wrong(nn.Module):
 def test_features_of_another_size_are_refused(build: Callable[[], AbstractLearner]) -> None:
     with pytest.raises(InputError, match=r"gives 4 features an example, but this learner was built for 7"):
         build().double().adapt(tasks().support)
+
+
+def test_descriptions_are_not_trained_on_queries_that_cannot_be_scored() -> None:
+    learner, episode = ProtoNet(mlp(), zero_shot=True, side_features=4).double(), zero_shot_episode()
+    with pytest.raises(InputError, match=r"Cannot train: the query carries no labels"):
+        learner.meta_loss(replace(episode, query=episode.query.unlabelled()))
+
+
+def test_features_of_another_size_than_their_norm_are_refused() -> None:
+    learner = DKT(Wrong(), kernel="bn-cosine").double()
+    for training in (True, False):
+        with pytest.raises(InputError, match=r"A norm was built for 7 channels, but meets 4"):
+            learner.train(training).adapt(tasks().support)
 
 
 def test_features_of_another_size_than_descriptions_become_are_refused() -> None:

@@ -348,3 +348,48 @@ def test_whole_numbers_for_a_network_of_floats(strategy: Strategy) -> None:
         InputError, match=r"MLP cannot read these inputs, which are whole numbers \(torch.int64\).*x.float"
     ):
         apply(MLP(3), torch.ones(2, 4, 3, dtype=torch.int64), strategy=strategy)
+    if strategy != "batched":
+        with pytest.raises(InputError, match=r"LayerNorm cannot read these inputs, which are whole numbers"):
+            apply(nn.LayerNorm(3), torch.ones(2, 4, 3, dtype=torch.int64), strategy=strategy)
+
+
+class Tokens(nn.Module):
+    """Reads token ids; some of its own mistakes have nothing to do with whole numbers."""
+
+    def __init__(self, error: Exception | None = None) -> None:
+        super().__init__()
+        self.embedding, self.places, self.error = nn.Embedding(4, 3), nn.Parameter(torch.zeros(5, 3)), error
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.error is not None:
+            raise self.error
+        embedded: Tensor = self.embedding(x)
+        return (embedded + self.places).mean(1)
+
+
+def test_other_mistakes_of_a_network_that_reads_whole_numbers() -> None:
+    """Too long a text is called that; what says nothing of the inputs stays as it is."""
+    with pytest.raises(
+        InputError, match=r"Tokens cannot read examples of this shape, x \[7\]: .*tensor a \(7\) must match"
+    ):
+        apply(Tokens(), torch.ones(1, 2, 7, dtype=torch.int64))
+    full = Tokens(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"))
+    with pytest.raises(torch.OutOfMemoryError, match=r"CUDA out of memory"):
+        apply(full, torch.ones(1, 2, 5, dtype=torch.int64))
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("kind", sorted({*NORMS} - {"none"}))
+@pytest.mark.parametrize("channels", [3, 7])
+def test_a_norm_of_another_size_is_refused(kind: str, channels: int, training: bool) -> None:
+    """torch's fused kernel does not look, and would read past the end of the weights."""
+    norm = make_norm(kind, channels).train(training)
+    for x in (torch.ones(5, 4), torch.ones(5, 4, 2, 2)):
+        with pytest.raises(InputError, match=rf"A norm was built for {channels} channels, but meets 4"):
+            norm(x)
+
+
+def test_examples_of_another_shape() -> None:
+    expected = r"Linear cannot read examples of this shape, x \[3\]: .*2x3 and 5x4.*\. Give it what it was built for"
+    with pytest.raises(InputError, match=expected):
+        apply(nn.Linear(5, 4), torch.ones(1, 2, 3))

@@ -12,7 +12,7 @@ from quickstudy.learners.laplacianshot import LaplacianShot
 from quickstudy.learners.metabaseline import MetaBaseline
 from quickstudy.learners.rfs import RFS
 from quickstudy.learners.simpleshot import SimpleShot
-from tests.smalltasks import Row, mlp
+from tests.smalltasks import WAY, Row, mlp
 
 STOPS = "scikit-learn stops at a gradient of 1e-4"
 Centred = TypeVar("Centred", SimpleShot, BDCSPN, LaplacianShot)
@@ -38,5 +38,7 @@ ROWS = [
     Row("meta-baseline", lambda: MetaBaseline(mlp(), classes=9)),
     Row("meta-baseline-batchnorm", lambda: MetaBaseline(mlp("batch"), classes=9)),
     Row("meta-baseline-tasknorm", lambda: MetaBaseline(mlp("task"), classes=9)),
+    Row("fine-tune-lora", lambda: FineTune(mlp(), WAY, classes=9, part="lora", rank=2, steps=4), follows_query=False),
+    Row("fine-tune-head", lambda: FineTune(mlp("task"), WAY, classes=9, part="head", steps=4), follows_query=False),
     Row("fine-tune-proto", lambda: FineTune(mlp(), classes=9, head="proto", steps=4, batch=4), follows_query=False),
 ]

@@ -27,6 +27,7 @@ ROWS: list[Row] = [
     Row("dkt-bn-cosine", lambda: DKT(mlp(), kernel="bn-cosine")),
     Row("dkt-linear", lambda: DKT(mlp(), kernel="linear", learn_noise=True)),
     Row("dkt-rbf-batchnorm", lambda: DKT(mlp("batch"), kernel="rbf")),
+    Row("dkt-multi-label", lambda: DKT(mlp(), "multi-label"), target="multi-label"),
     Row("dkt-real", lambda: DKT(mlp(), "real", kernel="rbf"), target="real"),
     Row("dkt-spectral", lambda: DKT(mlp(), "real", kernel="spectral", mixtures=2), target="real"),
     Row("ridge", Ridge),

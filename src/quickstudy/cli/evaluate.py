@@ -9,7 +9,7 @@ import typer
 
 from quickstudy.cli.options import DataRoot, Debug, Device, Json, Threads, recipe_keys
 from quickstudy.cli.process import set_threads
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, RunError
 
 __all__ = ["evaluate"]
 
@@ -72,6 +72,11 @@ def evaluate(
     )
     typer.echo(result.to_json().rstrip() if json else str(result))
     typer.echo(f"Saved in {run / 'evaluations' / f'{result.id}.json'}; the page is {run / 'report.html'}", err=True)
+    if result.diverged == result.episodes:
+        raise RunError(
+            f"All {result.episodes} episodes diverged, so the figure says nothing of the learner. Take smaller or "
+            "fewer inner steps, such as --learner.test-inner-lr or --learner.test-inner-steps; or train it anew."
+        )
 
 
 def _size(name: str, text: str | None) -> int | tuple[int, int] | None:

@@ -8,7 +8,7 @@ A check looks at one learner on its own data and explains; a law is held on smal
 
 from quickstudy.callable_module import make_callable
 from quickstudy.doctor.examine import CHECKS
-from quickstudy.doctor.lawbook import LAWS, Law, Subject
+from quickstudy.doctor.law import LAWS, Law, Subject
 from quickstudy.doctor.report import Finding, Report
 from quickstudy.doctor.smalltasks import small_tasks
 from quickstudy.doctor.suite import laws

@@ -7,15 +7,16 @@ from torch import Tensor, nn
 
 from quickstudy.doctor.measures import (
     PhaseLoss,
-    batch_of,
     central_difference,
     directions,
+    filled,
     first_order,
     gradients,
     phase_losses,
     seeded,
 )
 from quickstudy.doctor.patient import Patient, listed
+from quickstudy.doctor.reach import Gradients, check_reach, largest_gradients, phase_gradients
 from quickstudy.doctor.report import Finding
 from quickstudy.episode import Classes
 from quickstudy.errors import InputError
@@ -26,137 +27,69 @@ from quickstudy.nets.secondorder import blamed_layer
 
 __all__ = ["check_meta_gradient"]
 
-GRAPH, ZERO = "parameters in the graph", "gradients that are zero"
+ZERO = "gradients that are zero"
 SLOPE, ORDER, TWICE = "meta-gradient", "second order", "second derivatives"
 BATCHES = "gradient of batch_loss"
 _STEPS = (1e-5, 1e-4, 1e-6, 1e-7)
-_NO_GRAD = "does not require grad"
 
 
 def check_meta_gradient(patient: Patient) -> list[Finding]:
     """All that concerns gradients, in one go: the later questions need the answers to the earlier."""
     if not patient.traits.trainable:
         return [Finding(SLOPE, "ok", "Nothing to train: the learner declares trainable=False.")]
-    learner = patient.copy(training=True)
-    losses = phase_losses(learner, patient.episode, patient.keys)
-    batches = [finding for loss in losses if loss.name != "meta_loss" for finding in _of_batches(patient, loss)]
-    meta_loss = next((loss for loss in losses if loss.name == "meta_loss"), None)
-    if meta_loss is None:
-        return [*_graph(patient, None), *batches]
-    try:
-        with seeded():
-            grads = gradients(learner, meta_loss)
-    except RuntimeError as error:
-        if _NO_GRAD in str(error):
-            return [_nothing_trains()]
-        said = explained(error, lambda: blamed_layer(learner, lambda trial: trial.meta_loss(patient.episode)))
-        if not isinstance(said, InputError):
-            raise
-        found, _, advice = str(said).partition(" Use ")
-        return [Finding(TWICE, "problem", found, f"Use {advice}")]
-    return [*_graph(patient, grads), *_order(patient, learner, meta_loss, grads), *batches]
+    learner, grads = patient.copy(training=True), dict[PhaseLoss, Gradients]()
+    for loss in phase_losses(learner, patient.episode, patient.keys):
+        trial = loss.begun(patient.copy(training=True))
+        try:
+            grads[loss] = phase_gradients(trial, loss)
+        except RuntimeError as error:
+            said = _without_derivative(error, trial, loss)
+            if said is None:
+                raise
+            return [said]
+    reached = check_reach(learner, patient.episode, {loss.name: found for loss, found in grads.items()})
+    if not grads or not all(any(g is not None for g in found) for found in grads.values()):
+        return [reached]  # no loss to look at, or one that depends on no parameter: there is no more to ask
+    findings = [reached, *_zeros(patient, learner, largest_gradients(learner, grads.values()))]
+    for loss, found in sorted(grads.items(), key=lambda pair: pair[0].name != "meta_loss"):
+        findings += _order(patient, loss, found) if loss.name == "meta_loss" else [_of_batches(patient, loss, found)]
+    return findings
 
 
-def _of_batches(patient: Patient, loss: PhaseLoss) -> list[Finding]:
+def _without_derivative(error: RuntimeError, learner: AbstractLearner, loss: PhaseLoss) -> Finding | None:
+    """A missing derivative as a line that names the layer; None for other errors."""
+    said = explained(error, lambda: blamed_layer(learner, loss))
+    if not isinstance(said, InputError):
+        return None
+    found, _, advice = str(said).partition(" Use ")
+    return Finding(TWICE, "problem", found, f"Use {advice}")
+
+
+def _of_batches(patient: Patient, loss: PhaseLoss, grads: Gradients) -> Finding:
     """Finite differences of a plain loss, whose gradient is always meant to be exact."""
     learner = loss.begun(patient.copy(training=True))
-    with seeded():
-        grads = gradients(learner, loss)
-    if all(g is None for g in grads):
-        return []  # told already
-    agrees, found = _slopes(learner, loss, _filled(learner, grads))
+    agrees, found = _slopes(learner, loss, filled(learner, grads))
     verdict = {True: "ok", None: "note", False: "problem"}[agrees]
     advice = "" if agrees else _SLOPE_ADVICE[agrees].partition("; or declare")[0].rstrip(".") + "."
-    return [Finding(BATCHES, verdict, found, advice)]  # type: ignore[arg-type]
+    return Finding(BATCHES, verdict, found, advice)  # type: ignore[arg-type]
 
 
-def _filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]:
-    """Zero where a parameter is not in the graph."""
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
-
-
-def _nothing_trains() -> Finding:
-    return Finding(
-        GRAPH,
-        "problem",
-        "The meta-loss depends on no parameter: nothing would train.",
-        "Look for .detach(), .data, torch.no_grad() or a freshly made tensor between the parameters and the loss.",
-    )
-
-
-def _graph(patient: Patient, grads: list[Tensor | None] | None) -> list[Finding]:
-    """Parameters without a gradient, and those whose gradient is zero."""
-    learner = patient.copy(training=True)
-    losses, notes = [] if grads is None else [grads], []
-    said = "meta_loss"
-    if "batches" in patient.traits.phases:
-        found = _batch_gradients(patient, learner)
-        if isinstance(found, Finding):
-            if grads is None:
-                return [found]
-            notes.append(found)
-        else:
-            losses.append(found)
-            said = "batch_loss" if grads is None else "meta_loss or batch_loss"
-    best = {}
-    for i, (name, p) in enumerate(learner.named_parameters()):
-        if p.requires_grad and p.numel():
-            there = [g for each in losses if (g := each[i]) is not None]
-            best[name] = max(there, key=lambda g: float(g.abs().max()), default=None)
-    if notes:  # a parameter may be trained by the loss that was not looked at
-        return notes + _zeros(patient, learner, {name: g for name, g in best.items() if g is not None})
-    outside = [name for name, grad in best.items() if grad is None]
-    findings = [_reached(outside, said, len(best), batches_only=grads is None)]
-    return findings + _zeros(patient, learner, {name: g for name, g in best.items() if g is not None})
-
-
-def _reached(outside: list[str], loss: str, count: int, *, batches_only: bool) -> Finding:
-    """What to say of the parameters that no gradient reaches."""
-    if not outside:
-        return Finding(GRAPH, "ok", f"A gradient of {loss} reaches all {count} parameters that are not frozen.")
-    found = f"No gradient of {loss} reaches {listed(outside)}"
-    if batches_only:  # what only adapting uses starts each task as it was built
-        found += ": training does not change them, only adapting does."
-        return Finding(GRAPH, "note", found, "Nothing, if each task is meant to start from them as built.")
-    found += ": .grad stays None, and training would not change them."
-    advice = (
-        "Look for .detach(), .data or torch.no_grad() on the way to the loss, or a layer that is built but not called. "
-        "What is meant to stay: requires_grad_(False), or a buffer."
-    )
-    return Finding(GRAPH, "problem", found, advice)
-
-
-def _batch_gradients(patient: Patient, learner: AbstractLearner) -> list[Tensor | None] | Finding:
-    """The gradient of ``batch_loss``, or why there is none to look at."""
-    batch = batch_of(patient.episode)
-    if batch is None:
-        found = (
-            "These tasks do not say which classes they are made of (Episode.classes is None): batch_loss not looked at."
-        )
-        return Finding(GRAPH, "note", found, "Let the source fill in Episode.classes.")
-    try:
-        with seeded():
-            learner.batch_loss(batch).loss.sum().backward()  # type: ignore[no-untyped-call]
-    except InputError as error:
-        return Finding(GRAPH, "note", f"batch_loss was not looked at: {error}")
-    return [p.grad for p in learner.parameters()]
-
-
-def _zeros(patient: Patient, learner: AbstractLearner, grads: dict[str, Tensor]) -> list[Finding]:
+def _zeros(patient: Patient, learner: AbstractLearner, largest: dict[str, Tensor | None]) -> list[Finding]:
     """Parameters, and rows of a head, whose gradient is nothing but rounding."""
+    grads = {name: grad for name, grad in largest.items() if grad is not None}
     scale = max((float(g.abs().max()) for g in grads.values()), default=0.0)
     if scale == 0:
         return [Finding(ZERO, "problem", "Every gradient is exactly zero: nothing would train.", _DEAD)]
     small = 1e-12 * scale  # a bias before a norm has rounding instead of zero
+    target = patient.episode.support.target
+    way = int(target.way.max()) if isinstance(target, Classes) else 0
     findings = []
     by_reason: dict[str, list[str]] = {}
     for name, grad in grads.items():
         if float(grad.abs().max()) <= small:
-            by_reason.setdefault(_reason(learner, name), []).append(name)
+            by_reason.setdefault(_reason(learner, name, classes=way > 0), []).append(name)
     for reason, names in by_reason.items():
         findings.append(Finding(ZERO, "note", f"The gradient of {listed(names)} is zero: {reason}.", _DEAD))
-    target = patient.episode.support.target
-    way = int(target.way.max()) if isinstance(target, Classes) else 0
     heads = {n: g for n, g in grads.items() if n.rpartition(".")[0].endswith("head") and len(g) > way > 0}
     rows = [name for name, grad in heads.items() if float(grad[way:].abs().max()) <= small]
     if rows:
@@ -171,25 +104,26 @@ _DEAD = "Leave that parameter out (bias=False before a norm), or look for dead u
 _NORMS = (AbstractNorm, nn.modules.batchnorm._NormBase)
 
 
-def _reason(learner: AbstractLearner, name: str) -> str:
+def _reason(learner: AbstractLearner, name: str, *, classes: bool) -> str:
     """Why a gradient is zero, where it is known."""
     owner, _, field = name.rpartition(".")
     layers = dict(learner.named_modules())
-    norms = [(n, part) for n, part in layers.items() if isinstance(part, _NORMS) and field == "bias"]
+    unknown = "no reason known, such as units that are dead or saturated on these tasks"
+    if owner.rpartition(".")[2] == "head":  # first: it comes after all norms
+        shared = classes and learner.get_parameter(name).shape[0] == 1
+        return "what all classes of a shared head have in common, softmax does not see" if shared else unknown
+    norms = [(n, part) for n, part in layers.items() if isinstance(part, _NORMS)]
     if field == "bias" and norms and not isinstance(layers[owner], _NORMS):
         holder = owner.rpartition(".")[0]
         near = next((kind for n, kind in norms if n.startswith(holder.rpartition(".")[0])), norms[0][1])
         return f"a bias before a norm ({type(near).__name__}), which takes it away again"
-    parameter = learner.get_parameter(name)
-    if owner.endswith("head") and parameter.shape[0] == 1:
-        return "what all classes of a shared head have in common, softmax does not see"
-    return "no reason known, such as units that are dead or saturated on these tasks"
+    return unknown
 
 
-def _order(patient: Patient, learner: AbstractLearner, loss: PhaseLoss, grads: list[Tensor | None]) -> list[Finding]:
+def _order(patient: Patient, loss: PhaseLoss, grads: Gradients) -> list[Finding]:
     """Finite differences, and what is left of the gradient without the second-order term."""
-    promised = patient.traits.exact_meta_gradient
-    whole = _filled(learner, grads)
+    learner, promised = loss.begun(patient.copy(training=True)), patient.traits.exact_meta_gradient
+    whole = filled(learner, grads)
     with seeded(), first_order() as asked:
         constant = gradients(learner, loss)
     scale = max(float(g.abs().max()) for g in whole) or 1.0

@@ -1,168 +1,34 @@
-"""Floor 5: the laws that every learner is held to, each a function of a :class:`Subject`; ``suite.py`` exports them.
+"""Floor 5: the laws of what a learner answers and refuses, each a function of a :class:`Subject`.
 
-A law raises AssertionError with a sentence. Which laws speak of a learner is read off its traits.
+A law raises AssertionError with a sentence. Which laws speak of a learner is read off its traits. Those of training
+stand in ``traininglaws.py``; ``suite.py`` exports them all.
 """
 
 from __future__ import annotations
 
-import re
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.doctor.law import Subject, close, every, hold, law, refused
 from quickstudy.doctor.measures import (
-    PhaseLoss,
     apart_and_together,
-    batch_of,
-    central_difference,
     generators,
-    gradients,
-    moved_dtype,
     outputs,
-    phase_losses,
     query_portions,
     tensors_of,
-    with_strategy,
+    whole_gradients,
 )
-from quickstudy.doctor.smalltasks import ragged_of, small_tasks
 from quickstudy.episode import Classes, Episode, Examples
-from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, uniform
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.states import load_state, move_state, save_state
 from quickstudy.train import Checkpoint, load_checkpoint, load_weights, save_checkpoint
 
-__all__ = ["LAWS", "Law", "Subject"]
-
-
-@dataclass(frozen=True)
-class Subject:
-    """A learner that laws are held against.
-
-    Args:
-        build: a new learner with random weights from torch's global generator, which is seeded around the call.
-        target: the kind of small tasks that it is given.
-        tasks: other tasks to give it: T regular ones, without masks, at least three.
-        tolerance: of float64 comparisons.
-        smooth: its network has no kinks (ReLU, max-pooling), so that finite differences mean something.
-        follows_query: ``meta_loss`` is the query loss (Reptile's is a surrogate).
-    """
-
-    build: Callable[[], AbstractLearner]
-    target: str = "classes"
-    tasks: Episode | None = None
-    tolerance: float = 1e-10
-    smooth: bool = True
-    follows_query: bool = True
-
-    def make(self, dtype: torch.dtype = torch.float64, seed: int = 0) -> AbstractLearner:
-        """The learner in eval mode, its weights fixed by ``seed``."""
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            return self.build().to(dtype).eval()
-
-    def episode(self, dtype: torch.dtype = torch.float64) -> Episode:
-        """The tasks."""
-        return moved_dtype(small_tasks(self.target) if self.tasks is None else self.tasks, dtype)
-
-    def ragged(self, filler: float) -> Episode:
-        """The same tasks with rows missing, and classes too if the learner takes any way."""
-        return ragged_of(self.episode(), filler, any_way=self.make().traits.any_way)
-
-
-@dataclass(frozen=True)
-class Law:
-    """One law.
-
-    Args:
-        check: raises AssertionError where the subject breaks it.
-        speaks_of: whether it applies.
-    """
-
-    check: Callable[[Subject], None]
-    speaks_of: Callable[[Subject, Traits], bool]
-
-    @property
-    def name(self) -> str:
-        """As it is shown in a test's id."""
-        return self.check.__name__
-
-    def applies(self, subject: Subject) -> bool:
-        """Whether it speaks of this subject, by its traits."""
-        return self.speaks_of(subject, subject.make().traits)
-
-
-LAWS: dict[str, Law] = {}
-
-
-Holds: TypeAlias = Callable[[Subject], None]
-
-
-def law(speaks_of: Callable[[Subject, Traits], bool]) -> Callable[[Holds], Holds]:
-    """Enter a function among the laws."""
-
-    def enter(check: Holds) -> Holds:
-        LAWS[check.__name__] = Law(check, speaks_of)
-        return check
-
-    return enter
-
-
-every = law(lambda subject, traits: True)
-trainable = law(lambda subject, traits: traits.trainable)
-
-
-def hold(condition: object, sentence: str) -> None:
-    """The condition is true, or the law is broken."""
-    if not condition:
-        raise AssertionError(sentence)
-
-
-def close(a: Tensor, b: Tensor, tolerance: float, sentence: str) -> None:
-    """Two tensors agree."""
-    torch.testing.assert_close(a, b, rtol=tolerance, atol=tolerance, msg=lambda found: f"{sentence}\n{found}")
-
-
-def refused(pattern: str, call: Callable[[], Any]) -> None:
-    """The call ends in an InputError that says this."""
-    try:
-        call()
-    except InputError as error:
-        hold(re.search(pattern, str(error)), f"expected an InputError that says {pattern!r}, found {str(error)!r}")
-        return
-    except Exception as error:
-        raise AssertionError(f"expected an InputError that says {pattern!r}, found {error!r}") from error
-    raise AssertionError(f"expected an InputError that says {pattern!r}, but nothing was refused")
-
-
-def whole_gradients(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> list[Tensor]:
-    """The meta-gradient, zero where a parameter is not in the graph."""
-    return filled(learner, gradients(learner, lambda learner: learner.meta_loss(episode, key=key)))
-
-
-def filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]:
-    """Zero where a parameter is not in the graph."""
-    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
-
-
-def wave(learner: AbstractLearner) -> list[Tensor]:
-    """A direction in the space of the parameters in which each of them has its part."""
-    return [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
-
-
-def slopes(learner: AbstractLearner, loss: Callable[[AbstractLearner], MetaLoss]) -> tuple[float, float]:
-    """The slope of a loss along one direction: by central differences, and by its gradient."""
-    grads, along = filled(learner, gradients(learner, loss)), wave(learner)
-    h = 1e-5
-    near, far = (central_difference(learner, loss, along, step) for step in (h, 2 * h))
-    measured = (4 * near - far) / 3  # of fourth order in h
-    return measured, float(sum((g * d).sum() for g, d in zip(grads, along, strict=True)))
+__all__: list[str] = []  # laws are found in LAWS
 
 
 @every
@@ -285,51 +151,6 @@ def dtype_is_kept(subject: Subject) -> None:
             hold(found == dtype, f"the meta-loss of a {dtype} learner is {found}")
 
 
-@trainable
-def strategies_agree(subject: Subject) -> None:
-    """Loop, vmap and batched form: same loss and gradients."""
-    found, episode = {}, subject.episode()
-    for strategy in ("loop", "vmap", "batched"):
-        learner = with_strategy(subject.make(), strategy)
-        if learner is not None:
-            learner.train()
-            found[strategy] = [learner.meta_loss(episode).loss, *whole_gradients(learner, episode)]
-    for strategy, values in found.items():
-        for a, b in zip(found["loop"], values, strict=True):
-            close(b, a, subject.tolerance, f"strategy {strategy!r} gives another loss or gradient than 'loop'")
-
-
-def _in_chunks(subject: Subject, episode: Episode, at_once: int) -> list[Tensor]:
-    """Losses, gradients and buffers after one pass over the tasks, so many at once."""
-    learner, losses = subject.make().train(), []
-    for chunk in episode.chunks(at_once):
-        out = learner.meta_loss(chunk, key=Keys(Key.of(5), chunk.indices.numpy()))
-        out.loss.sum().backward()  # type: ignore[no-untyped-call]
-        learner.absorb(out.carried)
-        losses.append(out.loss.detach())
-    grads = [torch.zeros_like(p) if p.grad is None else p.grad for p in learner.parameters()]
-    return [torch.cat(losses), *grads, *learner.buffers()]
-
-
-@trainable
-def chunks_give_the_same_gradient(subject: Subject) -> None:
-    """``tasks_at_once`` changes nothing (a learner that carries state absorbs it between chunks)."""
-    episode = subject.episode()
-    whole = _in_chunks(subject, episode, episode.n_task)
-    for at_once in (2, 1):
-        for a, b in zip(whole, _in_chunks(subject, episode, at_once), strict=True):
-            close(b, a, subject.tolerance, f"with {at_once} tasks at once, losses, gradients or buffers differ")
-
-
-@trainable
-def ragged_chunks_give_the_same_gradient(subject: Subject) -> None:
-    """A task does not notice how long its neighbours in the chunk are."""
-    ragged, tolerance = subject.ragged(float("nan")), max(subject.tolerance, 1e-9)
-    apart = _in_chunks(subject, ragged, 1)
-    for a, b in zip(_in_chunks(subject, ragged, ragged.n_task), apart, strict=True):
-        close(a, b, tolerance, "a ragged task's loss or gradient depends on the tasks beside it")
-
-
 @law(lambda subject, traits: traits.incremental)
 def more_examples_later(subject: Subject) -> None:
     """What declares itself incremental learns the same in two parts as at once."""
@@ -368,53 +189,6 @@ def a_state_belongs_to_its_tasks(subject: Subject) -> None:
     hold(not wrong, f"tensors of the state without the task axis [{episode.n_task}, ...] first: shapes {wrong}")
 
 
-@law(lambda subject, traits: subject.smooth and traits.trainable and subject.follows_query)
-def the_meta_gradient_is_exact_where_promised(subject: Subject) -> None:
-    """Central differences of the query loss in float64; first-order learners must fail them."""
-    learner, episode = subject.make(), subject.episode()
-    measured, claimed = slopes(learner, lambda learner: learner.meta_loss(episode))
-    exact = abs(claimed - measured) < 1e-7 * max(1, abs(measured))
-    promised = learner.traits.exact_meta_gradient
-    hold(exact == promised, f"exact_meta_gradient={promised}, but the slope is {measured!r}, the gradient {claimed!r}")
-
-
-@law(lambda subject, traits: "batches" in traits.phases and traits.trainable)
-def what_is_trained_on_batches_can_be(subject: Subject) -> None:
-    """``batch_loss`` of a plain labelled batch is one finite loss with its gradient, and nothing is written."""
-    learner, batch = subject.make().train(), batch_of(subject.episode())
-    if batch is None:
-        return
-    try:
-        loss = learner.batch_loss(batch).loss
-    except InputError as error:
-        # Built without classes=, it cannot, and says so; with them the law holds it to more.
-        hold("classes" in str(error), f"batch_loss is refused, but not for the number of classes: {error}")
-        return
-    hold(loss.shape == (1,) and torch.isfinite(loss).all(), f"batch_loss: expected one finite loss, found {loss}")
-    for phase in phase_losses(learner, subject.episode(), Keys.default(1)):
-        if phase.name != "meta_loss":
-            _batches_are_trained_on(subject, phase)
-
-
-def _batches_are_trained_on(subject: Subject, phase: PhaseLoss) -> None:
-    """One loss of plain batches has the gradient of its slope, writes nothing and turns nothing."""
-    learner = phase.begun(subject.make().train())
-    before = {name: value.clone() for name, value in learner.state_dict().items()}
-    flags, state = [layer.training for layer in learner.modules()], generators()
-    inputs = [leaf.clone() for leaf in tensors_of(phase.data)]
-    grads = gradients(learner, phase)
-    hold(any(g is not None for g in grads), f"no parameter has a gradient of {phase.name}")
-    changed = [name for name, value in learner.state_dict().items() if not torch.equal(before[name], value)]
-    hold(not changed, f"{phase.name} wrote into {', '.join(changed)}; carry it, and absorb it")
-    hold(flags == [layer.training for layer in learner.modules()], f"training flags changed in {phase.name}")
-    hold(all(map(torch.equal, inputs, tensors_of(phase.data))), f"{phase.name} wrote into its batch")
-    hold(generators() == state, f"{phase.name} used a global generator; draw from the key instead")
-    if subject.smooth:
-        measured, claimed = slopes(learner, phase)
-        exact = abs(claimed - measured) < 1e-7 * max(1, abs(measured))
-        hold(exact, f"the gradient of {phase.name} is not its derivative: {claimed!r}, but the slope is {measured!r}")
-
-
 @every
 def a_support_that_cannot_be_learned_from_is_refused(subject: Subject) -> None:
     """No labels, NaN, labels out of range: one sentence each."""
@@ -432,12 +206,12 @@ def a_support_that_cannot_be_learned_from_is_refused(subject: Subject) -> None:
 
 @every
 def a_query_that_cannot_be_answered_is_refused(subject: Subject) -> None:
-    """NaN, or tasks of another number than the state's: one sentence each, and what is padded may hold anything."""
+    """NaN, infinity, or tasks of another number than the state's: one sentence each."""
     learner, episode = subject.make(), subject.episode()
     state, query = learner.adapt(episode.support), episode.query.unlabelled()
-    more = query.tasks(slice(0, query.n_task - 1))
+    fewer = query.tasks(slice(0, query.n_task - 1))
     sentence = rf"Cannot predict: the state is of {query.n_task} tasks, the query of {query.n_task - 1}\."
-    refused(sentence, lambda: learner.predict(state, more))
+    refused(sentence, lambda: learner.predict(state, fewer))
     if isinstance(query.x, Tensor) and query.x.is_floating_point():
         for wrong in (float("nan"), float("inf")):
             broken = query.x.clone()
@@ -455,14 +229,15 @@ def rows_without_a_label_are_of_no_class(subject: Subject) -> None:
     and a semi-supervised learner reads them.
     """
     learner, episode = subject.make(), subject.episode()
-    labelled = {label: replace(episode, support=_more(episode.support, episode.query, label)) for label in (-1, 0)}
-    said, first = (outputs(learner, labelled[label]) for label in (-1, 0))
-    hold(torch.isfinite(said).all(), "unlabelled rows in the support make outputs NaN or infinite")
-    last = outputs(
-        learner, replace(episode, support=_more(episode.support, episode.query, episode.support.max_way - 1))
-    )
-    taken = torch.equal(said, last) and not torch.equal(said, first)
-    hold(not taken, "unlabelled support rows (-1) count for the last class")
+    last = episode.support.max_way - 1
+    for which, label, another in (("first", 0, last), ("last", last, 0)):
+        # Queries of other classes: where they already are, a vote for them tells nothing.
+        strays = _of_another_class(episode.query, label)
+        supports = [_with_more(episode.support, strays, number) for number in (-1, label, another)]
+        said, as_it, as_another = (outputs(learner, replace(episode, support=support)) for support in supports)
+        hold(torch.isfinite(said).all(), "unlabelled rows in the support make outputs NaN or infinite")
+        taken = torch.equal(said, as_it) and not torch.equal(as_it, as_another)
+        hold(not taken, f"unlabelled support rows (-1) count for the {which} class")
     query, kept = episode.query, torch.arange(episode.query.n_example) % 2 == 0
     assert query.y is not None
     half = learner.loss(said, replace(query, y=query.y.masked_fill(~kept, -1)))
@@ -470,18 +245,25 @@ def rows_without_a_label_are_of_no_class(subject: Subject) -> None:
     close(half, expected, subject.tolerance, "unlabelled queries count in the loss")
     if learner.traits.trainable and "episodes" in learner.traits.phases:
         learner.train()
-        both = replace(labelled[-1], query=_more(query, episode.support, -1))
+        more = _with_more(query, episode.support.rows(slice(0, 2)), -1)
+        both = replace(episode, support=supports[0], query=more)
         values = [learner.meta_loss(both).loss, *whole_gradients(learner, both)]
         finite = all(bool(torch.isfinite(value).all()) for value in values)
         hold(finite, "unlabelled rows make the meta-loss or its gradient NaN or infinite")
 
 
-def _more(part: Examples, other: Examples, label: int) -> Examples:
-    """A set with two rows of another before its own, under this label."""
-    new = other.rows(slice(0, 2))
+def _of_another_class(part: Examples, label: int) -> Examples:
+    """Up to two rows that are not of this class in any task."""
+    assert part.y is not None
+    return part.rows((part.y != label).all(0).nonzero()[:2, 0])
+
+
+def _with_more(part: Examples, new: Examples, label: int) -> Examples:
+    """A set with other rows before its own, under this label."""
     assert new.y is not None
-    n = part.n_example
-    return part.followed_by(replace(new, y=torch.full_like(new.y, label))).rows(torch.arange(n + 2).roll(2))
+    n = part.n_example + new.n_example
+    own_last = torch.arange(n).roll(new.n_example)
+    return part.followed_by(replace(new, y=torch.full_like(new.y, label))).rows(own_last)
 
 
 def _with_label(support: Examples, label: int) -> Examples:

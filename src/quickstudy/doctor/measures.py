@@ -26,6 +26,7 @@ __all__ = [
     "batch_of",
     "central_difference",
     "directions",
+    "filled",
     "first_order",
     "generators",
     "generators_kept",
@@ -35,7 +36,10 @@ __all__ = [
     "phase_losses",
     "query_portions",
     "seeded",
+    "slopes",
     "tensors_of",
+    "wave",
+    "whole_gradients",
     "with_strategy",
 ]
 
@@ -242,6 +246,30 @@ def central_difference(learner: AbstractLearner, loss: LossOf, direction: list[T
     finally:
         for p, start in zip(learner.parameters(), data, strict=True):
             p.data = start
+
+
+def whole_gradients(learner: AbstractLearner, episode: Episode, key: Keys | None = None) -> list[Tensor]:
+    """The meta-gradient, zero where a parameter is not in the graph."""
+    return filled(learner, gradients(learner, lambda learner: learner.meta_loss(episode, key=key)))
+
+
+def filled(learner: AbstractLearner, grads: list[Tensor | None]) -> list[Tensor]:
+    """Zero where a parameter is not in the graph."""
+    return [torch.zeros_like(p) if g is None else g for p, g in zip(learner.parameters(), grads, strict=True)]
+
+
+def wave(learner: AbstractLearner) -> list[Tensor]:
+    """A direction in the space of the parameters in which each of them has its part."""
+    return [torch.sin(torch.arange(p.numel(), dtype=p.dtype) + 1).reshape(p.shape) for p in learner.parameters()]
+
+
+def slopes(learner: AbstractLearner, loss: LossOf) -> tuple[float, float]:
+    """The slope of a loss along one direction: by central differences, and by its gradient."""
+    grads, along = filled(learner, gradients(learner, loss)), wave(learner)
+    h = 1e-5
+    near, far = (central_difference(learner, loss, along, step) for step in (h, 2 * h))
+    measured = (4 * near - far) / 3  # of fourth order in h
+    return measured, float(sum((g * d).sum() for g, d in zip(grads, along, strict=True)))
 
 
 def moved_dtype(episode: Episode, dtype: torch.dtype) -> Episode:

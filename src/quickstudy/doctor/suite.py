@@ -6,13 +6,16 @@ from collections.abc import Callable
 from typing import Any
 
 from quickstudy.data.source import TaskSource
-from quickstudy.doctor.lawbook import LAWS, Subject
+from quickstudy.doctor import lawbook, traininglaws
+from quickstudy.doctor.law import LAWS, Subject
 from quickstudy.doctor.report import Report
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 
 __all__ = ["Doctor", "laws"]
+
+_BOOKS = (lawbook, traininglaws)  # they enter their laws in LAWS when they are imported
 
 
 def laws(

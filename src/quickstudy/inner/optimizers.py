@@ -98,6 +98,21 @@ def _check_decays(**given: float) -> None:
             raise InputError(f"An optimiser's {name} must be at least 0 and below 1, received {value}.")
 
 
+def _check_eps(optimizer: Adam | AdamW | RMSprop | Adagrad, params: Params) -> None:
+    """What is added to the root is more than 0 in the precision of the weights.
+
+    Raises:
+        InputError: it is lost, and weights whose gradient is 0 would become NaN.
+    """
+    for dtype in {p.dtype for p in params.values()}:
+        if optimizer.eps > 0 and not bool(torch.tensor(optimizer.eps, dtype=dtype)):
+            raise InputError(
+                f"{type(optimizer).__name__} cannot train weights of {str(dtype).removeprefix('torch.')}: its eps of "
+                f"{optimizer.eps:g}, which keeps it from dividing by 0, is itself 0 there. Call float() or bfloat16() "
+                "on the learner, take a larger eps, or plain gradient descent (sgd)."
+            )
+
+
 @dataclass(frozen=True)
 class Sgd:
     """Gradient descent: ``b <- momentum b + (1 - dampening) g`` (first ``b = g``), ``p <- p - lr b``.
@@ -173,6 +188,7 @@ class Adam:
 
     def init(self, params: Params) -> Params:
         """Zero moments, and the number of steps taken, ``[T]``."""
+        _check_eps(self, params)
         state = {f"mean.{name}": torch.zeros_like(p) for name, p in params.items()}
         state |= {f"square.{name}": torch.zeros_like(p) for name, p in params.items()}
         state["step"] = _steps_before(params)
@@ -217,6 +233,7 @@ class AdamW:
 
     def init(self, params: Params) -> Params:
         """As Adam's."""
+        _check_eps(self, params)
         return self._adam.init(params)
 
     def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
@@ -255,6 +272,7 @@ class RMSprop:
 
     def init(self, params: Params) -> Params:
         """Zero moments, those that are asked for."""
+        _check_eps(self, params)
         kinds = ["square"] + ["mean"] * self.centered + ["momentum"] * (self.momentum > 0)
         return {f"{kind}.{name}": torch.zeros_like(p) for kind in kinds for name, p in params.items()}
 
@@ -303,6 +321,7 @@ class Adagrad:
 
     def init(self, params: Params) -> Params:
         """The sums of squares, and the number of steps taken, ``[T]``."""
+        _check_eps(self, params)
         state = {f"sum.{name}": torch.full_like(p, self.initial_accumulator_value) for name, p in params.items()}
         return state | {"step": _steps_before(params)}
 

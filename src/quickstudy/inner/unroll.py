@@ -7,6 +7,7 @@ from collections import deque
 import torch
 from torch import Tensor
 
+from quickstudy.errors import InputError
 from quickstudy.inner.descent import Params, StepLosses, TaskLosses, check_mode, gradients, trajectory
 from quickstudy.inner.optimizers import InnerOptimizer
 
@@ -37,7 +38,8 @@ def unroll(
         Weights, and the optimiser's state.
 
     Raises:
-        InputError: a weight plays no part in the loss.
+        InputError: a weight plays no part in the loss; a negative number of steps; or an optimiser that is none of
+            ``quickstudy.inner``, such as torch's, which write into weights.
 
     >>> import torch
     >>> from quickstudy.inner import Sgd
@@ -46,6 +48,14 @@ def unroll(
     >>> torch.autograd.grad(phi["w"].sum(), theta["w"])[0].item()
     0.25
     """
+    if steps < 0:
+        raise InputError(f"Cannot take {steps} steps. Give 0 or more.")
+    if isinstance(optimizer, torch.optim.Optimizer):
+        name = type(optimizer).__name__
+        raise InputError(
+            f"torch.optim.{name} writes into the weights that it was built with, which cannot be differentiated. Use "
+            f"the one of quickstudy.inner, such as {name if name in ('Adam', 'AdamW', 'Adagrad') else 'Sgd'}(lr)."
+        )
     memory = optimizer.init(start) if state is None else state
 
     def update(step: int, params: Params, grads: Params) -> Params:

@@ -14,7 +14,6 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.setencoder import Activation, Gaussian, checked_std, perceptron
 from quickstudy.learners.parts.transformer import attend
@@ -144,7 +143,6 @@ class ACNP(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The negative log-likelihood of the queries."""
         del key
-        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         found = self._decode(self._encode(features.support, episode.support), features.query, query)
         return MetaLoss(found.nll(query), task_logs(found.mean, query), features.carried)

@@ -89,7 +89,7 @@ class Boosting(AbstractLearner):
         del key
         check_query(query, state)
         assert isinstance(state.x, Tensor) and state.y is not None
-        features = flat_features(self.net, query).detach()
+        features = flat_features(self.net, query, state.x.shape[2]).detach()
         _check_numbers(features)
         columns = state.target.dim if isinstance(state.target, Real) else state.max_way
         out = features.new_zeros(*features.shape[:2], columns)

@@ -13,9 +13,17 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, plain_step, trajectory
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_episode,
+    check_query,
+    check_support,
+    task_logs,
+)
 from quickstudy.learners.parts.headed import HeadedNet, TargetKind, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import InnerLoop, check_episode, gradient_traits
+from quickstudy.learners.parts.innerloop import InnerLoop, gradient_traits
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import has_rows, is_norm, modulated
 from quickstudy.nets.apply import Strategy

@@ -15,7 +15,6 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.setencoder import Activation, Gaussian, checked_std, perceptron
@@ -45,7 +44,8 @@ class CNP(AbstractLearner):
     S. M. A. Eslami, "Conditional neural processes", ICML 2018.
 
     adapt:      r = mean of h(x, y) over the support; for classes r = (r_1, ..., r_W), r_c the mean of h(x) over class c
-    predict:    (μ, σ) = g(x, r), a normal distribution for each real value; or logits g(x, r)
+    predict:    (μ, σ) = g(x, r), a normal distribution for each real value, of which ``predict`` gives μ and
+                ``distribution`` both; or logits g(x, r)
     meta-loss:  -log p(y | μ, σ) of the queries; for classes cross-entropy
 
     Unlike the attentive process ``acnp`` every query reads the same summary, so a task costs O(Ns + Nq), but the
@@ -147,7 +147,6 @@ class CNP(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The negative log-likelihood of the queries."""
         del key
-        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._summarise(features.support, episode.support, None)
         raw = self._decode(state, features.query, query)

@@ -76,7 +76,7 @@ class DKT(AbstractLearner):
 
     Args:
         net: maps ``[N, ...]`` to features ``[N, D]``.
-        target: ``"classes"`` or ``"real"``; decides what ``learn_noise`` is by default.
+        target: ``"classes"``, ``"multi-label"`` or ``"real"``; decides what ``learn_noise`` is by default.
         kernel: ``"linear"``, ``"cosine"``, ``"rbf"``, ``"spectral"`` or ``"bn-cosine"``; see
             ``learners.parts.kernels``.
         mixtures: parts of ``"spectral"``.
@@ -98,7 +98,7 @@ class DKT(AbstractLearner):
     def __init__(
         self,
         net: nn.Module,
-        target: Literal["classes", "real"] = "classes",
+        target: Literal["classes", "multi-label", "real"] = "classes",
         *,
         kernel: KernelName = "cosine",
         mixtures: int = 4,
@@ -107,7 +107,7 @@ class DKT(AbstractLearner):
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
-        one_of("DKT", "target", target, ("classes", "real"))
+        one_of("DKT", "target", target, ("classes", "multi-label", "real"))
         if not LEAST_NOISE < noise < inf:
             raise InputError(f"DKT needs a noise above {LEAST_NOISE:g}, received {noise}.")
         size = known_size(net) if kernel == "spectral" else None

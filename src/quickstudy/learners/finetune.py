@@ -12,10 +12,10 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_episode, check_support
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
 from quickstudy.learners.parts.features import feature_size
-from quickstudy.learners.parts.headed import Head, HeadedNet, check_norms, default_norm
+from quickstudy.learners.parts.headed import Head, HeadedNet, Part, check_norms, default_norm
 from quickstudy.learners.parts.innerloop import FastWeights, predict_with
 from quickstudy.learners.parts.plain import PlainTraining
 from quickstudy.nets.apply import Strategy
@@ -53,7 +53,10 @@ class FineTune(AbstractLearner):
         batch: rows a minibatch; None: the whole support.
         optimizer: ``"adam"`` or ``"sgd"``.
         head: ``"fixed"``, ``"shared"`` or ``"proto"``.
+        part: what is trained on the support; see ``learners.parts.headed``.
+        rank: of ``part="lora"``.
         transductive: queries normalised together; needs norm="transductive".
+        out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
@@ -76,13 +79,18 @@ class FineTune(AbstractLearner):
         batch: int | None = None,
         optimizer: Literal["adam", "sgd"] = "adam",
         head: Head = "fixed",
+        part: Part = "all",
+        rank: int = 4,
         transductive: bool = False,
+        out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.model = HeadedNet(net, outputs, target, head, strategy=strategy)
-        self.base = BaseClassifier(feature_size(net, None), classes) if target == "classes" else None
+        self.model = HeadedNet(
+            net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
+        )
+        self.base = BaseClassifier(feature_size(net, out_features), classes) if target == "classes" else None
         self.training_on_support = PlainTraining(steps, lr, batch, optimizer)
         self.transductive = transductive
 
@@ -131,6 +139,7 @@ class FineTune(AbstractLearner):
         where the default, the query loss after adapting, would be another method.
         """
         del key
+        check_episode(episode)
         rows = episode.support.followed_by(episode.query)
         if self.base is None:
             return MetaLoss(self.loss(self.model.run({}, rows)[0], rows))

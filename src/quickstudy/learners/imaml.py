@@ -12,12 +12,11 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import MatVec, Params, Sgd, cg, implicit, newton_cg, optimize
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_episode, check_support, task_logs
 from quickstudy.learners.parts.headed import Head, HeadedNet, Part, TargetKind, check_norms, default_norm, losses_on
 from quickstudy.learners.parts.innerloop import (
     FastWeights,
     begin,
-    check_episode,
     check_shared_head,
     gradient_traits,
     predict_with,

@@ -15,7 +15,6 @@ from quickstudy.keys import Keys, shuffle
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.solved import refuse_state
@@ -142,7 +141,6 @@ class InContext(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, each task's classes at corners of their own."""
-        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         slots = self._random_slots(episode.support, Keys.default(episode.n_task) if key is None else key)
         outputs = self._answer(self._read(features.support, episode.support, slots), features.query, query)

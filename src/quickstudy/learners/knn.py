@@ -71,7 +71,7 @@ class KNN(AbstractLearner):
         del key
         assert isinstance(state.x, Tensor)
         check_query(query, state)
-        distance = distances(flat_features(self.net, query), state.x)  # [T, Nq, Ns]
+        distance = distances(flat_features(self.net, query, state.x.shape[2]), state.x)  # [T, Nq, Ns]
         distance = distance.masked_fill(~state.labelled[:, None], torch.inf)
         nearer, level, share = nearest(distance, self.k)
         members = membership(state)  # [T, Ns, W]

@@ -118,6 +118,7 @@ class AbstractLearner(nn.Module, ABC):
 
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss of ``predict`` after ``adapt``: what most papers minimise."""
+        check_scored(episode.query)
         state = self.adapt(episode.support, key=key)
         outputs = self.predict(state, episode.query.unlabelled(), key=key)
         return MetaLoss(self.loss(outputs, episode.query), task_logs(outputs, episode.query))
@@ -202,6 +203,30 @@ def check_query(query: Examples, state: object) -> None:
         if "vmap" not in str(error):
             raise
         # Under torch.func.vmap no value can be read: whoever maps predict over queries looks at them before.
+
+
+def check_episode(episode: Episode) -> None:
+    """Support and query of T tasks can be learned from and scored.
+
+    The engine looks at what it draws; this is for loops of one's own.
+
+    Raises:
+        InputError: as :func:`check_support` for the support and :func:`check_scored` for the query.
+    """
+    check_support(episode.support)
+    check_scored(episode.query)
+
+
+def check_scored(query: Examples) -> None:
+    """The answers to these queries can be scored.
+
+    Raises:
+        InputError: no labels.
+        EpisodeError: a task without a query, labels out of range, NaN; names the task and row.
+    """
+    if query.y is None:
+        raise InputError("Cannot train: the query carries no labels (y is None). Give each example its label.")
+    query.check("query")
 
 
 def _n_task(state: object) -> int | None:

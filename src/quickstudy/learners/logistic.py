@@ -99,7 +99,8 @@ class Logistic(AbstractLearner):
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
         check_query(query, state)
-        return mask_absent(task_linear(flat_features(self.net, query), state.weight, state.bias), query)
+        features = flat_features(self.net, query, state.weight.shape[2])
+        return mask_absent(task_linear(features, state.weight, state.bias), query)
 
     def _fit(self, task: int, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         from sklearn.exceptions import ConvergenceWarning

@@ -15,7 +15,7 @@ from quickstudy.errors import InputError
 from quickstudy.inner import Params, Rate, trajectory
 from quickstudy.inner.optimizers import per_task, per_task_mask
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_support, task_logs
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_episode, check_support, task_logs
 from quickstudy.learners.parts.headed import (
     Head,
     HeadedNet,
@@ -28,7 +28,6 @@ from quickstudy.learners.parts.headed import (
 from quickstudy.learners.parts.innerloop import (
     FastWeights,
     InnerLoop,
-    check_episode,
     check_shared_head,
     gradient_traits,
     predict_with,

@@ -14,7 +14,6 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, mask_absent
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.lrua import LRUA, Memory
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import (
@@ -85,8 +84,7 @@ class MANN(AbstractLearner):
         hidden: units of the LSTM.
         slots: rows of the memory.
         width: numbers in a row.
-        heads: that read and write; one alone has a single key both to store with and to ask with, and learns far more
-            slowly.
+        heads: that read and write; one alone has a single key both to store with and to ask with.
         decay: γ, of usage.
         order: of the support: ``"drawn"``, or ``"given"``, as its rows stand, where they are a stream.
         out_features: the network's feature size, where it does not say.
@@ -127,10 +125,10 @@ class MANN(AbstractLearner):
 
     @torch.no_grad()
     def reset_parameters(self) -> None:
-        """Weights of labels and keys, larger than torch begins with, at which no label is found in the memory again.
+        """Draw the weights of labels and of keys from a wider range than torch does.
 
-        Each label is one number among all features, and weighs next to nothing in what is written at first: then
-        training stays at chance for very long.
+        With torch's own, a label is one number among all features and weighs next to nothing in what is written: it
+        is hard to find in the memory again.
         """
         labels = self.cell.gates.weight[:, self.rows.out_features : self.rows.out_features + self.outputs]
         for weight in (labels, self.cell.to_keys.weight):
@@ -155,7 +153,6 @@ class MANN(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss after the support has been written."""
-        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._write(features.support, episode.support, None, key)
         outputs = self._ask(state, features.query, query)

@@ -10,7 +10,15 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_query,
+    check_scored,
+    check_support,
+    task_logs,
+)
 from quickstudy.learners.parts.classwise import mask_absent
 from quickstudy.learners.parts.embedder import Embedder
 from quickstudy.learners.parts.features import known_size
@@ -126,6 +134,7 @@ class ProtoNet(AbstractLearner):
             state = prototypes(features.support, episode.support, None)
             embedded, carried = features.query, features.carried
         else:
+            check_scored(query)
             state = self._described(episode.support)
             applied = self.embed.applied(query)
             embedded, carried = applied.out, applied.carried

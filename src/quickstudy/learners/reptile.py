@@ -13,7 +13,7 @@ from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, make_optimizer, optimize
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support
+from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_episode, check_query, check_support
 from quickstudy.learners.parts.headed import (
     Head,
     HeadedNet,
@@ -23,7 +23,6 @@ from quickstudy.learners.parts.headed import (
     default_norm,
     losses_on,
 )
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.apply import Strategy

@@ -90,5 +90,5 @@ class Ridge(AbstractLearner):
     def predict(self, state: RidgeFit, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
         check_query(query, state)
-        x = flat_features(self.net, query) - state.centre[:, None]
+        x = flat_features(self.net, query, state.centre.shape[1]) - state.centre[:, None]
         return mask_absent(x @ state.weight + state.level[:, None], query)

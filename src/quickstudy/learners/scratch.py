@@ -44,6 +44,7 @@ class Scratch(AbstractLearner):
         batch: rows a minibatch; None: the whole support.
         optimizer: ``"adam"`` or ``"sgd"``.
         transductive: queries normalised together; needs norm="transductive".
+        out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
 
     Raises:
@@ -66,11 +67,12 @@ class Scratch(AbstractLearner):
         batch: int | None = None,
         optimizer: Literal["adam", "sgd"] = "adam",
         transductive: bool = False,
+        out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.model = HeadedNet(net, outputs, target, "fixed", strategy=strategy)
+        self.model = HeadedNet(net, outputs, target, "fixed", out_features=out_features, strategy=strategy)
         self.training_on_support = PlainTraining(steps, lr, batch, optimizer)
         self.transductive = transductive
 

@@ -12,7 +12,15 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_episode,
+    check_query,
+    check_support,
+    task_logs,
+)
 from quickstudy.learners.parts.baseclassifier import BaseClassifier
 from quickstudy.learners.parts.classwise import check_every_class, class_means, mask_absent, membership
 from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features, check_features
@@ -65,8 +73,7 @@ class SimpleCNAPS(AbstractLearner):
     features* for Σ_k and adds that number to every entry; here Σ_k = 0, as the formula says. The penalty is added to
     the mean loss of a step's tasks; in the authors' code it is added once for each of them, so that with 16 tasks a
     step their 0.001 is 0.016 here. Networks for scales and shifts share no layer, and the set encoder has four blocks
-    instead of five. Without FiLM (``film=False``) tasks train the
-    network itself, which the paper does not do.
+    instead of five. Without FiLM (``film=False``) tasks train the network itself, which the paper does not do.
 
     Inductive.
 
@@ -160,6 +167,7 @@ class SimpleCNAPS(AbstractLearner):
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss and the penalty; without FiLM, support and query go through the network in one pass."""
         del key
+        check_episode(episode)
         support, query = episode.support, episode.query
         params = self._weights(support)
         if self.film is None:

@@ -16,7 +16,6 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
 from quickstudy.learners.parts.classwise import check_every_class, mask_absent
 from quickstudy.learners.parts.embedder import Features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import (
     Order,
@@ -147,7 +146,6 @@ class SNAIL(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         """The query loss, each query the next element behind the support."""
-        check_episode(episode)
         features, query = self.rows.episode(episode), episode.query
         state = self._read(features.support, episode.support, None, key)
         outputs = self._ask(state, features.query, query)

@@ -14,10 +14,17 @@ from typing_extensions import override
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Key, Keys, shuffle
-from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_episode,
+    check_query,
+    check_support,
+    task_logs,
+)
 from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
 from quickstudy.learners.parts.features import flat_features
-from quickstudy.learners.parts.innerloop import check_episode
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import check_fits, known_outputs, label_rows
 from quickstudy.learners.parts.solved import refuse_state

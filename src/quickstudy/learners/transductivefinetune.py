@@ -20,7 +20,6 @@ from quickstudy.learners.parts.features import check_singly, feature_size
 from quickstudy.learners.parts.headed import HeadedNet
 from quickstudy.learners.parts.information import entropy, probabilities
 from quickstudy.learners.parts.options import one_of
-from quickstudy.learners.parts.plain import check_precision
 from quickstudy.learners.parts.pretrained import check_smoothing, joined, transductive_traits
 from quickstudy.nets.apply import Strategy, apply
 from quickstudy.nets.norms import absorb_statistics
@@ -96,7 +95,7 @@ class TransductiveFineTune(AbstractLearner):
         self.model = HeadedNet(net, None, "classes", "proto", out_features=size, strategy=strategy)
         self.classifier = BaseClassifier(size, classes, smoothing=smoothing)
         self.steps, self.entropy_weight = steps, entropy_weight
-        self.optimizer, self.optimizer_name = make_optimizer(optimizer, lr), optimizer
+        self.optimizer = make_optimizer(optimizer, lr)
 
     @property
     @override
@@ -122,9 +121,7 @@ class TransductiveFineTune(AbstractLearner):
             said = entropy(*probabilities(self.model.run(params, query)[0]), alpha=1)
             return support + self.entropy_weight * row_mean(said, query.real)
 
-        start = self.model.start(state)
-        check_precision(start, self.optimizer_name)
-        params = descended(losses, start, self.steps, self.optimizer)
+        params = descended(losses, self.model.start(state), self.steps, self.optimizer)
         return self.model.run(params, query)[0]
 
     @override

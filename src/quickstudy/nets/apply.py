@@ -13,6 +13,7 @@ dropped, or replaced by zeros first, so that NaN in them changes nothing.
 
 from __future__ import annotations
 
+import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
@@ -33,6 +34,9 @@ ROWS_AT_ONCE = 128
 Params: TypeAlias = dict[str, Tensor]
 Strategy: TypeAlias = Literal["auto", "packed", "loop", "vmap", "batched"]
 STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
+# How torch's errors speak of shapes, and of the type of numbers.
+_OF_SHAPES = re.compile(r"\b(shapes?|sizes?|channels|dimensions?)\b")
+_OF_WHOLE_NUMBERS = re.compile(r"\b(dtype|datatype|long|int|short|char|byte|bool)\b", re.IGNORECASE)
 
 
 @runtime_checkable
@@ -108,19 +112,30 @@ def apply(
         with kernels:
             return _run(net, x, params, mask, given, strategy)
     except RuntimeError as error:
-        whole = next(
-            (leaf.dtype for leaf in (x.values() if isinstance(x, dict) else [x]) if not leaf.is_floating_point()), None
-        )
-        if whole is None:
+        refusal = _unreadable(net, x, str(error).split("\n")[0].rstrip("."))
+        if refusal is None:
             raise
-        raise InputError(
-            f"{type(net).__name__} cannot read these inputs, which are whole numbers ({whole}): {_first_line(error)}. "
+        raise refusal from error
+
+
+def _unreadable(net: nn.Module, x: Inputs, said: str) -> InputError | None:
+    """What torch says of inputs that a network cannot read, in a sentence of ours.
+
+    None where it speaks of something else, such as a device that is out of memory.
+    """
+    leaves = x if isinstance(x, dict) else {"x": x}
+    whole = next((leaf.dtype for leaf in leaves.values() if not leaf.is_floating_point()), None)
+    if whole is not None and _OF_WHOLE_NUMBERS.search(said):
+        return InputError(
+            f"{type(net).__name__} cannot read these inputs, which are whole numbers ({whole}): {said}. "
             "Integers are handed on as they are, for token ids; give measurements as floats, x.float()."
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n")[0].rstrip(".")
+        )
+    if _OF_SHAPES.search(said):
+        shapes = ", ".join(f"{name} {list(leaf.shape[2:])}" for name, leaf in leaves.items())
+        return InputError(
+            f"{type(net).__name__} cannot read examples of this shape, {shapes}: {said}. Give it what it was built for."
+        )
+    return None
 
 
 def _check_params(net: nn.Module, params: Params, n_task: int) -> None:

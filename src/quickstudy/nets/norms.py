@@ -93,6 +93,20 @@ class AbstractNorm(nn.Module):
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         """The same with the layer's parameters handed in, each ``[...]`` or, one a task, ``[T, ...]``."""
 
+    @staticmethod
+    def check(x: Tensor, own: dict[str, Tensor]) -> None:
+        """The layer was built for as many channels.
+
+        Raises:
+            InputError: naming both numbers.
+        """
+        built, met = own["weight"].shape[-1], x.shape[2 if current_pass().batched else 1]
+        if built != met:
+            raise InputError(
+                f"A norm was built for {built} channels, but meets {met}. Build it with as many channels (features) as "
+                "what stands before it puts out."
+            )
+
     def finish(self, x: Tensor, mean: Tensor, var: Tensor, own: dict[str, Tensor]) -> Tensor:
         """``(x - mean) / sqrt(var + eps) * weight + bias`` in one pass over ``x``.
 
@@ -187,6 +201,7 @@ class BatchNorm(AbstractNorm):
 
     @override
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+        self.check(x, own)  # the fused kernel below does not
         the_pass = current_pass()
         if not self.couples:
             lead = (None, None) if the_pass.batched else (None,)  # the axes T and N, or N alone
@@ -252,6 +267,7 @@ class TaskNorm(AbstractNorm):
 
     @override
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+        self.check(x, own)
         the_pass = current_pass()
         name = the_pass.names.get(self, "")
         mean, var = example_moments(x, the_pass.batched)  # [..., N, C]
@@ -292,6 +308,7 @@ class GroupNorm(AbstractNorm):
 
     @override
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+        self.check(x, own)
         size = own["weight"].shape[-1] // self.groups
         mean, var = (
             part.reshape(*part.shape[:-1], self.groups, size) for part in example_moments(x, current_pass().batched)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
+from quickstudy.learners.learner import check_episode
 from quickstudy.nets.apply import Applied, Strategy, apply
 from quickstudy.nets.norms import Moments, needs_support_moments, uses_current_rows
 
@@ -98,7 +99,11 @@ class Embedder(nn.Module):
 
         Not in one pass with norms that ask for the support's moments, which must not see the query, nor with norms that
         use the current rows in tests as well.
+
+        Raises:
+            InputError: the tasks cannot be learned from or scored; see ``learner.check_episode``.
         """
+        check_episode(episode)
         support, query = episode.support, episode.query.unlabelled()
         if not self.singly:
             known = self.applied(support)

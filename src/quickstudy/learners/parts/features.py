@@ -24,14 +24,29 @@ def check_singly(net: nn.Module | None) -> None:
         )
 
 
-def flat_features(net: nn.Module | None, examples: Examples) -> Tensor:
+def flat_features(net: nn.Module | None, examples: Examples, size: int | None = None) -> Tensor:
     """One vector an example, ``[T, N, D]``, zero on padding: the network's output, or the inputs flattened.
 
     In float32 at least: what is computed of them (distances, solvers) has no form, or no digits, in half precision.
 
+    Args:
+        net: the network, if any.
+        examples: ``[T, N, ...]``.
+        size: D of the support, where these are its queries.
+
     Raises:
-        InputError: dict inputs without a network.
+        InputError: dict inputs without a network; or queries of another size than the support.
     """
+    out = _flat(net, examples)
+    if size is not None and out.shape[2] != size:
+        raise InputError(
+            f"Cannot predict: an example of the query is {out.shape[2]} numbers, one of the support {size}. Give both "
+            "the same columns."
+        )
+    return out
+
+
+def _flat(net: nn.Module | None, examples: Examples) -> Tensor:
     if net is not None:
         out = apply(net, examples.x, mask=examples.mask).out.flatten(2)
         return out.to(torch.promote_types(out.dtype, torch.float32))

@@ -173,9 +173,10 @@ class HeadedNet(nn.Module):
         size = self.outputs if self.kind == "none" else self.features_size
         if out.dim() != 3 or out.shape[2] != size:
             option = "outputs" if self.kind == "none" else "out_features"
+            found = ", ".join(["N", *map(str, out.shape[2:])])
             raise InputError(
                 f"Expected [N, {size}] from {type(self.net).__name__}, for which this learner was built, found "
-                f"{['N', *out.shape[2:]]}. Flatten what it puts out, or pass {option}= its size.".replace("'", "")
+                f"[{found}]. Flatten what it puts out, or pass {option}= its size."
             )
 
     def read_out(self, params: Params, features: Tensor, examples: Examples) -> Tensor:

@@ -18,7 +18,7 @@ from torch import Tensor
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
-from quickstudy.learners.learner import MetaLoss, Traits, check_query, check_support, task_logs
+from quickstudy.learners.learner import MetaLoss, Traits, check_episode, check_query, check_support, task_logs
 from quickstudy.learners.parts.headed import HeadedNet, losses_on
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import Moments
@@ -155,18 +155,6 @@ def begin(model: HeadedNet, support: Examples, state: FastWeights | None, steps:
         return state.params
     start = model.start(support)
     return start if steps > 0 else {name: p.clone() for name, p in start.items()}
-
-
-def check_episode(episode: Episode) -> None:
-    """Support and query of T tasks can be learned from and scored.
-
-    Raises:
-        InputError: as :func:`check_support`; or the query carries no labels, or some that are out of range.
-    """
-    check_support(episode.support)
-    if episode.query.y is None:
-        raise InputError("Cannot train: the query carries no labels (y is None). Give each example its label.")
-    episode.query.check("query")
 
 
 def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
-from quickstudy.learners.parts.features import feature_size
+from quickstudy.learners.parts.features import known_size
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import make_norm
 
@@ -23,7 +23,12 @@ def centred(net: nn.Module) -> nn.Module:
     Raises:
         InputError: the size of its features is not known.
     """
-    size = feature_size(net, None, "kernel='bn-cosine'")
+    size = known_size(net)
+    if size is None:
+        raise InputError(
+            f"Cannot build kernel='bn-cosine' on {type(net).__name__}: its feature size is not known. Give the network "
+            "an attribute out_features."
+        )
     return nn.Sequential(net, nn.Flatten(), make_norm("batch", size))
 
 

@@ -62,25 +62,11 @@ class PlainTraining:
         Raises:
             InputError: the weights are too coarse for the optimiser.
         """
-        check_precision(start, self.optimizer)
         keys = (Keys.default(support.n_task) if key is None else key).fold("minibatches")
         losses = [losses_on(model, task_loss, part) for part in minibatches(support, self.batch, self.steps, keys)]
         params, _, _ = optimize(losses, start, make_optimizer(self.optimizer, self.lr))
         with torch.no_grad():
             return FastWeights(params, model.support_moments(params, support))
-
-
-def check_precision(start: Params, optimizer: str) -> None:
-    """Adam can move weights of this precision.
-
-    Raises:
-        InputError: in float16 the 1e-8 that it adds to its divisor is 0, and weights without a gradient become NaN.
-    """
-    if optimizer == "adam" and any(value.dtype == torch.float16 for value in start.values()):
-        raise InputError(
-            "Adam cannot train weights of float16: what keeps it from dividing by 0 is itself 0 there. Call float() or "
-            'bfloat16() on the learner, or choose optimizer="sgd".'
-        )
 
 
 def reinitialised(module: Module, seed: int) -> Module:

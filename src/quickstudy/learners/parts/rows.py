@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys, shuffle
+from quickstudy.learners.learner import check_episode
 from quickstudy.learners.parts.embedder import Embedder, EpisodeFeatures, Features
 from quickstudy.learners.parts.features import flat_features
 from quickstudy.nets.apply import Strategy
@@ -78,6 +79,7 @@ class RowFeatures(nn.Module):
     def episode(self, episode: Episode) -> EpisodeFeatures:
         """Both, in one pass through the network, for training; see ``parts.embedder``."""
         if self.embed is None:
+            check_episode(episode)
             return EpisodeFeatures(self.support(episode.support), self._raw(episode.query), {})
         found = self.embed.episode(episode)
         support = Features(self._flat(found.support.out), found.support.moments)
