@@ -170,29 +170,24 @@ def as_markdown(paragraph: str) -> str:
 
 
 def versus(page: Page, results: dict[str, Any]) -> str:
-    """Whether it beats the baselines that keep everyone honest, in one line."""
-    for name in page.recipes:
-        entry = results.get(name)
-        if entry is None or not entry["versus"]:
-            continue
-        worse = [which for which, d in entry["versus"].items() if not d["mean"] - d["ci95"] > 0]
-        budget = f"At the budget of `{name}`" if load_recipe(name).train.steps else f"Without training (`{name}`)"
-        plain = "the same network plainly pretrained"
-        if entry["metric"] != "accuracy":
-            plain = "one network for all tasks, fine-tuned"
-        called = {"knn": "k-NN on pixels", "plain": plain}
-        said = f"{budget} it "
-        if not worse:
-            return said + "beats " + " and ".join(called[w] for w in entry["versus"]) + ", in pairs."
-        beaten = [which for which in entry["versus"] if which not in worse]
-        return (
-            said
-            + ("beats " + " and ".join(called[w] for w in beaten) + " but " if beaten else "")
-            + "does **not** beat "
-            + " or ".join(called[w] for w in worse)
-            + "."
-        )
-    return ""
+    """Whether it beats the baselines that keep everyone honest: a sentence for each recipe that was measured."""
+    return " ".join(verdict(name, results[name]) for name in page.recipes if results.get(name, {}).get("versus"))
+
+
+def verdict(name: str, entry: dict[str, Any]) -> str:
+    """Whether a recipe beats each baseline, in one sentence."""
+    worse = [which for which, d in entry["versus"].items() if not d["mean"] - d["ci95"] > 0]
+    beaten = [which for which in entry["versus"] if which not in worse]
+    plain = "the same network plainly pretrained"
+    if entry["metric"] != "accuracy":
+        plain = "one network for all tasks, fine-tuned"
+    called = {"knn": "k-NN on pixels", "plain": plain}
+    said = f"At the budget of `{name}` it " if load_recipe(name).train.steps else f"Without training (`{name}`) it "
+    if not worse:
+        return said + "beats " + " and ".join(called[which] for which in beaten) + ", in pairs."
+    if beaten:
+        said += "beats " + " and ".join(called[which] for which in beaten) + " but "
+    return said + "does **not** beat " + " or ".join(called[which] for which in worse) + "."
 
 
 def facts(page: Page, costs: dict[str, Any]) -> list[str]:

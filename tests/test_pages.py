@@ -9,7 +9,7 @@ from types import ModuleType
 import pytest
 
 from quickstudy.learners import learners
-from quickstudy.recipes import load_recipe
+from quickstudy.recipes import load_recipe, recipe_hash
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -36,9 +36,12 @@ def test_pages_are_up_to_date(make_pages: ModuleType) -> None:
 
 
 def test_figures_of_an_earlier_recipe_are_not_printed(make_pages: ModuleType) -> None:
-    """A recipe's figure beside another number of steps would be a claim that nobody measured."""
-    steps = load_recipe("omniglot-protonet-fast").train.steps
-    known = {"omniglot-protonet-fast": {"steps": steps}, "omniglot-maml-fast": {"steps": 1}}
+    """A figure beside other options than it was measured with would be a claim that nobody measured."""
+    earlier = load_recipe("omniglot-maml-fast", {"learner.inner-lr": 0.123})
+    known = {
+        "omniglot-protonet-fast": {"recipe": recipe_hash(load_recipe("omniglot-protonet-fast"))},
+        "omniglot-maml-fast": {"recipe": recipe_hash(earlier)},
+    }
     assert list(make_pages.current(known)) == ["omniglot-protonet-fast"]
 
 

@@ -26,6 +26,7 @@ from quickstudy.inner import (
     unroll,
 )
 from quickstudy.learners import MAML
+from quickstudy.learners.imaml import IMAML
 from quickstudy.nets.secondorder import blamed_layer, plain_kernels
 from quickstudy.train import fit
 from tests.smalltasks import FEATURES, WAY, tasks
@@ -156,6 +157,20 @@ def test_the_layer_is_named(depth: str) -> None:
     ):
         fit(model, Small(), steps=1)
     assert all(p.grad is None or torch.isfinite(p.grad).all() for p in model.parameters())
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        lambda net: MAML(net, WAY, inner_steps=2, memory="adjoint"),
+        lambda net: IMAML(net, WAY, inner_steps=2),
+        lambda net: IMAML(net, WAY, inner_steps=2, solver="newton"),
+    ],
+    ids=["adjoint", "implicit", "newton"],
+)
+def test_the_layer_is_named_where_the_learner_takes_the_derivative(build: Callable[[nn.Module], nn.Module]) -> None:
+    with pytest.raises(InputError, match=r"second derivative through the layer 'model\.net\.1\.1\.layer' \(Once\): "):
+        fit(build(network(Once())).double(), Small(), steps=1)  # type: ignore[arg-type]
 
 
 def test_first_order_needs_none() -> None:

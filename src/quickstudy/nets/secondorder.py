@@ -17,6 +17,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from quickstudy.errors import InputError
+
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _SIGNS = ("double backward", "differentiate twice", "doesn't support double")
@@ -121,7 +123,7 @@ def _calls(module: AnyModule, run: Callable[[AnyModule], object]) -> dict[nn.Mod
 
     handles = [layer.register_forward_pre_hook(note, with_kwargs=True) for layer in module.modules()]
     try:
-        with contextlib.suppress(RuntimeError), torch.random.fork_rng(devices=[]):
+        with contextlib.suppress(RuntimeError, InputError), torch.random.fork_rng(devices=[]):
             run(module)
     finally:
         for handle in handles:

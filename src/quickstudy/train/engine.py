@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -307,13 +308,11 @@ class _Engine:
         for portion in portions:
             keys = portion.keys
             device = next(self.learner.parameters()).device
-            with global_generators(device, keys.key.fold("global", int(keys.tasks[0]))):
-                out = portion.loss(self.learner)
-            self._check_finite(out.loss, portion, done)
-            try:
+            with _naming_layers(self.learner, portion):
+                with global_generators(device, keys.key.fold("global", int(keys.tasks[0]))):
+                    out = portion.loss(self.learner)
+                self._check_finite(out.loss, portion, done)
                 (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
-            except RuntimeError as error:
-                raise _explained(error, self.learner, portion) from error
             self.learner.absorb(out.carried)
             for name, values in ({"loss": out.loss} | out.logs).items():
                 logs.setdefault(name, []).append(values.detach().float())
@@ -362,9 +361,23 @@ class _Portion:
         return learner.batch_loss(self.data, key=self.keys)
 
 
-def _explained(error: RuntimeError, learner: AbstractLearner, portion: _Portion) -> Exception:
-    """Naming the layer, where a missing second derivative is the reason."""
-    return explained(error, lambda: blamed_layer(learner, portion.loss))
+@contextmanager
+def _naming_layers(learner: AbstractLearner, portion: _Portion) -> Iterator[None]:
+    """Where a missing second derivative ends what is done inside, the error names the layer.
+
+    The adjoint, Newton's steps and the implicit gradient take that derivative themselves and know no layers: theirs is
+    a sentence already, with torch's complaint as its cause.
+    """
+    try:
+        yield
+    except (RuntimeError, InputError) as error:
+        cause = error if isinstance(error, RuntimeError) else error.__cause__
+        if not isinstance(cause, RuntimeError):
+            raise
+        found = explained(cause, lambda: blamed_layer(learner, portion.loss))
+        if found is cause:
+            raise
+        raise found from error
 
 
 @dataclass
