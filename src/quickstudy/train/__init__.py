@@ -13,9 +13,10 @@ from quickstudy.train.callbacks import (
     ValidationEvent,
 )
 from quickstudy.train.checkpoint import Checkpoint, load_checkpoint, load_weights, save_checkpoint
-from quickstudy.train.engine import Checkpointing, Interrupted, Trained, fit
+from quickstudy.train.engine import Interrupted, fit
 from quickstudy.train.phases import Pretraining
 from quickstudy.train.runfolder import RunFolder
+from quickstudy.train.saving import Checkpointing, Trained
 from quickstudy.train.schedules import Schedule, constant, cosine, decay_by, linear
 
 __all__ = [

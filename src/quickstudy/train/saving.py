@@ -1,0 +1,126 @@
+"""Floor 4: the checkpoints of one run: what is kept, and whether a run may go on from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from quickstudy.errors import CheckpointError
+from quickstudy.train.callbacks import Callback
+from quickstudy.train.checkpoint import (
+    Checkpoint,
+    has_checkpoint,
+    load_checkpoint,
+    load_weights,
+    optimizer_tensors,
+    restore_optimizer,
+    save_checkpoint,
+)
+from quickstudy.train.phases import Pretraining
+from quickstudy.train.stepping import Engine
+
+
+@dataclass(frozen=True)
+class Checkpointing:
+    """Where and when to save.
+
+    Args:
+        folder: gets ``last/`` and ``best/``.
+        every: steps between checkpoints.
+        identity: what must be the same for a run to go on (recipe, data); compared by :func:`fit`.
+    """
+
+    folder: Path
+    every: int = 500
+    identity: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How training ended.
+
+    Args:
+        step: steps done, of all phases.
+        best: the best validation value of the phase that was trained last, or None.
+        best_step: when it was reached.
+    """
+
+    step: int
+    best: float | None = None
+    best_step: int | None = None
+
+
+@dataclass
+class Saver:
+    """Checkpoints of one run."""
+
+    engine: Engine
+    options: Checkpointing
+
+    @property
+    def _identity(self) -> dict[str, Any]:
+        engine = self.engine
+        return self.options.identity | {
+            "learner": type(engine.learner).__name__,
+            "source_hash": engine.source.hash,
+            "source": engine.source.settings,
+            "seed": engine.seed,
+            "pretrain": _identity_of(engine.pretrain),
+            "tasks_per_step": engine.tasks_per_step,
+            # Cut otherwise, sums are rounded otherwise, and the run would not go on to the last bit.
+            "tasks_at_once": engine.tasks_at_once,
+        }
+
+    def save(self, which: str, progress: Trained, callbacks: Sequence[Callback]) -> None:
+        """Write ``last`` or ``best``."""
+        for callback in callbacks:
+            callback.saving(progress.step)
+        engine = self.engine
+        state = {
+            "step": progress.step,
+            "steps": engine.steps,
+            "best": progress.best,
+            "best_step": progress.best_step,
+            "identity": self._identity,
+        }
+        tensors = optimizer_tensors(engine.learner, engine.optimizer)
+        save_checkpoint(self.options.folder / which, Checkpoint(engine.learner.state_dict(), tensors, state))
+
+    def restore(self) -> Trained:
+        """Go on from ``last``; from nothing where there is none."""
+        folder = self.options.folder / "last"
+        if not has_checkpoint(folder):
+            return Trained(0)
+        found = load_checkpoint(folder)
+        absent = {"step", "best", "best_step", "identity"} - found.state.keys()
+        if absent:
+            raise CheckpointError(
+                f"Cannot go on from {folder}: its state.json does not say {sorted(absent)[0]!r}. "
+                "Use a checkpoint that training wrote."
+            )
+        before, now = found.state["identity"], self._identity
+        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+        if changed:
+            name = changed[0]
+            raise CheckpointError(
+                f"Cannot go on from {folder}: its {name} was {before.get(name)!r}, now it is {now.get(name)!r}. "
+                "Start a new run, or use the settings of the old one."
+            )
+        load_weights(self.engine.learner, found, folder)
+        if self.engine.enter(found.state["step"]):
+            restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        if found.state["step"] > self.engine.steps:
+            raise CheckpointError(
+                f"Cannot go on from {folder} to step {self.engine.steps}: it is of step {found.state['step']}. "
+                "Ask for more steps."
+            )
+        return Trained(found.state["step"], found.state["best"], found.state["best_step"])
+
+
+def _identity_of(pretrain: Pretraining | None) -> dict[str, Any] | None:
+    if pretrain is None:
+        return None
+    source = pretrain.source
+    return {"source": source.settings, "source_hash": source.hash, "steps": pretrain.steps}
