@@ -16,13 +16,13 @@ REPOSITORY = Path(__file__).parents[1]
 
 # A room is a package or a single module; its floor is its number here.
 FLOORS = {
-    0: {"episode", "targets", "keys", "registry", "errors", "files", "callable_module"},
+    0: {"episode", "targets", "keys", "registry", "errors", "files", "callable_module", "allocator"},
     1: {"nets", "data"},
     2: {"inner"},
     3: {"learners"},
     4: {"train", "evaluate"},
     5: {"recipes", "doctor"},
-    6: {"api", "training", "testing", "runs", "reporting", "progress"},
+    6: {"api", "training", "testing", "running", "rankcount", "runs", "reporting", "progress", "notes"},
     7: {"cli", "__init__", "__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -4,6 +4,7 @@
     quickstudy.evaluate(run, way=20, shot=1)       meta-test it on classes that it has never seen
     quickstudy.load(run)                           the learner itself: adapt(support), predict(state, query)
     quickstudy.doctor(learner, source)             is it right? a table of checks, each with what to do
+    quickstudy.keep_large_blocks()                 faster on Linux, for the whole process; the command line does it
 
 The rest stands in ``quickstudy.learners``, ``.inner``, ``.nets``, ``.data``, ``.train``, ``.evaluate`` and
 ``.recipes``. Importing this package imports neither torch nor any of those: each comes with its first use.
@@ -15,6 +16,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from quickstudy.allocator import keep_large_blocks
     from quickstudy.api import evaluate, load, train
     from quickstudy.doctor.suite import Doctor
     from quickstudy.episode import Episode, Examples
@@ -23,7 +25,7 @@ if TYPE_CHECKING:
     doctor: Doctor
 
 __version__ = "0.1.0"
-__all__ = ["Episode", "Examples", "QuickstudyError", "doctor", "evaluate", "load", "train"]
+__all__ = ["Episode", "Examples", "QuickstudyError", "doctor", "evaluate", "keep_large_blocks", "load", "train"]
 
 # Where each public name stands. `doctor`, `evaluate` and `train` are packages that can be called: callable_module.py.
 _HOME = {
@@ -32,6 +34,7 @@ _HOME = {
     "QuickstudyError": "quickstudy.errors",
     "doctor": "quickstudy",
     "evaluate": "quickstudy",
+    "keep_large_blocks": "quickstudy.allocator",
     "load": "quickstudy.api",
     "train": "quickstudy",
 }

@@ -17,7 +17,10 @@ borders of the library call.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, replace
 
 import torch
@@ -38,9 +41,42 @@ __all__ = [
     "as_inputs",
     "first_leaf",
     "map_leaves",
+    "may_read",
+    "values_unread",
 ]
 
 UNLABELLED = -1
+
+
+@dataclass(frozen=True)
+class _Told:
+    """What was read before, by whoever says that nothing shall be read now."""
+
+    max_way: int | None
+
+
+_told: ContextVar[_Told | None] = ContextVar("quickstudy_told", default=None)
+
+
+@contextmanager
+def values_unread(max_way: int | None = None) -> Iterator[None]:
+    """No check inside reads what tensors hold: the caller has looked at them, or will.
+
+    For whoever records what a learner computes (a trace, a CUDA graph), where nothing may depend on values.
+
+    Args:
+        max_way: what ``Examples.max_way`` shall be, None for tasks without classes.
+    """
+    token = _told.set(_Told(max_way))
+    try:
+        yield
+    finally:
+        _told.reset(token)
+
+
+def may_read() -> bool:
+    """Whether what tensors hold may be looked at; see :func:`values_unread`."""
+    return _told.get() is None
 
 
 class EpisodeError(InputError):
@@ -162,6 +198,9 @@ class Examples:
         """W, the largest way of these tasks (reads ``way``, so it synchronises a GPU)."""
         if isinstance(self.target, Real):
             raise EpisodeError("Examples.target: expected Classes or MultiLabel to ask for a way, found Real.")
+        told = _told.get()
+        if told is not None and told.max_way is not None:
+            return told.max_way
         return int(self.target.way.max())
 
     # --- what it can become -----------------------------------------------------------------------
@@ -314,6 +353,8 @@ class Examples:
         Raises:
             EpisodeError: naming the field, the task and the row.
         """
+        if not may_read():
+            return
         for leaf_name, leaf in self.x.items() if isinstance(self.x, dict) else [("x", self.x)]:
             if leaf.is_floating_point():
                 _check_finite(f"{name}.{leaf_name}", leaf, self.real)
@@ -329,10 +370,12 @@ class Examples:
         """
         if not self.n_task:
             raise EpisodeError(f"{name}: expected at least one task, found none (T = 0).")
+        if not may_read():
+            return
         real = self.real
-        empty = (~real.any(1)).nonzero()
-        if len(empty):
-            raise EpisodeError(f"{name}: expected at least one example a task, found none in task {int(empty[0])}.")
+        empty = 0 if self.n_example == 0 else None if self.mask is None else _first(~self.mask.any(1))
+        if empty is not None:
+            raise EpisodeError(f"{name}: expected at least one example a task, found none in task {empty}.")
         self.check_inputs(name)
         if self.y is None:
             return
@@ -356,7 +399,15 @@ def _pad_rows(leaf: Tensor, length: int) -> Tensor:
     return torch.cat([leaf, leaf.new_zeros(leaf.shape[0], missing, *leaf.shape[2:])], 1)
 
 
+def _first(which: Tensor) -> int | None:
+    """The number of the first True of ``[T]``, None where there is none."""
+    found = which.nonzero()
+    return int(found[0]) if len(found) else None
+
+
 def _check_finite(name: str, leaf: Tensor, real: Tensor) -> None:
+    if math.isfinite(leaf.sum().item()):  # one number out of the ordinary would make it so too
+        return
     bad = ~torch.isfinite(leaf).flatten(2).all(2) & real if leaf.dim() > 2 else ~torch.isfinite(leaf) & real
     if bad.any():
         task, row = (int(i) for i in bad.nonzero()[0])
@@ -396,7 +447,7 @@ class Episode:
                 f"found {type(self.query.target).__name__}."
             )
         ways = [part.target.way for part in (self.support, self.query) if not isinstance(part.target, Real)]
-        if len(ways) == 2 and not ways[0].is_cuda and not torch.equal(ways[0], ways[1].cpu()):
+        if len(ways) == 2 and may_read() and not ways[0].is_cuda and not torch.equal(ways[0], ways[1].cpu()):
             raise EpisodeError(
                 f"Episode.query.target.way: expected {ways[0].tolist()} as in the support, found {ways[1].tolist()}."
             )

@@ -87,8 +87,7 @@ class TrainingProgress(Silent):
     def step(self, event: StepEvent) -> None:
         """Show the state of things."""
         if event.phase != self._phase:
-            if self._phase:  # steps of another kind take another time
-                self._since = self._clock() - event.seconds
+            self._since = self._clock() - event.seconds  # neither what came before nor steps of another kind count
             self._first = event.step - 1  # a run that goes on does not begin at 0
             self._phase = event.phase
         self._line.show(lambda: self._text(event))

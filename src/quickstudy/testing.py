@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,18 @@ from quickstudy.data.counts import Count
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress
-from quickstudy.recipes import recipe_hash
+from quickstudy.rankcount import Ranks, ranks_to_test, threads_of_a_rank
+from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
 from quickstudy.reporting import write_run_report
+from quickstudy.running import device_of
 from quickstudy.runs import Which, learner_of, open_run, recipe_of, which_checkpoint
+from quickstudy.train import RunFolder
+from quickstudy.train.ranks import AbstractRanks, alike
+from quickstudy.train.ranks_messages import Job
+from quickstudy.train.ranks_worker import Starter
 from quickstudy.training import Run, kebab_keys, pick_device
 
 __all__ = ["evaluate", "load"]
@@ -40,6 +48,7 @@ def evaluate(
     tasks_at_once: int | None = None,
     progress: bool | Callable[[int, int], None] = False,
     report: bool = True,
+    ranks: Ranks | None = None,
 ) -> Result:
     """Meta-test a run, save the result in its folder, and write its report anew.
 
@@ -59,6 +68,7 @@ def evaluate(
         tasks_at_once: how many tasks are computed together; bounds the memory.
         progress: show progress on stderr; or who is told how many episodes are done, of how many.
         report: write ``report.html``.
+        ranks: processes that divide the episodes, one by default; ``"auto"``: as many as pay. The result is the same.
 
     Raises:
         InputError: there is no such run, or its learner cannot learn these tasks.
@@ -68,22 +78,51 @@ def evaluate(
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
     recipe = recipe_of(folder, _only_learner(kebab_keys(overrides)))
     which = checkpoint or which_checkpoint(folder)
-    learner = learner_of(folder, recipe, which).to(pick_device(device))
+    device_of_learner = pick_device(device)
+    learner = learner_of(folder, recipe, which).to(device_of_learner)
     data = build_data(recipe, None if data_root is None else Path(data_root))
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
+    number = recipe.evaluate.episodes if episodes is None else episodes
+    count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     shown = EvaluationProgress() if progress is True else progress or None
-    result = meta_test(
-        learner,
-        source,
-        episodes=recipe.evaluate.episodes if episodes is None else episodes,
-        tasks_at_once=tasks_at_once,
-        progress=shown,
-    )
+    if count.number == 1:
+        told = bounding_memory(shown)
+        result = meta_test(learner, source, episodes=number, tasks_at_once=tasks_at_once, progress=told)
+    else:
+        sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
+        given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None)
+        kind = device_of_learner.type
+        job = Job(_test_on_rank, (kind, *given), kind, threads_of_a_rank(count.number))
+        from quickstudy.train.ranks_launch import run_ranks  # torch's launch takes a second to import
+
+        result = run_ranks(job, count.number, logs=folder.path / "ranks", episodes=shown)
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     result.save(folder.evaluations / f"{result.id}.json")
     if report:
         write_run_report(folder, recipe, learner, source)
     return result
+
+
+def _test_on_rank(
+    ranks: AbstractRanks,
+    starter: Starter,
+    device: str,
+    folder: RunFolder,
+    recipe: Recipe,
+    which: Which,
+    data_root: str | Path | None,
+    sizes: dict[str, Any],
+    episodes: int,
+    tasks_at_once: int | None,
+    tell: bool,
+) -> Result:
+    with alike(ranks):
+        learner = learner_of(folder, recipe, which).to(device_of(ranks, device))
+        data = build_data(recipe, None if data_root is None else Path(data_root))
+        source = test_tasks(recipe, data, **sizes)
+    progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
+    told = bounding_memory(progress)
+    return meta_test(learner, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks)
 
 
 def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:

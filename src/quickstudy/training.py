@@ -3,32 +3,25 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from typing_extensions import override
 
 from quickstudy.errors import InputError
-from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
-from quickstudy.progress import TrainingProgress
-from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
-from quickstudy.recipes.fitting import fit_built
-from quickstudy.runs import identity, is_run, newest_run_of, recipe_of
-from quickstudy.train import (
-    Callback,
-    Checkpointing,
-    EndEvent,
-    Interrupted,
-    JsonLines,
-    RunFolder,
-    Silent,
-    TensorBoard,
-    Trained,
-)
-from quickstudy.train.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, save_checkpoint
+from quickstudy.progress import Line, TrainingProgress
+from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
+from quickstudy.recipes import Recipe, build, load_recipe, to_toml
+from quickstudy.running import train_by_ranks, train_in
+from quickstudy.runs import is_run, newest_run_of, recipe_of
+from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
+from quickstudy.train.checkpoint import has_checkpoint
+from quickstudy.train.ranks import RanksLost
 
 __all__ = ["Run", "kebab_keys", "pick_device", "train"]
 
@@ -66,6 +59,7 @@ def train(
     progress: bool = False,
     tensorboard: bool = False,
     resume: bool = False,
+    ranks: Ranks | None = None,
 ) -> Run:
     """Meta-train a learner from a recipe, in a new run folder.
 
@@ -81,6 +75,8 @@ def train(
         tensorboard: write event files into the run's folder too (the extra ``tracking``).
         resume: go on with the newest run of this recipe, or with the run that ``recipe`` names. The result is the
             same, bit for bit, as if it had never stopped. Only ``train.steps`` can be overridden then.
+        ranks: processes that divide the tasks of each step, see docs/ranks.md; ``"auto"``: as many as pay. One by
+            default; a run that goes on takes as many as before. The result is the same but for rounding.
 
     Returns:
         The run. After Ctrl-C the step is finished and saved, and ``quickstudy.train.Interrupted`` raised.
@@ -93,68 +89,61 @@ def train(
     old, resolved = _to_go_on(recipe, overrides, Path(runs)) if resume else (None, _resolved(recipe, overrides))
     # Before there is a folder: recipes and data that cannot be used shall leave none behind.
     built = build(resolved, None if data_root is None else Path(data_root))
-    built.learner.to(pick_device(device))
+    where = pick_device(device)
+    built.learner.to(where)
+    count = ranks_to_train(ranks, built, where, None if old is None else old.about.get("ranks"))
     folder = old or RunFolder.create(Path(runs), resolved.name, resolved.seed, to_toml(resolved))
-    with folder.locked():
-        return _train_in(
-            folder, built, new=old is None, callbacks=callbacks, progress=progress, tensorboard=tensorboard
-        )
+    line = Line() if progress else None
+    with folder.locked(), _cleared(folder, new=old is None):
+        folder.note(**count.record)
+        shown: list[Callback] = []
+        if line is not None:
+            shown = [_SaysRanks(count, line)] if ranks is not None else []
+            shown.append(TrainingProgress(line))
+        told = [*shown, *callbacks]
+        if count.number == 1:
+            trained = train_in(folder, built, callbacks=told, line=line, tensorboard=tensorboard)
+        else:
+            trained = train_by_ranks(
+                folder, built, count.number, callbacks=told, line=line, tensorboard=tensorboard, data_root=data_root
+            )
+    return Run(folder, resolved, built.learner, trained)
 
 
 # --- pieces ------------------------------------------------------------------------------------
 
 
-class _RecipeWithFirstCheckpoint(Silent):
-    """Writes the recipe, which may ask for more steps than before, once there is progress to go with it."""
+class _SaysRanks(Silent):
+    """Says over how many ranks the run is divided, once it is certain that it runs."""
 
-    def __init__(self, folder: RunFolder, recipe: Recipe) -> None:
-        self._path, self._text = folder.recipe, to_toml(recipe).encode()
+    def __init__(self, count: RankCount, line: Line) -> None:
+        self._text: str | None = str(count)
+        self._line = line
 
-    def saving(self, step: int) -> None:
-        """Before a checkpoint."""
-        del step
-        if self._path.read_bytes() != self._text:
-            atomic_write_bytes(self._path, self._text)
+    @override
+    def step(self, event: StepEvent) -> None:
+        del event
+        if self._text is not None:
+            self._line.keep(self._text)
+            self._text = None
 
 
-def _train_in(
-    folder: RunFolder, built: Built, *, new: bool, callbacks: Sequence[Callback], progress: bool, tensorboard: bool
-) -> Run:
-    """Train in a folder that no other process trains in."""
-    recipe = built.recipe
-    metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))
-    shown: list[Callback] = [TrainingProgress()] if progress else []
-    shown.append(_RecipeWithFirstCheckpoint(folder, recipe))
+@contextmanager
+def _cleared(folder: RunFolder, *, new: bool) -> Iterator[None]:
+    """Where it ends early: how to go on with the run is said, and a new folder without a single step removed."""
     try:
-        if tensorboard:
-            shown.append(TensorBoard(folder.path / "tensorboard"))
-        checkpoints = Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape))
-        if recipe.train.steps == 0 and recipe.pretrain is None:
-            trained = _as_it_is(built, checkpoints)
-        else:
-            trained = fit_built(built, callbacks=[metrics, *shown, *callbacks], checkpoints=checkpoints, resume=not new)
+        yield
     except Interrupted as interrupted:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
+    except RanksLost as lost:  # what ranks printed stays
+        raise RanksLost(f"{lost} Go on with: quickstudy train {folder.path} --resume --ranks 1") from None
     except Exception:  # whatever it was: a folder without a single step is of no use
-        if new and not has_checkpoint(folder.checkpoints / "last") and not folder.metrics.stat().st_size:
+        begun = has_checkpoint(folder.checkpoints / "last") or (
+            folder.metrics.exists() and folder.metrics.stat().st_size
+        )
+        if new and not begun:
             shutil.rmtree(folder.path, ignore_errors=True)
         raise
-    finally:
-        metrics.end(EndEvent(0, "failed"))  # once more, as the engine tells nobody if it refuses before it begins
-    return Run(folder, recipe, built.learner, trained)
-
-
-def _as_it_is(built: Built, checkpoints: Checkpointing) -> Trained:
-    """A checkpoint of a learner that no step has touched, so that its run is tested like any other."""
-    state = {"step": 0, "steps": 0, "best": None, "best_step": None, "identity": checkpoints.identity}
-    save_checkpoint(checkpoints.folder / "last", Checkpoint(built.learner.state_dict(), {}, state))
-    return Trained(0)
-
-
-def _every(recipe: Recipe) -> int:
-    """Steps between checkpoints: a run that is killed loses a twentieth of its work at most."""
-    steps = recipe.train.steps + (recipe.pretrain.steps if recipe.pretrain else 0)
-    return max(1, min(500, steps // 20))
 
 
 def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path) -> tuple[RunFolder, Recipe]:
@@ -207,11 +196,6 @@ def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
             f"{recipe} is a run, not a recipe. Go on with it by resume (--resume), or name the recipe to begin anew."
         )
     return load_recipe(recipe, overrides)
-
-
-def _steps_done(folder: RunFolder) -> int:
-    last = folder.checkpoints / "last"
-    return int(load_checkpoint(last).state["step"]) if has_checkpoint(last) else 0
 
 
 def kebab_keys(overrides: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -1,23 +1,12 @@
 """Settings of the whole process."""
 
-import ctypes
 import subprocess
 import sys
 
 import pytest
 import torch
 
-from quickstudy.cli.process import keep_large_blocks, set_threads
-
-
-def test_elsewhere_than_on_linux_nothing_happens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "platform", "darwin")
-    assert keep_large_blocks() is False
-
-
-def test_another_c_library_is_no_failure(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())
-    assert keep_large_blocks() is False
+from quickstudy.cli.process import set_threads
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc's allocator")

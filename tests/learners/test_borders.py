@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quickstudy.episode import EpisodeError, Examples, MultiLabel
+from quickstudy.episode import Classes, EpisodeError, Examples, MultiLabel
 from quickstudy.errors import InputError
 from quickstudy.learners import KNN, AbstractLearner, Logistic, ProtoNet
 from quickstudy.learners.alphatim import AlphaTIM
@@ -30,10 +30,12 @@ from quickstudy.learners.relation import RelationNet
 from quickstudy.learners.rfs import RFS
 from quickstudy.learners.ridge import Ridge
 from quickstudy.learners.simplecnaps import SimpleCNAPS
+from quickstudy.learners.tabular import TabularInContext
 from quickstudy.learners.tim import TIM
 from quickstudy.learners.transductivefinetune import TransductiveFineTune
 from tests.rows import closedform, foundation, metric, transductive
-from tests.smalltasks import Row, assert_close, make, mlp, numbers, outputs, tasks
+from tests.smalltasks import Row, assert_close, make, mlp, numbers, outputs, ragged, tasks
+from tests.table import ROWS
 
 OURS = {row.name: row for group in (metric, closedform, transductive) for row in group.ROWS}
 OURS |= {row.name: row for row in foundation.ROWS if row.name.startswith(("protonet", "knn", "logistic"))}
@@ -70,6 +72,58 @@ def test_a_state_of_other_tasks_is_refused(row: Row) -> None:
         learner.predict(state, episode.query)
     with pytest.raises(InputError, match=r"Cannot adapt: the state is of 1 tasks, the support of 3"):
         learner.adapt(episode.support, state=state)
+
+
+KNOWN_BY_TASK = (
+    "protonet",
+    "relation",
+    "matching",
+    "feat",
+    "simple-cnaps",
+    "meta-baseline",
+    "simpleshot",
+    "knn",
+    "boosting",
+    "mann",
+    "cnp",
+    *(row.name for row in transductive.ROWS),
+)
+"""Learners whose states say how many classes each task has; others know how many all have room for."""
+
+
+def of_ways(query: Examples, way: Tensor) -> Examples:
+    """The same queries, unlabelled, of a target that names other numbers of classes."""
+    assert isinstance(query.target, Classes | MultiLabel)
+    return replace(query.unlabelled(), target=type(query.target)(way))
+
+
+@pytest.mark.parametrize("row", [row for row in ROWS if row.target != "real"], ids=lambda row: row.name)
+def test_a_query_of_more_classes_than_the_state_knows_is_refused(row: Row) -> None:
+    """Their answers would have too few columns, without a word."""
+    learner, episode = make(row), tasks(row.target)
+    state, query = learner.adapt(episode.support), episode.query
+    room = learner.outputs if isinstance(learner, TabularInContext) else 3
+    sentence = (
+        rf"Cannot predict: the state knows (at most )?{room} classes in task 1, the query's target names {room + 1}"
+    )
+    with pytest.raises(InputError, match=sentence):
+        learner.predict(state, of_ways(query, torch.tensor([3, room + 1, 3])))
+
+
+@pytest.mark.parametrize(
+    "row",
+    [row for row in ROWS if row.target == "classes" and row.name.startswith(KNOWN_BY_TASK)],
+    ids=lambda row: row.name,
+)
+def test_a_query_of_fewer_classes_than_the_state_knows_is_refused(row: Row) -> None:
+    """The right answer may be of the class that is left out."""
+    learner, episode = make(row), ragged()  # of 3, 2 and 3 classes
+    state = learner.adapt(episode.support)
+    assert torch.isfinite(learner.predict(state, episode.query.unlabelled())[2]).all()
+    with pytest.raises(InputError, match=r"the state knows 3 classes in task 2, the query's target names 2\. Give the"):
+        learner.predict(state, of_ways(episode.query, torch.tensor([3, 2, 2])))
+    with pytest.raises(InputError, match=r"the state knows 2 classes in task 1, the query's target names 3\. Give the"):
+        learner.predict(state, of_ways(episode.query, torch.tensor([3, 3, 3])))
 
 
 ADD_NOTHING: list[Callable[[nn.Module], AbstractLearner]] = [ProtoNet, MatchingNet, RelationNet, FEAT, MetaBaseline]

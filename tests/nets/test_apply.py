@@ -168,7 +168,8 @@ def test_the_choice_of_strategy() -> None:
     x = torch.zeros(2, 3, 6)
     assert choose_strategy(MLP(6), x, shared=True) == "packed"
     assert choose_strategy(MLP(6), x, shared=False) == "batched"
-    assert choose_strategy(MLP(6), x[:1], shared=False) == "loop"
+    assert choose_strategy(MLP(6), x[:1], shared=False) == "batched"
+    assert choose_strategy(Conv4(pool="stride"), x[:1], shared=False) == "loop"
     assert choose_strategy(Conv4(), x, shared=False) == "loop"
     assert choose_strategy(Conv4(pool="stride"), x, shared=False) == "batched"
     assert choose_strategy(nn.Sequential(nn.Linear(6, 2)), x, shared=False) == "loop"

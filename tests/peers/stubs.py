@@ -1,4 +1,4 @@
-"""Stand-ins for what peers import and do not need here (torchvision, h5py, qpth)."""
+"""Stand-ins for what peers import and do not need here (torchvision, h5py, qpth, pandas)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-ABSENT = ("torchvision", "h5py", "qpth", "cvxpy")
+ABSENT = ("torchvision", "h5py", "qpth", "cvxpy", "pandas")
 
 
 class Stub(ModuleType):

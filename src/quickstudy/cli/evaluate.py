@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from quickstudy.cli.options import DataRoot, Debug, Device, Json, Threads, recipe_keys
+from quickstudy.cli.options import DataRoot, Debug, Device, Json, Ranks, Threads, rank_number, recipe_keys
 from quickstudy.cli.process import set_threads
 from quickstudy.errors import InputError, RunError
 
@@ -38,6 +38,7 @@ def evaluate(
     ] = None,
     tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
     device: Device = None,
+    ranks: Ranks = "auto",
     threads: Threads = None,
     data_root: DataRoot = None,
     json: Json = False,
@@ -50,6 +51,7 @@ def evaluate(
     del debug  # read by `outcome`
     ways, shots, queries = _size("way", way), _size("shot", shot), _size("query", query)
     overrides = recipe_keys(context)
+    number = rank_number(ranks)
     set_threads(threads)
 
     from quickstudy import api
@@ -69,6 +71,7 @@ def evaluate(
         device=device,
         tasks_at_once=tasks_at_once,
         progress=True,
+        ranks=number,
     )
     typer.echo(result.to_json().rstrip() if json else str(result))
     typer.echo(f"Saved in {run / 'evaluations' / f'{result.id}.json'}; the page is {run / 'report.html'}", err=True)

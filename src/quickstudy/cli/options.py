@@ -6,13 +6,13 @@ import json
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
 from quickstudy.errors import InputError, UnknownName
 
-__all__ = ["DataRoot", "Debug", "Device", "Json", "Runs", "Threads", "one_json", "recipe_keys"]
+__all__ = ["DataRoot", "Debug", "Device", "Json", "Ranks", "Runs", "Threads", "one_json", "rank_number", "recipe_keys"]
 
 DataRoot = Annotated[
     Path | None,
@@ -26,6 +26,13 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 Debug = Annotated[bool, typer.Option("--debug", help="Show tracebacks.")]
 Threads = Annotated[
     int | None, typer.Option(min=1, help="Threads of one operation on the CPU; by default OMP_NUM_THREADS, else 1.")
+]
+Ranks = Annotated[
+    str,
+    typer.Option(
+        metavar="N|auto",
+        help="Processes that divide the tasks; auto: on a CPU as many as there are cores, where that pays.",
+    ),
 ]
 
 _VALUE = re.compile(r"[^-]|-[\d.]|-inf|-$")  # what does not look like the next option: "-0.5" is a value
@@ -65,6 +72,19 @@ def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:
                 value = arguments[position]
                 position += 1
         yield option, value
+
+
+def rank_number(text: str) -> int | Literal["auto"]:
+    """What ``--ranks`` says.
+
+    Raises:
+        InputError: neither a number nor ``auto``.
+    """
+    if text == "auto":
+        return "auto"
+    if not (text.isascii() and text.isdigit()):
+        raise InputError(f"--ranks: expected a whole number of at least 1, or auto, found {text!r}.")
+    return int(text)
 
 
 def one_json(document: Any) -> None:

@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from quickstudy.cli.options import DataRoot, Debug, Device, Json, Runs, Threads, one_json, recipe_keys
+from quickstudy.cli.options import (
+    DataRoot,
+    Debug,
+    Device,
+    Json,
+    Ranks,
+    Runs,
+    Threads,
+    one_json,
+    rank_number,
+    recipe_keys,
+)
 from quickstudy.cli.process import set_threads
 from quickstudy.errors import InputError
 
@@ -20,6 +31,7 @@ def train(
     steps: Annotated[int | None, typer.Option(help="Short for --train.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The recipe's seed.")] = None,
     device: Device = None,
+    ranks: Ranks = "auto",
     threads: Threads = None,
     data_root: DataRoot = None,
     runs: Runs = Path("runs"),
@@ -40,6 +52,7 @@ def train(
         raise InputError("--steps is short for --train.steps, and both are given. Give one.")
     overrides |= {key: value for key, value in (("train.steps", steps), ("seed", seed)) if value is not None}
 
+    number = rank_number(ranks)
     set_threads(threads)
 
     from quickstudy import api
@@ -55,6 +68,7 @@ def train(
             progress=True,
             tensorboard=tensorboard,
             resume=resume,
+            ranks=number,
         )
     except Interrupted as interrupted:
         # Here, and not in `outcome`, because typer would swallow what it says.

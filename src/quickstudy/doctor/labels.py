@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from quickstudy.data.source import TaskSource
@@ -196,6 +195,8 @@ def _table(y: Tensor, guess: Tensor, way: int) -> np.ndarray:
 
 def _best(table: np.ndarray) -> float:
     """The share that would be right if classes were named in the best way."""
+    from scipy.optimize import linear_sum_assignment  # takes longer to import than all of quickstudy
+
     rows, columns = linear_sum_assignment(-table)
     return float(table[rows, columns].sum() / table.sum())
 

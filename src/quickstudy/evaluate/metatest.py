@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
 
-__all__ = ["answer", "diverged_episodes", "evaluating", "meta_test"]
+__all__ = ["Division", "answer", "diverged_episodes", "evaluating", "meta_test"]
 
 TASKS_AT_ONCE = 16
 DIVERGED_DEVIATIONS = 10.0
@@ -29,6 +30,18 @@ DIVERGED_DEVIATIONS = 10.0
 
 Progress = Callable[[int, int], None]
 """Told how many episodes are done, of how many."""
+
+T = TypeVar("T")
+
+
+class Division(Protocol):
+    """Processes that divide a test; ``train.ranks`` has them."""
+
+    def mine(self, n: int) -> range:
+        """Which of n chunks of episodes this process does."""
+
+    def results_of(self, work: Callable[[], T]) -> list[T]:
+        """What each process's ``work`` gives, in the order of what they did, on every process."""
 
 
 def meta_test(
@@ -41,6 +54,7 @@ def meta_test(
     device: torch.device | str | None = None,
     seed: int = 0,
     progress: Progress | None = None,
+    division: Division | None = None,
 ) -> Result:
     """Adapt to each episode's support set and score the predictions for its query set.
 
@@ -65,7 +79,10 @@ def meta_test(
         tasks_at_once: how many tasks are adapted together (16 by default); bounds the memory.
         device: where the learner's parameters lie; None finds out.
         seed: of the learner's own randomness.
-        progress: called after each chunk with (episodes done, episodes in all).
+        progress: called after each chunk with (episodes done, episodes in all); where the test is divided, with what
+            this process has done of its part, as if all were as far.
+        division: processes that call this function with the same arguments and do a part each, in whole chunks; each
+            gets the whole result, which is that of one process.
 
     Raises:
         InputError: the learner cannot learn this kind of task, or lies on another device.
@@ -76,14 +93,21 @@ def meta_test(
     where = _device(learner, device)
     started = time.perf_counter()
     chunk = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
-    tally = _Tally()
-    with evaluating(learner):
-        for start in range(first, first + episodes, chunk):
-            numbers = range(start, min(start + chunk, first + episodes))
-            episode = source.episodes(numbers)
-            tally.add(score(answer(learner, episode, seed=seed, device=where), episode), episode)
-            if progress is not None:
-                progress(numbers.stop - first, episodes)
+    chunks = [range(at, min(at + chunk, first + episodes)) for at in range(first, first + episodes, chunk)]
+    mine = chunks if division is None else [chunks[number] for number in division.mine(len(chunks))]
+
+    def work() -> _Tally:
+        tally, done, in_all = _Tally(), 0, sum(map(len, mine))
+        with evaluating(learner):
+            for numbers in mine:
+                episode = source.episodes(numbers)
+                tally.add(score(answer(learner, episode, seed=seed, device=where), episode), episode)
+                done += len(numbers)
+                if progress is not None:
+                    progress(episodes * done // in_all, episodes)
+        return tally
+
+    tally = work() if division is None else _Tally.joined(division.results_of(work))
     return _result(tally, learner, source, first, seed, time.perf_counter() - started)
 
 
@@ -152,6 +176,12 @@ class _Tally:
 
     parts: list[Scores] = field(default_factory=list)
     classes: list[Numbers] = field(default_factory=list)
+
+    @staticmethod
+    def joined(tallies: Sequence[_Tally]) -> _Tally:
+        return _Tally(
+            [part for one in tallies for part in one.parts], [part for one in tallies for part in one.classes]
+        )
 
     def add(self, scores: Scores, episode: Episode) -> None:
         self.parts.append(scores)

@@ -42,7 +42,8 @@ def gradients(losses: Tensor, params: Params, *, create_graph: bool = False, gua
     """
     once = once_differentiable_names(losses, list(params.values())) if create_graph and guard else []
     try:
-        found = torch.autograd.grad(losses.sum(), tuple(params.values()), create_graph=create_graph, allow_unused=True)
+        ones = torch.ones_like(losses)  # of the sum, without the operators of a sum
+        found = torch.autograd.grad(losses, tuple(params.values()), ones, create_graph=create_graph, allow_unused=True)
     except RuntimeError as error:
         raise explained(error) from error
     missing = [name for name, grad in zip(params, found, strict=True) if grad is None]
@@ -147,9 +148,37 @@ def plain_step(lr: float) -> Update:
 
     def update(step: int, params: Params, grads: Params) -> Params:
         del step
-        return {name: p - lr * grads[name] for name, p in params.items()}
+        found = _moved(list(params.values()), [grads[name] for name in params], -lr)
+        return dict(zip(params, found, strict=True))
 
     return update
+
+
+def _moved(points: list[Tensor], along: list[Tensor], rate: float) -> Sequence[Tensor]:
+    """``p + rate g`` of many weights at once."""
+    if torch._C._are_functorch_transforms_active():  # they know neither lists of tensors nor functions with a context
+        return [torch.add(p, g, alpha=rate) for p, g in zip(points, along, strict=True)]
+    if not torch.is_grad_enabled():
+        return torch._foreach_add(points, along, alpha=rate)
+    found: tuple[Tensor, ...] = _Moved.apply(rate, *points, *along)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Moved(torch.autograd.Function):
+    """(rate, points, along) -> points + rate · along: one node of the graph for all weights."""
+
+    @staticmethod
+    def forward(ctx: Any, rate: float, *tensors: Tensor) -> tuple[Tensor, ...]:
+        half = len(tensors) // 2
+        ctx.rate, ctx.asked = rate, ctx.needs_input_grad[1 + half :]
+        return tuple(torch._foreach_add(tensors[:half], tensors[half:], alpha=rate))
+
+    @staticmethod
+    def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
+        scaled: Sequence[Tensor | None] = [None] * len(cotangents)
+        if any(ctx.asked):  # in first-order methods the way through the gradients is cut
+            scaled = torch._foreach_mul(cotangents, ctx.rate)
+        return None, *cotangents, *scaled
 
 
 def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_order: bool = True) -> Params:

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 import torch
 from torch import Tensor
 
+from quickstudy.episode import may_read
 from quickstudy.errors import InputError
 from quickstudy.inner.descent import Params, TaskLosses, check_mode, explained, gradients, reads_more
 from quickstudy.inner.optimizers import Rate, per_task, per_task_mask
@@ -96,7 +97,7 @@ def cg(matvec: MatVec, b: Params, *, steps: int, tolerance: float = 1e-10, dampi
     active = ~(size <= 0)  # and not >, which NaN is never
     curved, taken = torch.ones_like(active), torch.zeros_like(active, dtype=torch.int64)
     for step in range(steps):
-        if not bool(active.any()):
+        if may_read() and not bool(active.any()):  # unread, the steps that are left change nothing
             break
         image = damped(direction)
         curvature = dot(direction, image)

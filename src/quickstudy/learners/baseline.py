@@ -98,7 +98,7 @@ class Baseline(AbstractLearner):
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.weight.shape[1])
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(task_linear(features, state.weight, state.bias), query)
 

@@ -122,7 +122,7 @@ class BaselinePlusPlus(AbstractLearner):
     @override
     def predict(self, state: CosineClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.weight.shape[1])
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(self._logits({"weight": state.weight}, features), query)
 

@@ -150,7 +150,7 @@ class CAVIA(AbstractLearner):
     @override
     def predict(self, state: Context, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, self.model.room({}))
         return self._answer(state, query)
 
     @override

@@ -13,7 +13,7 @@ from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, mask_absent, ways_of
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.learners.parts.options import one_of
 from quickstudy.learners.parts.rows import RowFeatures, check_fits, known_outputs, label_rows
@@ -127,7 +127,7 @@ class CNP(AbstractLearner):
     @override
     def predict(self, state: Representation, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, ways_of(state.counts))
         raw = self._decode(state, self.rows.query(state.moments, query), query)
         return self._outputs(raw, query)
 

@@ -137,7 +137,7 @@ class DKT(AbstractLearner):
     @override
     def predict(self, state: Posterior, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.weights.shape[2])
         return self._means(state, self.embed.query(state.moments, query), query)
 
     def variance(self, state: Posterior, query: Examples) -> Tensor:

@@ -140,7 +140,7 @@ class FEAT(AbstractLearner):
     @override
     def predict(self, state: AdaptedPrototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.known.ways)
         return self._logits(state, self.embed.query(state.known.moments, query), query)
 
     @override

@@ -135,7 +135,7 @@ class InContext(AbstractLearner):
     @override
     def predict(self, state: Context, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.slots.shape[1])
         return self._answer(state, self.rows.query(state.moments, query), query)
 
     @override

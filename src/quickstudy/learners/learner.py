@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quickstudy.episode import Classes, Episode, Examples, MultiLabel
+from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, may_read
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.parts.classwise import check_every_class, membership
@@ -42,6 +42,8 @@ class Traits:
         trainable: it has meta-parameters to train.
         phases: what it can be trained on, in this order: ``"batches"`` (plain labelled batches over all training
             classes, with :meth:`AbstractLearner.batch_loss`), ``"episodes"`` (tasks, with ``meta_loss``).
+        in_sequence: in training a task begins with what the one before it carried, so that tasks cannot be divided
+            over processes that work at the same time.
     """
 
     targets: tuple[str, ...] = ("classes",)
@@ -54,6 +56,7 @@ class Traits:
     exact_meta_gradient: bool = True
     trainable: bool = True
     phases: tuple[str, ...] = ("episodes",)
+    in_sequence: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,6 +146,17 @@ class AbstractLearner(nn.Module, ABC):
         """
         del number
 
+    def foreseen(self, n_task: int) -> dict[str, Tensor]:
+        """What ``n_task`` tasks will carry, as far as ``meta_loss`` reads it and it is known before they are computed.
+
+        Of use where the tasks of a step are divided: the tasks of each part are computed as if those before were done.
+
+        Args:
+            n_task: tasks before the part, 0 or more.
+        """
+        del n_task
+        return {}
+
     def absorb(self, carried: dict[str, Tensor]) -> None:
         """Write carried state into this learner's buffers; called by the engine alone, in task order."""
         if carried:
@@ -169,7 +183,7 @@ def check_support(support: Examples, state: object = None) -> None:
         raise InputError(
             f"Cannot adapt: the state is of {n_task} tasks, the support of {support.n_task}. Adapt each to its own."
         )
-    if state is None and isinstance(support.target, Classes):
+    if state is None and isinstance(support.target, Classes) and may_read():
         way = support.target.way
         if int(way.min()) < 2:
             raise InputError(
@@ -179,15 +193,18 @@ def check_support(support: Examples, state: object = None) -> None:
         check_every_class(membership(support).sum(1), support)
 
 
-def check_query(query: Examples, state: object) -> None:
+def check_query(query: Examples, state: object, known: Tensor | int | None = None) -> None:
     """What ``predict`` is given can be answered.
 
     Args:
         query: ``[T, Nq, ...]``.
         state: what ``adapt`` returned for these T tasks.
+        known: the number of classes that the state knows of each task, ``[T]``, which a state that is the support
+            itself says of its own; or how many it has room for at most; None where it does not say.
 
     Raises:
-        InputError: the query is of another number of tasks than the state.
+        InputError: the query is of another number of tasks than the state, or names more classes, or fewer, than the
+            state knows.
         EpisodeError: NaN or infinity; names the task and row.
 
     >>> check_query(Examples(torch.zeros(1, 2, 4), None, Classes(torch.tensor([2]))), torch.zeros(1, 2))
@@ -197,12 +214,34 @@ def check_query(query: Examples, state: object) -> None:
         raise InputError(
             f"Cannot predict: the state is of {n_task} tasks, the query of {query.n_task}. Adapt to each task."
         )
+    if known is None and isinstance(state, Examples) and not isinstance(state.target, Real):
+        known = state.target.way
     try:
+        _check_ways(query, known)
         query.check_inputs("query")
     except RuntimeError as error:
         if "vmap" not in str(error):
             raise
         # Under torch.func.vmap no value can be read: whoever maps predict over queries looks at them before.
+
+
+def _check_ways(query: Examples, known: Tensor | int | None) -> None:
+    """The query names the classes that the state knows: others would be left out, or in, without a word.
+
+    Raises:
+        InputError: naming the first task with another number.
+    """
+    if known is None or isinstance(query.target, Real) or not may_read():
+        return
+    way = query.target.way
+    wrong = (way > known if isinstance(known, int) else way != known).nonzero()
+    if len(wrong):
+        task = int(wrong[0])
+        number = f"at most {known}" if isinstance(known, int) else int(known[task])
+        raise InputError(
+            f"Cannot predict: the state knows {number} classes in task {task}, the query's target names "
+            f"{int(way[task])}. Give the query the target of its support."
+        )
 
 
 def check_episode(episode: Episode) -> None:
@@ -261,6 +300,13 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
     """
     if examples.y is None:
         raise InputError("Cannot compute a loss: these examples carry no labels (y is None). Give each its label.")
+    if isinstance(examples.target, Real) and outputs.shape != examples.y.shape:  # would broadcast in silence
+        raise InputError(
+            f"Cannot compute a loss: the outputs have shape {list(outputs.shape)}, the labels "
+            f"{list(examples.y.shape)}. Give the network as many outputs as a label has numbers."
+        )
+    if isinstance(examples.target, Real) and examples.mask is None:  # every row counts: in as few operators as it takes
+        return F.mse_loss(outputs, examples.y, reduction="none").mean((1, 2))
     counted = examples.labelled
     # Rows that do not count get outputs and labels that are finite, so that 0 times them is 0.
     outputs = torch.where(counted[..., None], outputs, 0.0)
@@ -275,11 +321,6 @@ def task_loss(outputs: Tensor, examples: Examples) -> Tensor:
         each = F.binary_cross_entropy_with_logits(torch.where(present, outputs, 0.0), truth, reduction="none")
         rows = (each * present).sum(2) / present.sum(2).clamp(min=1)
     else:
-        if outputs.shape != examples.y.shape:  # would broadcast in silence
-            raise InputError(
-                f"Cannot compute a loss: the outputs have shape {list(outputs.shape)}, the labels "
-                f"{list(examples.y.shape)}. Give the network as many outputs as a label has numbers."
-            )
         rows = (outputs - torch.where(counted[..., None], examples.y, 0.0)).square().mean(2)
     return torch.where(counted, rows, 0.0).sum(1) / counted.sum(1).clamp(min=1)
 

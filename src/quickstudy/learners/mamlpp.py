@@ -215,6 +215,10 @@ class MAMLPlusPlus(AbstractLearner):
         return MetaLoss(total, task_logs(outputs, query), {"tasks_seen": torch.ones_like(seen)})
 
     @override
+    def foreseen(self, n_task: int) -> dict[str, Tensor]:
+        return {"tasks_seen": torch.ones(n_task, dtype=torch.int64)}
+
+    @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.tasks_seen += int(carried["tasks_seen"].sum())
 

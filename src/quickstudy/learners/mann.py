@@ -12,7 +12,7 @@ from typing_extensions import override
 from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_query, check_support, task_logs
-from quickstudy.learners.parts.classwise import check_every_class, mask_absent
+from quickstudy.learners.parts.classwise import check_every_class, mask_absent, ways_of
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.learners.parts.lrua import LRUA, Memory
 from quickstudy.learners.parts.options import one_of
@@ -147,7 +147,7 @@ class MANN(AbstractLearner):
     @override
     def predict(self, state: Remembered, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, ways_of(state.counts))
         return self._ask(state, self.rows.query(state.moments, query), query)
 
     @override

@@ -124,7 +124,7 @@ class MatchingNet(AbstractLearner):
     @override
     def predict(self, state: Matches, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state.known)
         return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override

@@ -107,7 +107,7 @@ class MetaOptNet(AbstractLearner):
     @override
     def predict(self, state: SolvedHead, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.weight.shape[2])
         return self._outputs(state, self.embed.query(state.moments, query), query)
 
     @override

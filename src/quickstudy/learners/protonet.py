@@ -121,7 +121,7 @@ class ProtoNet(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.ways)
         return self._logits(state, self.embed.query(state.moments, query), query)
 
     @override

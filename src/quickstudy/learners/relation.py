@@ -134,7 +134,7 @@ class RelationNet(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.ways)
         return self._relations(state, self.embed.query(state.moments, query), query)[0]
 
     @override

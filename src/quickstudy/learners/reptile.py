@@ -161,6 +161,7 @@ class Reptile(AbstractLearner):
             transductive=self.transductive,
             order_invariant=full,
             exact_meta_gradient=False,
+            in_sequence=self.carried,
         )
 
     @override
@@ -183,7 +184,7 @@ class Reptile(AbstractLearner):
     @override
     def predict(self, state: ReptileState, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, self.model.room(state.params))
         if state.support is None:
             return self.model.run(state.params, query, state.moments)[0]
         return self._one_query_at_a_time(state, state.support, query)

@@ -116,7 +116,7 @@ class RFS(AbstractLearner):
     @override
     def predict(self, state: LinearClassifier, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.weight.shape[1])
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return self.solver.predict(state, Examples(features, None, query.target, query.mask))
 

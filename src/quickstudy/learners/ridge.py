@@ -89,6 +89,6 @@ class Ridge(AbstractLearner):
     @override
     def predict(self, state: RidgeFit, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.level.shape[1])
         x = flat_features(self.net, query, state.centre.shape[1]) - state.centre[:, None]
         return mask_absent(x @ state.weight + state.level[:, None], query)

@@ -90,7 +90,7 @@ class SimpleShot(AbstractLearner):
     @override
     def predict(self, state: Prototypes, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.ways)
         features = self.base.transformed(self.base.embed.query({}, query), query)
         return mask_absent(similarity(features, state.means, "squared"), query)
 

@@ -140,7 +140,7 @@ class SNAIL(AbstractLearner):
     @override
     def predict(self, state: Sequence, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, self.outputs)
         return self._ask(state, self.rows.query(state.moments, query), query)
 
     @override

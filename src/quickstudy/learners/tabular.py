@@ -160,7 +160,7 @@ class TabularInContext(AbstractLearner):
     @override
     def predict(self, state: Table, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
-        check_query(query, state)
+        check_query(query, state, state.views.slots.shape[2])
         views = state.views.columns.shape[1]
         z = self._standardised(query, state.mean, state.scale)
         tokens = self.of_columns(_laid_out(z, state.views.columns)) + self.unknown

@@ -16,37 +16,47 @@ from __future__ import annotations
 import re
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeAlias, get_args, runtime_checkable
+from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
 
-from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves
+from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves, may_read
 from quickstudy.errors import InputError
-from quickstudy.nets.norms import AbstractNorm, Moments, NormPass, couples_examples, foreign_coupling, norm_pass
+from quickstudy.nets.norms import Moments, NormPass, couples_examples, foreign_coupling, norm_pass
 from quickstudy.nets.secondorder import plain_kernels
+from quickstudy.nets.strategy import (
+    STRATEGIES,
+    HasBatchedForm,
+    Params,
+    Strategy,
+    choose_strategy,
+    has_batched_form,
+    has_foreign_buffers,
+    strategy_for,
+)
 from quickstudy.nets.tied import with_tied
+
+__all__ = [
+    "ROWS_AT_ONCE",
+    "STRATEGIES",
+    "Applied",
+    "HasBatchedForm",
+    "Params",
+    "Strategy",
+    "apply",
+    "choose_strategy",
+    "laid_out",
+    "network_dtype",
+]
 
 ROWS_AT_ONCE = 128
 """Examples that a packed call on a CPU computes at once."""
 
-Params: TypeAlias = dict[str, Tensor]
-Strategy: TypeAlias = Literal["auto", "packed", "loop", "vmap", "batched"]
-STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 # How torch's errors speak of shapes, and of the type of numbers.
 _OF_SHAPES = re.compile(r"\b(shapes?|sizes?|channels|dimensions?)\b")
 _OF_WHOLE_NUMBERS = re.compile(r"\b(dtype|datatype|long|int|short|char|byte|bool)\b", re.IGNORECASE)
-
-
-@runtime_checkable
-class HasBatchedForm(Protocol):
-    """A network that can run all tasks at once by hand-written kernels."""
-
-    batched_on_cpu: bool  # whether that is faster than a loop on a CPU, by measurement
-
-    def batched(self, params: Params, x: Tensor) -> Tensor:
-        """``[T, N, ...] -> [T, N, D]``; each parameter is shared, or has a leading T."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,7 +114,7 @@ def apply(
             "Strategy 'packed' shares θ between tasks and takes no weights or norm moments of each task's own. "
             "Use strategy='loop' (or 'auto')."
         )
-    if mask is not None and bool(mask.all()):
+    if mask is not None and may_read() and bool(mask.all()):
         mask = None
     # Weights of their own are the result of a gradient, or will meet one.
     kernels = plain_kernels(net) if params and torch.is_grad_enabled() else nullcontext()
@@ -145,7 +155,8 @@ def _check_params(net: nn.Module, params: Params, n_task: int) -> None:
         InputError: naming the first that is not.
     """
     known = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-    known |= {name for name, _ in net.named_buffers(remove_duplicate=False)}
+    if not known.issuperset(params):
+        known |= {name for name, _ in net.named_buffers(remove_duplicate=False)}
     strange = next((name for name in params if name not in known), None)
     if strange is not None:
         raise InputError(
@@ -162,28 +173,23 @@ def _check_params(net: nn.Module, params: Params, n_task: int) -> None:
 def _run(
     net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None, strategy: Strategy
 ) -> Applied:
-    chosen = choose_strategy(net, first_leaf(x), shared=params is None) if strategy == "auto" else strategy
-    if chosen == "packed":
+    chosen = strategy_for(net, first_leaf(x), shared=params is None, asked=strategy)
+    dropping = mask is not None and may_read()
+    if chosen == "packed" and (dropping or mask is None):
         return _packed(net, x, mask)
+    if chosen == "loop" and mask is not None and not dropping:  # which rows are padding is a value
+        chosen = "batched" if has_batched_form(net) else "vmap"
     if chosen == "loop":
         return _loop(net, x, params or {}, mask, given)
     if mask is not None:
         x = map_leaves(lambda leaf: torch.where(_like(mask, leaf), leaf, torch.zeros((), dtype=leaf.dtype)), x)
-    applied = _vmap(net, x, params, mask, given) if chosen == "vmap" else _batched(net, x, params, mask, given)
+    if chosen == "packed":
+        applied = _packed(net, x, None)
+    else:
+        applied = _vmap(net, x, params, mask, given) if chosen == "vmap" else _batched(net, x, params, mask, given)
     if mask is None:
         return applied
     return Applied(torch.where(_like(mask, applied.out), applied.out, 0.0), applied.moments)
-
-
-def choose_strategy(net: nn.Module, leaf: Tensor, *, shared: bool) -> Strategy:
-    """The fastest strategy that fits, by the measurements in ``benchmarks/strategies.py``."""
-    if shared and not couples_examples(net) and not _has_foreign_buffers(net):
-        return "packed"
-    if leaf.shape[0] == 1:
-        return "loop"
-    if isinstance(net, HasBatchedForm) and (shared or leaf.is_cuda or net.batched_on_cpu):
-        return "batched"
-    return "vmap" if leaf.is_cuda and not foreign_coupling(net) and not _has_foreign_buffers(net) else "loop"
 
 
 def network_dtype(net: nn.Module) -> torch.dtype:
@@ -217,16 +223,8 @@ def _names(net: nn.Module) -> dict[nn.Module, str]:
     return {layer: name for name, layer in net.named_modules()}
 
 
-def _has_foreign_buffers(net: nn.Module) -> bool:
-    """Whether a layer that is not ours may write into its buffers, as torch's batch norm does in training."""
-    return any(
-        layer.training and not isinstance(layer, AbstractNorm) and next(layer.buffers(recurse=False), None) is not None
-        for layer in net.modules()
-    )
-
-
 def _packed(net: nn.Module, x: Inputs, mask: Tensor | None) -> Applied:
-    if couples_examples(net) or _has_foreign_buffers(net):
+    if couples_examples(net) or has_foreign_buffers(net):
         raise InputError(
             "Strategy 'packed' would mix tasks: this network's outputs depend on the rows beside an example. "
             "Use strategy='loop' (or 'auto')."
@@ -269,11 +267,13 @@ def _loop(net: nn.Module, x: Inputs, params: Params, mask: Tensor | None, given:
     names = _names(net)
     n_task, n_row = first_leaf(x).shape[:2]
     # Layers of others may write their buffers in training: they get copies, passed on from task to task.
-    foreign = {n: b.clone() for n, b in net.named_buffers()} if _has_foreign_buffers(net) else {}
+    foreign = {n: b.clone() for n, b in net.named_buffers()} if has_foreign_buffers(net) else {}
     outs, measured, left = [], [], []
+    # Taken apart at once: the derivative of value[t] would be a tensor of all tasks for each of them.
+    own, seen = _each_task(params), _each_task(given or {})
     for t in range(n_task):
-        mine = {name: value[t] for name, value in params.items()} | foreign
-        theirs = None if given is None else {name: value[t] for name, value in given.items()}
+        mine = {name: parts[t] for name, parts in own.items()} | foreign
+        theirs = None if given is None else {name: parts[t] for name, parts in seen.items()}
         out, moments = _call(net, names, mine, laid_out(net, _rows_of(x, t, mask)), theirs)
         if mask is not None:
             out = out.new_zeros(n_row, *out.shape[1:]).index_put((mask[t],), out)
@@ -284,12 +284,17 @@ def _loop(net: nn.Module, x: Inputs, params: Params, mask: Tensor | None, given:
     return Applied(torch.stack(outs), stacked, {name: torch.stack([b[name] for b in left]) for name in foreign})
 
 
+def _each_task(tensors: dict[str, Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    """``[T, ...]`` by name -> T tensors by name."""
+    return {name: tensor.unbind(0) for name, tensor in tensors.items()}
+
+
 def _rows_of(x: Inputs, task: int, mask: Tensor | None) -> Inputs:
     return map_leaves(lambda leaf: leaf[task] if mask is None else leaf[task][mask[task]], x)
 
 
 def _vmap(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
-    if _has_foreign_buffers(net):
+    if has_foreign_buffers(net):
         raise InputError(
             "Strategy 'vmap' cannot run layers in training mode that write into their buffers, such as torch's own "
             "batch norm. Use strategy='loop' (or 'auto'), or one of quickstudy's norms."
@@ -310,12 +315,12 @@ def _vmap(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None,
 
 
 def _batched(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
-    if not isinstance(net, HasBatchedForm) or not isinstance(x, Tensor):
+    if not has_batched_form(net) or not isinstance(x, Tensor):
         raise InputError(
             f"Strategy 'batched' needs a network with a batched form and a single input tensor; "
             f"{type(net).__name__} has none. Use strategy='vmap' or 'loop'."
         )
     every = dict(net.named_parameters()) | (params or {})
     with norm_pass(NormPass(_names(net), mask=mask, given=given, batched=True)) as the_pass:
-        out = net.batched(every, x)
+        out = cast(HasBatchedForm, net).batched(every, x)
     return Applied(out, the_pass.measured)

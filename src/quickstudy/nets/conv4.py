@@ -5,11 +5,15 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy.episode import may_read
 from quickstudy.errors import InputError
-from quickstudy.nets.norms import AbstractNorm, make_norm
+from quickstudy.nets.convolution import conv2d
+from quickstudy.nets.norms import AbstractNorm, Seen, make_norm
+from quickstudy.nets.summary import extremes, summarise
 
 # Norms after which a channel's constant offset is gone, so that a convolution's bias could learn nothing.
 _CENTRING = ("batch", "transductive", "task", "instance")
@@ -18,7 +22,8 @@ _CENTRING = ("batch", "transductive", "task", "instance")
 class ConvBlock(nn.Module):
     """3x3 convolution, norm, ReLU, and halving by max-pooling or by stride.
 
-    The pooling runs before the ReLU: both are monotonic, so the result is the same at a quarter of the work.
+    Norm, pooling and ReLU are computed together: the norm is an affine map, so of each window only the extreme value
+    need be normalised and rectified (see ``summary.py``), which is the same at a quarter of the work.
 
     Args:
         in_channels: channels in.
@@ -37,20 +42,62 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W] -> [N, channels, H/2, W/2]``."""
-        return self._after(self.norm(self.conv(x)))
+        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm)):
+            return self._one_by_one(x)
+        x = conv2d(x, self.conv.weight, self.conv.stride[0], self.padding)
+        if self.conv.bias is not None:
+            x = x + self.conv.bias[:, None, None]
+        return self._after(x, dict(self.norm.named_parameters(recurse=False)))
 
-    def _after(self, x: Tensor) -> Tensor:
-        halved: Tensor = F.max_pool2d(x, 2) if self.pool == "max" else x
-        return F.relu(halved)
+    def _one_by_one(self, x: Tensor) -> Tensor:
+        """The same by calling each layer, for those who listen to it."""
+        x = self.norm(self.conv(x))
+        return F.relu(F.max_pool2d(x, 2) if self.pool == "max" else x)
 
     def batched(self, params: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
         """``[T, N, C, H, W] -> [T, N, channels, H/2, W/2]`` with a weight of its own for each task, or shared."""
         weight, bias = params[f"{prefix}conv.weight"], params.get(f"{prefix}conv.bias")
         x = task_conv2d(x, weight, bias, self.conv.stride, self.padding)
-        if isinstance(self.norm, AbstractNorm):
-            own = {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters(recurse=False)}
-            x = self.norm.normalise(x, own)
-        return _split(self._after(x.flatten(0, 1)), 0, x.shape[0])
+        return self._after(x, {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters()})
+
+    def _after(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
+        """Norm, pooling and ReLU of ``[..., N, channels, H, W]``."""
+        lead = x.shape[:-3]
+        if self.pool != "max":
+            return F.relu(self.norm.normalise(x, own) if isinstance(self.norm, AbstractNorm) else x)
+        maps = x.flatten(0, -4)
+        if not isinstance(self.norm, AbstractNorm):
+            halved = F.relu(F.max_pool2d(maps, 2))
+            return halved.view(*lead, *halved.shape[1:])
+        norm, signs = self.norm, self._signs(own["weight"], lead)
+        norm.check(x, own)
+        if norm.reads_rows:
+            summary = summarise(maps, signs, peaks=True, groups=Seen.groups(x, len(lead), pooled=norm.pools_rows))
+            seen, peaks = Seen.summarised(summary, x, len(lead)), summary.peaks
+            assert peaks is not None
+        else:
+            seen, peaks = None, extremes(maps, signs)
+        scale, shift = norm.affine(seen, own)
+        peaks = peaks.view(*lead, *peaks.shape[1:])
+        return F.relu(torch.addcmul(shift[..., None, None], peaks, scale[..., None, None]))
+
+    def _signs(self, weight: Tensor, lead: torch.Size) -> Tensor | None:
+        """-1 where a norm's scale turns a channel's smallest value into the largest; None if nowhere.
+
+        Args:
+            weight: the norm's, ``[C]`` or ``[T, C]``.
+            lead: the axes before the channels, N or T and N.
+
+        Returns:
+            ``[C]`` or ``[T·N, C]``.
+        """
+        weight = weight.detach()
+        # Where looking would make a GPU wait, or is not possible, the signs are always used.
+        if may_read() and not weight.is_cuda and not torch._C._are_functorch_transforms_active():
+            if not bool((weight < 0).any()):
+                return None
+        signs = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
+        return signs if weight.dim() == 1 else signs.repeat_interleave(lead[1], 0)
 
 
 def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: int = 1) -> Tensor:

@@ -12,8 +12,9 @@ are real, takes the moments *given* to it (from the support) and leaves those th
 a context variable that ``nets.apply`` sets around one call of a network: re-entrant, and seen by one thread.
 
 All kinds are computed from each example's own moments over space ``[..., N, C]``: batch moments are those
-pooled over N, layer moments those pooled over C. So the large tensor is read once for its moments and once
-for the result, and one double backward serves every kind.
+pooled over N, layer moments those pooled over C. So a norm is a scale and a shift of each example's channels, made of
+small tensors, and one double backward serves every kind. Who pools what was normalised need not normalise all of it
+(``summary.py``).
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from quickstudy.errors import InputError
+from quickstudy.nets.summary import Summary, summarise
 
 NORMS = ("batch", "transductive", "task", "group", "layer", "instance", "none")
 Moments = dict[str, Tensor]  # "<layer>.mean" [..., C], "<layer>.var" [..., C], "<layer>.count" [...]
@@ -66,6 +68,50 @@ def norm_pass(the_pass: NormPass) -> Iterator[NormPass]:
         _current.reset(token)
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """Moments of what is to be normalised.
+
+    Args:
+        mean: of each example over space, ``[..., N, C]``, or over all rows of a task, ``[..., 1, C]``.
+        var: likewise.
+        count: of how many numbers they are.
+        space: False: the examples are features without space, their own mean and a variance of zero.
+    """
+
+    mean: Tensor
+    var: Tensor
+    count: int
+    space: bool = True
+
+    @classmethod
+    def of(cls, x: Tensor, lead: int, *, pooled: bool) -> Seen:
+        """Of ``[..., N, C, ...]`` with ``lead`` axes before the channels.
+
+        Args:
+            x: what is to be normalised.
+            lead: 1 (N), or 2 (T and N).
+            pooled: over all rows of a task.
+        """
+        if x.dim() == lead + 1:
+            return cls(x, torch.zeros_like(x), 1, space=False)
+        maps = x.flatten(0, lead - 1)
+        if maps.dim() != 4:
+            maps = maps.flatten(2).unsqueeze(-1)
+        return cls.summarised(summarise(maps, peaks=False, groups=cls.groups(x, lead, pooled=pooled)), x, lead)
+
+    @staticmethod
+    def groups(x: Tensor, lead: int, *, pooled: bool) -> int:
+        """How many moments a channel has: one a task, or one an example."""
+        return x.shape[: lead - 1 if pooled else lead].numel()
+
+    @classmethod
+    def summarised(cls, summary: Summary, x: Tensor, lead: int) -> Seen:
+        """From a summary of the maps ``x``, ``[..., N, C, H, W]``."""
+        mean, var = (part.view(*x.shape[: lead - 1], -1, part.shape[-1]) for part in (summary.mean, summary.var))
+        return cls(mean, var, x.numel() // summary.mean.numel())
+
+
 class AbstractNorm(nn.Module):
     """A norm over channels with a learned scale and shift.
 
@@ -85,13 +131,40 @@ class AbstractNorm(nn.Module):
         nn.init.ones_(self.weight)
         nn.init.zeros_(self.bias)
 
+    @property
+    def reads_rows(self) -> bool:
+        """Whether it needs moments of the rows that it is to normalise."""
+        return True
+
+    @property
+    def pools_rows(self) -> bool:
+        """Whether it needs their moments over all rows of a task alone, not each row's own."""
+        return False
+
     def forward(self, x: Tensor) -> Tensor:
         """Normalise ``[N, C, ...]`` (or ``[T, N, C, ...]`` in a batched pass)."""
         return self.normalise(x, dict(self.named_parameters(recurse=False)))
 
-    @abstractmethod
     def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         """The same with the layer's parameters handed in, each ``[...]`` or, one a task, ``[T, ...]``."""
+        self.check(x, own)
+        lead = 2 if current_pass().batched else 1  # the axes T and N, or N alone
+        seen = Seen.of(x, lead, pooled=self.pools_rows) if self.reads_rows else None
+        scale, shift = self.affine(seen, own)
+        ones = (1,) * (x.dim() - lead - 1)
+        return torch.addcmul(shift.view(*shift.shape, *ones), x, scale.view(*scale.shape, *ones))
+
+    @abstractmethod
+    def affine(self, seen: Seen | None, own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """What the norm multiplies each example's channels with, and then adds; leaves what was measured in the pass.
+
+        Args:
+            seen: moments of the rows; None unless ``reads_rows``.
+            own: the layer's parameters, each ``[...]`` or, one a task, ``[T, ...]``.
+
+        Returns:
+            Scale and shift, each ``[..., N or 1, C]``.
+        """
 
     @staticmethod
     def check(x: Tensor, own: dict[str, Tensor]) -> None:
@@ -107,19 +180,16 @@ class AbstractNorm(nn.Module):
                 "what stands before it puts out."
             )
 
-    def finish(self, x: Tensor, mean: Tensor, var: Tensor, own: dict[str, Tensor]) -> Tensor:
-        """``(x - mean) / sqrt(var + eps) * weight + bias`` in one pass over ``x``.
+    def standardised(self, mean: Tensor, var: Tensor, own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        """Scale and shift of ``(x - mean) / sqrt(var + eps) * weight + bias``.
 
         Args:
-            x: ``[..., N, C, space...]``.
             mean: ``[..., N or 1, C]``.
             var: like ``mean``.
             own: holds ``weight`` and ``bias``, ``[C]`` or ``[T, C]``.
         """
         scale = own["weight"].unsqueeze(-2) * torch.rsqrt(var + self.eps)
-        shift = own["bias"].unsqueeze(-2) - mean * scale
-        space = (1,) * (x.dim() - scale.dim())
-        return x * scale.view(*scale.shape, *space) + shift.view(*shift.shape, *space)
+        return scale, own["bias"].unsqueeze(-2) - mean * scale
 
 
 def current_pass() -> NormPass:
@@ -139,15 +209,6 @@ def leave(the_pass: NormPass, name: str, **measured: Tensor) -> None:
             "Give each place a norm of its own."
         )
     the_pass.measured |= {f"{name}.{field_name}": value for field_name, value in measured.items()}
-
-
-def example_moments(x: Tensor, batched: bool) -> tuple[Tensor, Tensor]:
-    """Each example's mean and variance over space, ``[..., N, C]``; without space: itself and zero."""
-    space = tuple(range(3 if batched else 2, x.dim()))
-    if not space:
-        return x, torch.zeros_like(x)
-    var, mean = torch.var_mean(x, space, correction=0)
-    return mean, var
 
 
 def pool_moments(mean: Tensor, var: Tensor, weights: Tensor | None, dim: int) -> tuple[Tensor, Tensor]:
@@ -199,35 +260,37 @@ class BatchNorm(AbstractNorm):
         """Whether an example's output depends on the rows beside it."""
         return self.training or not self.running
 
+    @property
     @override
-    def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
-        self.check(x, own)  # the fused kernel below does not
+    def reads_rows(self) -> bool:
+        return self.couples
+
+    @property
+    @override
+    def pools_rows(self) -> bool:
+        return current_pass().mask is None
+
+    @override
+    def affine(self, seen: Seen | None, own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
         the_pass = current_pass()
-        if not self.couples:
+        if seen is None:
             lead = (None, None) if the_pass.batched else (None,)  # the axes T and N, or N alone
-            return self.finish(x, self.running_mean[lead], self.running_var[lead], own)
+            return self.standardised(self.running_mean[lead], self.running_var[lead], own)
         name = the_pass.names.get(self, "")
-        if not the_pass.batched and the_pass.mask is None:
-            # torch's fused kernel: the same numbers in fewer passes over the activations.
-            weight, bias = own["weight"], own["bias"]
-            out, mean, invstd = torch.native_batch_norm(x, weight, bias, None, None, True, 0.0, self.eps)
-            var = invstd.detach().square().reciprocal() - self.eps
-            count = x.new_full((), x.shape[0])
-        else:
-            weights = row_weights(the_pass, x)
-            mean, var = pool_moments(*example_moments(x, the_pass.batched), weights, -2)
-            out = self.finish(x, mean, var, own)
-            mean, var = mean.squeeze(-2), var.squeeze(-2)
-            rows = x.shape[1 if the_pass.batched else 0]
-            count = x.new_full(mean.shape[:-1], rows) if weights is None else weights.sum((-2, -1))
+        weights = row_weights(the_pass, seen.mean)
+        mean, var = seen.mean, seen.var
+        if mean.shape[-2] > 1:
+            mean, var = pool_moments(mean, var, weights, -2)
         if self.running:
-            pixels = x[0, 0, 0].numel() if the_pass.batched else x[0, 0].numel()
-            n = count * pixels  # running variances are unbiased, as torch keeps them
-            unbiased = var.detach() * (n / (n - 1).clamp(min=1)).unsqueeze(-1)
+            rows = seen.mean.shape[-2] if weights is None else weights.sum((-2, -1)).unsqueeze(-1)
+            n = rows * seen.count  # running variances are unbiased, as torch keeps them
+            few = max(n - 1, 1) if isinstance(n, int) else (n - 1).clamp(min=1)
+            unbiased = var.detach().squeeze(-2) * (n / few)
+            measured = mean.detach().squeeze(-2)
             if _current.get() is None:  # called directly, as any module of torch: behave like one
-                self.absorb(mean.detach()[None], unbiased[None])
-            leave(the_pass, name, mean=mean.detach(), var=unbiased)
-        return out
+                self.absorb(measured[None], unbiased[None])
+            leave(the_pass, name, mean=measured, var=unbiased)
+        return self.standardised(mean, var, own)
 
     @torch.no_grad()
     def absorb(self, means: Tensor, variances: Tensor) -> None:
@@ -266,28 +329,28 @@ class TaskNorm(AbstractNorm):
             nn.init.zeros_(parameter)
 
     @override
-    def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
-        self.check(x, own)
+    def affine(self, seen: Seen | None, own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        assert seen is not None
         the_pass = current_pass()
         name = the_pass.names.get(self, "")
-        mean, var = example_moments(x, the_pass.batched)  # [..., N, C]
+        mean, var = seen.mean, seen.var  # [..., N, C]
         if the_pass.given is None:
-            weights = row_weights(the_pass, x)
+            weights = row_weights(the_pass, mean)
             support_mean, support_var = pool_moments(mean, var, weights, -2)  # [..., 1, C]
-            rows = x.new_full(mean.shape[:-2], mean.shape[-2]) if weights is None else weights.sum((-2, -1))
+            rows = mean.new_full(mean.shape[:-2], mean.shape[-2]) if weights is None else weights.sum((-2, -1))
             leave(the_pass, name, mean=support_mean.squeeze(-2), var=support_var.squeeze(-2), count=rows)
         else:
             support_mean = the_pass.given[f"{name}.mean"].unsqueeze(-2)
             support_var = the_pass.given[f"{name}.var"].unsqueeze(-2)
             rows = the_pass.given[f"{name}.count"]
-        if x.dim() == mean.dim():
-            mean, var = (part.expand_as(x) for part in pool_moments(mean, var, None, -1))
+        if not seen.space:
+            mean, var = (part.expand_as(mean) for part in pool_moments(mean, var, None, -1))
         blend = torch.sigmoid(own["scale"] * rows + own["offset"])[..., None, None]
         blended = blend * support_mean + (1 - blend) * mean
         spread = blend * (support_var + (support_mean - blended).square()) + (1 - blend) * (
             var + (mean - blended).square()
         )
-        return self.finish(x, blended, spread, own)
+        return self.standardised(blended, spread, own)
 
 
 class GroupNorm(AbstractNorm):
@@ -307,15 +370,13 @@ class GroupNorm(AbstractNorm):
         self.groups = groups
 
     @override
-    def normalise(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
-        self.check(x, own)
+    def affine(self, seen: Seen | None, own: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        assert seen is not None
         size = own["weight"].shape[-1] // self.groups
-        mean, var = (
-            part.reshape(*part.shape[:-1], self.groups, size) for part in example_moments(x, current_pass().batched)
-        )
+        mean, var = (part.reshape(*part.shape[:-1], self.groups, size) for part in (seen.mean, seen.var))
         pooled = pool_moments(mean, var, None, -1)  # [..., N, G, 1]
         mean, var = (part.expand(*part.shape[:-1], size).flatten(-2) for part in pooled)
-        return self.finish(x, mean, var, own)
+        return self.standardised(mean, var, own)
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:

@@ -15,7 +15,6 @@ from typing import Any, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from quickstudy.errors import InputError
 
@@ -24,6 +23,13 @@ Call: TypeAlias = tuple[tuple[Any, ...], dict[str, Any]]
 _SIGNS = ("double backward", "differentiate twice", "doesn't support double")
 _ONCE = torch.autograd.function.once_differentiable(lambda ctx: None).__code__
 """The code that every backward pass marked so consists of; torch keeps no other sign of the mark."""
+_ATTENTION = (
+    (torch.backends.cuda.math_sdp_enabled, torch.backends.cuda.enable_math_sdp),
+    (torch.backends.cuda.flash_sdp_enabled, torch.backends.cuda.enable_flash_sdp),
+    (torch.backends.cuda.mem_efficient_sdp_enabled, torch.backends.cuda.enable_mem_efficient_sdp),
+    (torch.backends.cuda.cudnn_sdp_enabled, torch.backends.cuda.enable_cudnn_sdp),
+)
+"""Torch's switches for the forms of attention (of all devices, in spite of their place); the plain one first."""
 
 
 def misses_first_derivative(error: RuntimeError) -> bool:
@@ -82,12 +88,18 @@ def plain_kernels(net: nn.Module) -> Iterator[None]:
     """
     recurrent = any(isinstance(layer, nn.RNNBase) for layer in net.modules())
     cudnn = torch.backends.cudnn.enabled
-    with sdpa_kernel(SDPBackend.MATH):
-        try:
-            # Only for networks with recurrent layers: convolutions would be slower without cuDNN.
-            torch.backends.cudnn.enabled = cudnn and not recurrent
-            yield
-        finally:
+    # What sdpa_kernel(SDPBackend.MATH) does, in a tenth of its time: this surrounds each call of a network.
+    before: list[bool] = [enabled() for enabled, _ in _ATTENTION]  # type: ignore[no-untyped-call]
+    try:
+        for (_, enable), wanted in zip(_ATTENTION, (True, False, False, False), strict=True):
+            enable(wanted)
+        if recurrent:  # convolutions would be slower without cuDNN
+            torch.backends.cudnn.enabled = False
+        yield
+    finally:
+        for (_, enable), wanted in zip(_ATTENTION, before, strict=True):
+            enable(wanted)
+        if recurrent:
             torch.backends.cudnn.enabled = cudnn
 
 

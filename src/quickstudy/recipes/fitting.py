@@ -10,6 +10,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes.building import Built
 from quickstudy.recipes.schema import Constant, Schedule, Step
 from quickstudy.train import Callback, Checkpointing, Pretraining, Trained, Validation, fit, schedules
+from quickstudy.train.ranks import AbstractRanks
 
 __all__ = ["curves_of", "fit_built"]
 
@@ -20,6 +21,7 @@ def fit_built(
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpointing | None = None,
     resume: bool = False,
+    ranks: AbstractRanks | None = None,
 ) -> Trained:
     """Meta-train the learner of ``built`` in place, as its recipe says.
 
@@ -28,6 +30,7 @@ def fit_built(
         callbacks: see ``train.fit``.
         checkpoints: see ``train.fit``.
         resume: see ``train.fit``.
+        ranks: see ``train.fit``; validations are divided too.
     """
     options = built.recipe.train
     return fit(
@@ -43,11 +46,13 @@ def fit_built(
         momentum=options.momentum,
         seed=built.recipe.seed,
         pretrain=_pretraining(built),
-        validate=_validation(built),
+        validate=_validation(built, ranks),
         validate_every=options.validate_every,
         callbacks=callbacks,
         checkpoints=checkpoints,
         resume=resume,
+        ranks=ranks,
+        compile=options.compile,
     )
 
 
@@ -74,13 +79,13 @@ def _schedule(schedule: Schedule) -> schedules.Schedule:
     return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
 
 
-def _validation(built: Built) -> Callable[[AbstractLearner], Validation] | None:
+def _validation(built: Built, ranks: AbstractRanks | None) -> Callable[[AbstractLearner], Validation] | None:
     source = built.validation
     if source is None:
         return None
 
     def validate(learner: AbstractLearner) -> Validation:
-        found = meta_test(learner, source, episodes=built.recipe.train.validate_episodes)
+        found = meta_test(learner, source, episodes=built.recipe.train.validate_episodes, division=ranks)
         return Validation(found.metric, found.mean, found.ci95)
 
     return validate

@@ -182,6 +182,7 @@ class TrainOptions(Table):
         validate_every: steps between validations; 0 for none.
         validate_episodes: tasks of a validation.
         precision: of the weights and of the pictures.
+        compile: how meta-steps are computed: ``"no"``, ``"trace"`` or ``"inductor"``; see docs/compiled.md.
         role: the classes to train on. With ``"train+validation"`` there is nothing left to validate on, so
             ``validate_every`` must be 0.
     """
@@ -198,6 +199,7 @@ class TrainOptions(Table):
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)
     precision: Literal["float32", "float64"] = "float32"
+    compile: Literal["no", "trace", "inductor"] = "no"
     role: Literal["train", "train+validation"] = "train"
 
     @model_validator(mode="after")
@@ -253,7 +255,7 @@ class Recipe(Table):
         found = self.model_dump(mode="json", exclude=exclude)
         if found.get("pretrain") is None:
             found.pop("pretrain", None)
-        for name, default in (("batch", None), ("weight_decay", None), ("momentum", 0.0)):
+        for name, default in (("batch", None), ("weight_decay", None), ("momentum", 0.0), ("compile", "no")):
             if found["train"][name] == default:
                 del found["train"][name]
         return found

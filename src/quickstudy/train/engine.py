@@ -9,7 +9,7 @@ to be saved, so a run that goes on equals one never stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
@@ -17,9 +17,14 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.train.callbacks import Callback, EndEvent, Outcome, Validation, ValidationEvent
 from quickstudy.train.contexts import polite_interrupt, training_mode
 from quickstudy.train.phases import OptimizerName, Pretraining
+from quickstudy.train.ranks import AbstractRanks, OneRank, alike
+from quickstudy.train.ranks_state import check_same, share_weights
 from quickstudy.train.saving import Checkpointing, Saver, Trained
 from quickstudy.train.schedules import Schedule, constant
 from quickstudy.train.stepping import Engine
+
+if TYPE_CHECKING:
+    from quickstudy.train.compiled import Compile
 
 Validate = Callable[[AbstractLearner], Validation]
 
@@ -47,6 +52,8 @@ def fit(
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpointing | None = None,
     resume: bool = False,
+    ranks: AbstractRanks | None = None,
+    compile: Compile = "no",
 ) -> Trained:
     """Meta-train ``learner`` on the tasks of ``source``; it is trained in place, on the device where it lies.
 
@@ -70,6 +77,12 @@ def fit(
         callbacks: told of every step; see ``train.callbacks``.
         checkpoints: where and when to save; None keeps everything in memory.
         resume: go on from ``checkpoints.folder/last``, if there is one.
+        ranks: the processes that divide the tasks of each step, each of which calls this function with the same
+            arguments; see ``train.ranks``. Rank 0 alone writes checkpoints and tells callbacks, but for those that have
+            an attribute ``on_every_rank = True``; ``validate`` is called on every rank, and has to give the same.
+        compile: how the meta-steps of episodes are computed: ``"no"``: operator by operator, as written; ``"trace"``:
+            traced once for each shape of episodes and played again without autograd; ``"inductor"``: the trace compiled
+            by torch's inductor. The results are the same but for rounding; see ``train.compiled``.
 
     Returns:
         How many steps were done, and the best validation.
@@ -83,11 +96,16 @@ def fit(
     """
     main: dict[str, Any] = {"steps": steps, "optimizer": optimizer, "lr": lr, "schedule": schedule or constant()}
     main |= {"weight_decay": weight_decay, "momentum": momentum}
-    engine = Engine(learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks)
-    engine.check()
+    ranks = ranks or OneRank()
+    callbacks = [each for each in callbacks if ranks.rank == 0 or getattr(each, "on_every_rank", False)]
+    engine = Engine(learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks, ranks, compile)
+    with alike(ranks):
+        engine.check()
     steps = engine.steps
+    share_weights(ranks, learner)
     saver = None if checkpoints is None else Saver(engine, checkpoints)
-    progress = saver.restore() if saver is not None and resume else Trained(0)
+    with alike(ranks):
+        progress = saver.restore() if saver is not None and resume else Trained(0)
     outcome: Outcome = "failed"
     with training_mode(learner), polite_interrupt() as interrupted:
         try:
@@ -96,17 +114,20 @@ def fit(
                     progress = Trained(progress.step)
                 event = engine.step(progress.step)
                 progress = Trained(event.step, progress.best, progress.best_step)
-                for callback in callbacks:
-                    callback.step(event)
+                with alike(ranks):
+                    for callback in callbacks:
+                        callback.step(event)
                 if (
                     validate is not None
                     and validate_every
                     and (event.step % validate_every == 0 or event.step == steps)
                 ):
                     progress = _validated(engine, validate, progress, callbacks, saver)
-                stop = interrupted.is_set() and progress.step < steps
+                stop = ranks.asked_to_stop(interrupted.is_set()) and progress.step < steps
                 if saver is not None and (stop or event.step % saver.options.every == 0 or event.step == steps):
-                    saver.save("last", progress, callbacks)
+                    check_same(ranks, learner)
+                    with alike(ranks):
+                        saver.save("last", progress, callbacks)
                 if stop:
                     outcome = "interrupted"
                     raise Interrupted(f"Stopped after step {progress.step} of {steps}.")
@@ -121,13 +142,14 @@ def _validated(
     engine: Engine, validate: Validate, progress: Trained, callbacks: Sequence[Callback], saver: Saver | None
 ) -> Trained:
     """Measure, tell, and keep the best."""
-    found = validate(engine.learner)
+    with alike(engine.ranks):
+        found = validate(engine.learner)
     better = found.better_than(progress.best)
-    for callback in callbacks:
-        callback.validation(ValidationEvent(progress.step, found, better))
-    if not better:
-        return progress
-    progress = Trained(progress.step, found.value, progress.step)
-    if saver is not None:
-        saver.save("best", progress, callbacks)
+    if better:
+        progress = Trained(progress.step, found.value, progress.step)
+    with alike(engine.ranks):
+        for callback in callbacks:
+            callback.validation(ValidationEvent(progress.step, found, better))
+        if better and saver is not None:
+            saver.save("best", progress, callbacks)
     return progress

@@ -77,6 +77,25 @@ class RunFolder:
             )
         return run
 
+    @property
+    def about(self) -> dict[str, Any]:
+        """What ``environment.json`` says; nothing where it was deleted, or cut off when a disk was full."""
+        try:
+            about = json.loads(self.environment.read_bytes())
+        except (OSError, ValueError):
+            return {}
+        return about if isinstance(about, dict) else {}
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to ``environment.json``.
+
+        Raises:
+            StorageError: the disk refused.
+        """
+        before = self.about
+        if before | facts != before:
+            atomic_write_bytes(self.environment, json.dumps(before | facts, indent=1).encode() + b"\n")
+
     @contextmanager
     def locked(self) -> Iterator[None]:
         """While it lasts no other process may train in this folder. The system lets go of it when a process dies.

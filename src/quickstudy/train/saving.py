@@ -74,7 +74,9 @@ class Saver:
         }
 
     def save(self, which: str, progress: Trained, callbacks: Sequence[Callback]) -> None:
-        """Write ``last`` or ``best``."""
+        """Write ``last`` or ``best``; rank 0 does it, for all."""
+        if self.engine.ranks.rank:
+            return
         for callback in callbacks:
             callback.saving(progress.step)
         engine = self.engine

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,6 +24,11 @@ from quickstudy.nets.secondorder import blamed_layer
 from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
+from quickstudy.train.ranks import AbstractRanks, OneRank
+from quickstudy.train.ranks_state import Share, add_gradients, goes_from_task_to_task
+
+if TYPE_CHECKING:
+    from quickstudy.train.compiled import Compile, Compiled
 
 _DIVERGED = (
     "training diverged. The weights are those before that step. Lower the learning rate, the inner learning rate or "
@@ -42,6 +48,9 @@ class Engine:
     tasks_at_once: int | None
     seed: int
     callbacks: Sequence[Callback]
+    ranks: AbstractRanks = field(default_factory=OneRank)
+    compile: Compile = "no"
+    compiled: Compiled | None = None
     phases: list[Phase] = field(init=False)
     phase: Phase | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -83,6 +92,10 @@ class Engine:
                 f"{name} is trained on plain labelled batches, which are not made of tasks: leave tasks_per_step and "
                 "tasks_at_once out, and say how many rows a batch has when the batches are made."
             )
+        if self.compile != "no":
+            from quickstudy.train.compiled import Compiled  # what it needs of torch takes a while to load
+
+            self.compiled = Compiled(self.learner, self.compile)
         for phase in self.phases:
             phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
 
@@ -114,52 +127,106 @@ class Engine:
         started = time.perf_counter()
         self.enter(done)
         assert self.phase is not None
-        portions = self._draw(self.phase, done - self.phase.first)
         rate = self.phase.rate(done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.zero_grad()
-        buffers = {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
+        buffers = self._buffers()
         try:
-            logs = self._backward(portions, done)
+            logs = self._backward(self.phase, done)
             norm = self._gradient_norm(done)
-        except NonFiniteLoss:
-            for name, buffer in self.learner.named_buffers():
-                buffer.copy_(buffers[name])
+        except Exception:  # most of all a loss that is no number
+            self._put_back(buffers)
             raise
         self.optimizer.step()
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
         return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name, self.phase.number)
 
-    def _draw(self, phase: Phase, done: int) -> Iterator[Portion]:
-        """What the step after ``done`` steps of its phase is made of, on the learner's device."""
+    def _buffers(self) -> dict[str, Tensor]:
+        return {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
+
+    def _put_back(self, before: dict[str, Tensor]) -> None:
+        for name, buffer in self.learner.named_buffers():
+            buffer.copy_(before[name])
+
+    def _draw(self, phase: Phase, done: int, tasks: range) -> Iterator[Portion]:
+        """Tasks of the step after ``done`` steps of its phase, or its batch, on the learner's device."""
         device, key = next(self.learner.parameters()).device, Key.of(self.seed, "train")
         if isinstance(phase.source, BatchSource):
             batch = phase.source.batch(done)
             batch.check("batch")
             return iter([Portion(batch.to(device), Keys(key.fold("batches"), np.array([done])))])
+        if not tasks:
+            return iter(())
         t = self.tasks_per_step
-        episode = phase.source.episodes(range(done * t, (done + 1) * t))
+        episode = phase.source.episodes(range(done * t + tasks.start, done * t + tasks.stop))
         episode.check()
         chunks = episode.to(device).chunks(self.tasks_at_once)
         return (Portion(chunk, Keys(key, chunk.indices.numpy()), t) for chunk in chunks)
 
-    def _backward(self, portions: Iterator[Portion], done: int) -> dict[str, list[Tensor]]:
-        """Sum the gradients of all portions; each one's graph is freed before the next."""
-        logs: dict[str, list[Tensor]] = {}
-        for portion in portions:
+    def _backward(self, phase: Phase, done: int) -> dict[str, list[Tensor]]:
+        """The gradient of the step's mean loss; what was carried is absorbed. Returns the logs, in task order."""
+        if isinstance(phase.source, BatchSource) or self.ranks.size == 1:  # a batch is computed whole by every rank
+            return self._share(phase, done, range(self.tasks_per_step)).logs
+        return self._divided(phase, done)
+
+    def _divided(self, phase: Phase, done: int) -> dict[str, list[Tensor]]:
+        """The same over several ranks: each computes a block of the tasks, then all hear what the others found."""
+        tasks = self.ranks.mine(self.tasks_per_step)
+        parameters = [p for p in self.learner.parameters() if p.requires_grad]
+        has_gradient, logs = [False] * len(parameters), dict[str, list[Tensor]]()
+        in_turn = goes_from_task_to_task(self.learner)
+
+        def mine(computing: bool) -> Share:
+            if not computing:
+                return Share()
+            before = self._buffers()
+            try:
+                if not in_turn:
+                    self.learner.absorb(self.learner.foreseen(tasks.start))
+                share = self._share(phase, done, tasks).on_cpu()
+            finally:
+                self._put_back(before)  # absorbed anew below, by every rank, in task order
+            share.has_gradient = [p.grad is not None for p in parameters]
+            return share
+
+        for turn in range(self.ranks.size if in_turn else 1):
+            for share in self.ranks.results_of(partial(mine, not in_turn or turn == self.ranks.rank)):
+                for carried in share.carried:
+                    self.learner.absorb(carried)
+                for name, values in share.logs.items():
+                    logs.setdefault(name, []).extend(values)
+                has_gradient = [a or b for a, b in zip(has_gradient, share.has_gradient or has_gradient, strict=True)]
+        add_gradients(self.ranks, parameters, has_gradient)
+        return logs
+
+    def _share(self, phase: Phase, done: int, tasks: range) -> Share:
+        """Sum the gradients of some of a step's tasks, portion by portion; each one's graph is freed before the next.
+
+        What a portion carries is absorbed before the next one, which may go on from it.
+        """
+        share = Share()
+        for portion in self._draw(phase, done - phase.first, tasks):
             keys = portion.keys
             device = next(self.learner.parameters()).device
             with _naming_layers(self.learner, portion):
                 with global_generators(device, keys.key.fold("global", int(keys.tasks[0]))):
-                    out = portion.loss(self.learner)
+                    out, backward = self._computed(portion)
                 self._check_finite(out.loss, portion, done)
-                (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
+                backward()
             self.learner.absorb(out.carried)
+            share.carried.append(out.carried)
             for name, values in ({"loss": out.loss} | out.logs).items():
-                logs.setdefault(name, []).append(values.detach().float())
-        return logs
+                share.logs.setdefault(name, []).append(values.detach().float())
+        return share
+
+    def _computed(self, portion: Portion) -> tuple[MetaLoss, Callable[[], None]]:
+        """The losses, and what adds their gradient to the parameters'."""
+        if self.compiled is not None and isinstance(portion.data, Episode):
+            return self.compiled(portion.data, of=portion.of)
+        out = portion.loss(self.learner)
+        return out, lambda: (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
 
     def _check_finite(self, loss: Tensor, portion: Portion, done: int) -> None:
         bad = (~torch.isfinite(loss)).nonzero()

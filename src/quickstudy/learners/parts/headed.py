@@ -179,6 +179,11 @@ class HeadedNet(nn.Module):
                 f"[{found}]. Flatten what it puts out, or pass {option}= its size."
             )
 
+    def room(self, params: Params) -> int | None:
+        """How many outputs φ gives a task, at most: its head's rows, or what the network was built for."""
+        head = params.get("head.bias")
+        return self.outputs if head is None else head.shape[1]
+
     def read_out(self, params: Params, features: Tensor, examples: Examples) -> Tensor:
         """Outputs from features; arguments as in :meth:`run`."""
         out = features

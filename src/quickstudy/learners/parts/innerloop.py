@@ -159,7 +159,7 @@ def begin(model: HeadedNet, support: Examples, state: FastWeights | None, steps:
 
 def predict_with(model: HeadedNet, state: FastWeights, query: Examples) -> Tensor:
     """Outputs of a network under each task's weights, ``[T, Nq, W or D]``."""
-    check_query(query, state)
+    check_query(query, state, model.room(state.params))
     return model.run(state.params, query, state.moments)[0]
 
 

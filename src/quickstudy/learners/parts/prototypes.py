@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quickstudy.episode import Examples
-from quickstudy.learners.parts.classwise import check_every_class, class_sums
+from quickstudy.learners.parts.classwise import check_every_class, class_sums, ways_of
 from quickstudy.learners.parts.embedder import Features
 from quickstudy.nets.norms import Moments
 
@@ -31,6 +31,11 @@ class Prototypes:
     def means(self) -> Tensor:
         """The prototypes, ``[T, W, D]``."""
         return self.sums / self.counts.clamp(min=1)[..., None]
+
+    @property
+    def ways(self) -> Tensor:
+        """The number of classes of each task, ``[T]``."""
+        return ways_of(self.counts)
 
 
 def prototypes(features: Features, support: Examples, before: Prototypes | None) -> Prototypes:

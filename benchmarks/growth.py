@@ -1,0 +1,227 @@
+"""How time and memory of a meta-step grow with tasks, inner steps, ways, shots, image size and ranks.
+
+    python benchmarks/growth.py [--out docs/pictures] [--repeats 5] [--only tasks steps]
+    python benchmarks/growth.py --draw                  only draw what was measured before
+
+Every point is a process of its own with one thread, which keeps freed memory as the command line does: processor
+milliseconds of one meta-step (loss and gradient, no optimiser; median), and by how much the peak of resident memory
+rises over what the process held before its first step. Ranks are trainings by ``quickstudy.train``, timed by the clock.
+Conv-4 with 32 filters and batch norm over the current rows on random grey pictures; all sizes but one stay as in BASE.
+
+Writes growth.json, growth-time.png and growth-memory.png.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+BASE = {"tasks": 4, "steps": 5, "way": 5, "shot": 1, "query": 5, "side": 28}
+AXES: dict[str, tuple[int, ...]] = {
+    "tasks": (1, 2, 4, 8),
+    "steps": (1, 2, 5, 10),
+    "way": (5, 10, 20),
+    "shot": (1, 5, 10),
+    "side": (28, 42, 63, 84),
+}
+LABELS = {
+    "tasks": "tasks a step",
+    "steps": "inner steps",
+    "way": "way (classes a task)",
+    "shot": "shot (examples a class)",
+    "side": "side of a picture (pixels)",
+    "ranks": "ranks (processes)",
+}
+LEARNERS = ("MAML", "MAML, adjoint", "FOMAML", "ProtoNet")
+RANKED = "omniglot-maml-fast"  # what ranks are measured on: its tasks a step are divided
+RANKED_STEPS = 12
+
+
+def main() -> None:
+    """Measure, write, draw."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("docs/pictures"))
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=list(LABELS), default=list(LABELS))
+    parser.add_argument("--draw", action="store_true", help="measure nothing")
+    parser.add_argument("--inside", help=argparse.SUPPRESS)  # what a child measures
+    given = parser.parse_args()
+    if given.inside:
+        print(json.dumps(measure(**json.loads(given.inside))))
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    kept = given.out / "growth.json"
+    if not given.draw:
+        points = measured(given.only, given.repeats)
+        if kept.exists():  # axes that were not asked for stay as they were
+            before = json.loads(kept.read_text(encoding="utf-8"))["points"]
+            points = [point for point in before if point["axis"] not in given.only] + points
+        about = {"machine": platform.machine(), "cores": os.cpu_count(), "base": BASE, "command": " ".join(sys.argv)}
+        kept.write_text(json.dumps({**about, "points": points}, indent=1) + "\n", encoding="utf-8")
+    found = json.loads(kept.read_text(encoding="utf-8"))["points"]
+    draw(found, "milliseconds", "ms a meta-step", given.out / "growth-time.png")
+    draw(found, "megabytes", "MB over the start", given.out / "growth-memory.png")
+
+
+def measured(axes: list[str], repeats: int) -> list[dict[str, Any]]:
+    """Every point of the axes."""
+    points = []
+    known: dict[str, dict[str, float]] = {}
+    for axis, values in AXES.items():
+        for learner in LEARNERS if axis in axes else ():
+            if axis == "steps" and learner == "ProtoNet":
+                continue
+            for value in values:
+                sizes = {**BASE, axis: value}
+                asked = json.dumps({"learner": learner, "repeats": repeats, **sizes})
+                known[asked] = known.get(asked) or child(asked)
+                points.append({"axis": axis, "learner": learner, "value": value, **known[asked]})
+                print(axis, value, learner, *(f"{name} {x:.1f}" for name, x in known[asked].items()), flush=True)
+    if "ranks" in axes:
+        points += ranked()
+    return points
+
+
+def child(asked: str) -> dict[str, float]:
+    """One point in a process of its own."""
+    command = [sys.executable, __file__, "--inside", asked]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if done.returncode:
+        raise SystemExit(f"{asked}\n{done.stderr}")
+    found: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return found
+
+
+def measure(
+    learner: str, repeats: int, tasks: int, steps: int, way: int, shot: int, query: int, side: int
+) -> dict[str, float]:
+    """In the child: one point."""
+    from quickstudy.allocator import keep_large_blocks
+
+    keep_large_blocks()
+    import torch
+
+    from quickstudy.episode import Classes, Episode, Examples
+    from quickstudy.learners import FOMAML, MAML, ProtoNet
+    from quickstudy.learners.learner import AbstractLearner
+    from quickstudy.nets import Conv4
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    net = Conv4(1, side, filters=32, norm="transductive")
+    model: AbstractLearner
+    if learner == "ProtoNet":
+        model = ProtoNet(net)
+    elif learner == "FOMAML":
+        model = FOMAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True)
+    else:
+        memory = "adjoint" if learner.endswith("adjoint") else "unrolled"
+        model = MAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True, memory=memory)  # type: ignore[arg-type]
+
+    def part(rows: int) -> Examples:
+        y = torch.arange(way).repeat_interleave(rows).repeat(tasks, 1)
+        return Examples(torch.rand(tasks, way * rows, 1, side, side), y, Classes(torch.full((tasks,), way)))
+
+    episode = Episode(part(shot), part(query))
+    held = peak()
+    seconds = []
+    rose = 0.0
+    for step in range(repeats + 1):
+        started = time.process_time()
+        model.zero_grad()
+        model.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+        seconds.append(time.process_time() - started)
+        if step == 1:  # later steps need no more, and their holes are the allocator's
+            rose = peak() - held
+    return {"milliseconds": 1000 * statistics.median(seconds[1:]), "megabytes": rose}
+
+
+def ranked() -> list[dict[str, Any]]:
+    """Milliseconds of the clock a training step by ranks; nothing where there are no ranks."""
+    import quickstudy.api
+
+    if "ranks" not in inspect.signature(quickstudy.api.train).parameters:
+        print("ranks: quickstudy.train has none")
+        return []
+    points = []
+    for ranks in range(1, (os.cpu_count() or 1) + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            command = (
+                f"train {RANKED} --train.steps {RANKED_STEPS} --train.validate-every {RANKED_STEPS} --ranks {ranks}"
+            )
+            arguments = [sys.executable, "-m", "quickstudy", *command.split(), "--device", "cpu", "--runs", folder]
+            done = subprocess.run(
+                [*arguments, "--train.validate-episodes", "2"],
+                capture_output=True,
+                text=True,
+                check=False,
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+            )
+            if done.returncode:
+                raise SystemExit(done.stderr)
+            lines = next(Path(folder).glob("*/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
+        seconds = [record["seconds"] for record in map(json.loads, lines) if "seconds" in record]
+        took = 1000 * statistics.median(seconds[2:])
+        points.append({"axis": "ranks", "learner": "MAML", "value": ranks, "milliseconds": took})
+        print("ranks", ranks, f"milliseconds {took:.1f}", flush=True)
+    return points
+
+
+def peak() -> float:
+    """Largest resident memory so far, MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
+def draw(points: list[dict[str, Any]], quantity: str, label: str, path: Path) -> None:
+    """One panel an axis, one line a learner; both scales begin at zero, so that straight means proportional."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    axes = [axis for axis in LABELS if any(p["axis"] == axis and quantity in p for p in points)]
+    columns = 3
+    rows = -(-len(axes) // columns)
+    figure, panels = plt.subplots(rows, columns, figsize=(3.4 * columns, 2.7 * rows), squeeze=False)
+    for panel in panels.flat[len(axes) :]:
+        panel.set_axis_off()
+    for axis, panel in zip(axes, panels.flat, strict=False):
+        for number, learner in enumerate(LEARNERS):
+            mine = sorted((p["value"], p[quantity]) for p in points if p["axis"] == axis and p["learner"] == learner)
+            if mine:
+                name = RANKED if axis == "ranks" else learner
+                panel.plot(*zip(*mine, strict=True), marker="o", markersize=4, color=f"C{number}", label=name)
+        panel.set_xlabel(LABELS[axis])
+        panel.set_ylabel(f"{label} (clock)" if axis == "ranks" else label)
+        panel.set_xlim(left=0)
+        panel.set_ylim(bottom=0, top=1.1 * max(p[quantity] for p in points if p["axis"] == axis and quantity in p))
+        panel.grid(alpha=0.3)
+        if axis == "ranks":
+            panel.set_xticks(sorted({p["value"] for p in points if p["axis"] == axis}))
+            panel.legend(fontsize=8)
+    handles, names = panels.flat[0].get_legend_handles_labels()
+    what = "Time" if quantity == "milliseconds" else "Peak memory"
+    sizes = ", ".join(f"{value} {name}" for name, value in BASE.items())
+    figure.suptitle(
+        f"{what} of a meta-step on one thread of a CPU; where an axis does not say otherwise: {sizes}", fontsize=9
+    )
+    figure.legend(handles, names, loc="lower center", ncols=len(LEARNERS), fontsize=9, frameon=False)
+    figure.tight_layout(rect=(0, 0.06, 1, 0.98))
+    figure.savefig(path, dpi=75)
+    plt.close(figure)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,98 @@
+"""Floor 1: a convolution with own first and second derivatives.
+
+A convolution is bilinear in its input and its weights, so each derivative of any order is again made of three products:
+the convolution itself, its product with respect to the input, and that with respect to the weights. Torch's own second
+derivative takes other ways, through transposed copies in a layout for which a CPU's kernels are several times slower.
+
+    y = x * w                                  (dx, dw) = B(dy, x, w), the derivative
+    (u, v) cotangents of (dx, dw):             dy: u * w + x * v,  (x, w): B(dy, u, v)
+
+Inside torch.func's transforms and under autocast it is torch's own operator.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from quickstudy.nets.dense import needs_plain
+
+
+def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+    """A convolution without a bias.
+
+    Args:
+        x: ``[N, I, H, W]``.
+        weight: ``[O, I, K, K]``.
+        stride: steps of the window.
+        padding: zeros around the map.
+
+    Returns:
+        ``[N, O, H', W']``.
+    """
+    recorded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
+    if not recorded or needs_plain(x):
+        return F.conv2d(x, weight, None, stride, padding)
+    return _Convolution.apply(x, weight, stride, padding)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class _Convolution(torch.autograd.Function):
+    """(x, weight) -> y."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        ctx.window = (stride, padding)
+        ctx.save_for_backward(x, weight)
+        return F.conv2d(x, weight, None, stride, padding)
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        asked = tuple(ctx.needs_input_grad[:2])
+        derive = _Products.apply if torch.is_grad_enabled() else _products
+        return *derive(dy, x, weight, ctx.window, asked), None, None
+
+
+def _products(
+    dy: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int], asked: tuple[bool, bool]
+) -> tuple[Tensor | None, Tensor | None]:
+    """``(dx, dw)``, those that are asked for."""
+    stride, padding = window
+    if x.is_contiguous(memory_format=torch.channels_last) and not dy.is_contiguous(memory_format=torch.channels_last):
+        dy = dy.contiguous(memory_format=torch.channels_last)
+    dx, dw, _ = torch.ops.aten.convolution_backward(
+        dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [*asked, False]
+    )
+    return dx, dw
+
+
+class _Products(torch.autograd.Function):
+    """(dy, x, weight) -> (dx, dw)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int], asked: tuple[bool, bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        ctx.window = window
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(dy, x, weight)
+        return _products(dy, x, weight, window, asked)
+
+    @staticmethod
+    def backward(ctx: Any, u: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, ...]:
+        dy, x, weight = ctx.saved_tensors
+        needs_dy, needs_x, needs_weight = ctx.needs_input_grad[:3]
+        stride, padding = ctx.window
+        terms = []
+        if needs_dy:
+            terms = [conv2d(a, b, stride, padding) for a, b in ((u, weight), (x, v)) if a is not None and b is not None]
+        # What x gets comes from v, what the weights get from u.
+        asked = (needs_x and v is not None, needs_weight and u is not None)
+        dx, dw = None, None
+        if any(asked):
+            derive = _Products.apply if torch.is_grad_enabled() else _products
+            dx, dw = derive(dy, x if u is None else u, weight if v is None else v, ctx.window, asked)
+        return sum(terms[1:], terms[0]) if terms else None, dx, dw, None, None

@@ -1,0 +1,125 @@
+"""The harness with real workers of ours, in tiny sizes; peers are in tests/peers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmarks.speed import settings
+from benchmarks.speed.contestants import OURS, RANKS, REFERENCE, WRONG, contestants
+from benchmarks.speed.goals import Clock, Reached
+from benchmarks.speed.harness import Plan, measure
+from benchmarks.speed.process import WorkerError, WorkerProcess
+from benchmarks.speed.run import Options, run
+from benchmarks.speed.statistics import ratio, spread
+from benchmarks.speed.worker import Order
+from benchmarks.speed.workloads import WORKLOADS, find
+
+QUICK = Plan(rounds=2, seconds=0.0, quick=True)
+
+
+def test_who_is_right_is_timed_and_who_is_not_there_is_refused() -> None:
+    said: list[str] = []
+    plan = Plan(rounds=2, seconds=0.0, quick=True, contestants=(OURS, RANKS, "nobody"))
+    row = measure(find("W8"), "as-run", plan, said.append)
+    assert {name: len(values) for name, values in row.seconds.items()} == {OURS: 2, RANKS: 2}
+    assert row.refused == {"nobody": "not timed: KeyError: 'nobody'"}
+    assert all(value > 0 for values in row.seconds.values() for value in values)
+    assert row.about[OURS]["threads"] == 1 and row.first[OURS] > 0
+    assert row.best_peer is None and row.ratios() == {}
+
+
+def test_a_first_order_gradient_gets_no_time_in_w1() -> None:
+    said: list[str] = []
+    row = measure(find("W1"), "equal", Plan(1, 0.0, quick=True, contestants=(WRONG,)), said.append)
+    assert row.seconds == {} and "of the largest entry" in row.refused[WRONG]
+    assert f"  {WRONG} {row.refused[WRONG]}" in said
+
+
+def test_a_worker_says_what_it_cannot_do_and_goes_on() -> None:
+    worker = WorkerProcess(Order("W3", OURS, "equal", quick=True))
+    try:
+        with pytest.raises(WorkerError, match="KeyError"):
+            worker.ask("dance")
+        assert worker.ask("memory")["bytes"] >= 0
+        assert worker.ask("about")["versions"]["torch"]
+    finally:
+        worker.close()
+
+
+def test_a_worker_that_died_is_reported() -> None:
+    worker = WorkerProcess(Order("W3", OURS, "equal", quick=True))
+    worker.close()
+    with pytest.raises((WorkerError, ValueError)):
+        worker.ask("about")
+
+
+def test_only_the_tuned_get_one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "1")
+    for column, ours, threads in (("equal", False, "1"), ("as-run", True, "1"), ("as-run", False, None)):
+        found = settings.environment(column, ours=ours)  # type: ignore[arg-type]
+        assert found.get("OMP_NUM_THREADS") == threads and "MALLOC_TRIM_THRESHOLD_" not in found
+
+
+def test_sampling_is_not_measured_on_made_up_pictures(tmp_path: Path) -> None:
+    said: list[str] = []
+    options = Options(rows=("W6",), results=tmp_path, page=tmp_path / "page.md")
+    assert run(options, said.append) == 0
+    assert "W6: not measured, it needs Omniglot: give --data-root or set QUICKSTUDY_DATA." in said
+    assert not (tmp_path / "W6.json").exists()
+
+
+def test_every_workload_has_contestants() -> None:
+    for workload in WORKLOADS:
+        names = contestants(workload, "as-run", "cpu")
+        assert names[0] == OURS and REFERENCE not in names and len(names) >= 3
+        assert RANKS not in contestants(workload, "equal", "cpu")
+
+
+def test_an_unknown_row_is_one_sentence() -> None:
+    said: list[str] = []
+    assert run(Options(rows=("W9",)), said.append) == 2
+    assert said == [f"There is no row 'W9'. There are {', '.join(Options().rows)}, G1, G2, G3, G4, G5."]
+
+
+def test_the_middle_and_the_spread() -> None:
+    found = spread([4.0, 1.0, 2.0, 3.0, 100.0])
+    assert (found.low, found.median, found.high, found.n) == (2.0, 3.0, 4.0, 5)
+    assert ratio([10.0, 30.0, 20.0], [1.0, 2.0, 4.0]).median == 10.0
+    with pytest.raises(ValueError, match="no measurements"):
+        spread([])
+
+
+def test_the_clock_stands_still_in_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [0.0]
+    monkeypatch.setattr("benchmarks.speed.goals.time.perf_counter", lambda: now[0])
+    values = iter([0.5, 0.98])
+
+    def test() -> float:
+        now[0] += 1000.0
+        return next(values)
+
+    said: list[dict[str, float]] = []
+    clock = Clock(test, "omniglot", limit=100.0, say=said.append, every=2)
+    with pytest.raises(Reached):
+        for _ in range(10):
+            now[0] += 1.0
+            clock.step()
+    assert said == [{"seconds": 2.0, "steps": 2, "value": 0.5}, {"seconds": 4.0, "steps": 4, "value": 0.98}]
+
+
+def test_the_clock_ends_at_the_limit() -> None:
+    said: list[dict[str, float]] = []
+    with pytest.raises(Reached):
+        Clock(lambda: 9.0, "sinusoid", limit=-1.0, say=said.append).step()
+    assert said[0]["value"] == 9.0
+
+
+def test_quick_runs_write_nothing(tmp_path: Path) -> None:
+    options = Options(rows=("G1",), plan=QUICK, results=tmp_path / "results", page=tmp_path / "page.md")
+    said: list[str] = []
+    assert run(options, said.append) == 0
+    assert "G1: not measured, there is no GPU (or --device cuda was not given)." in said
+    assert list(tmp_path.iterdir()) == []

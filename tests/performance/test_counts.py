@@ -1,0 +1,160 @@
+"""How much a meta-step does, in numbers that do not depend on the machine: operators, graph nodes.
+
+Each limit is a little above what is needed now. Where one is passed, something was added to every meta-step: look for
+work that is done once more for each layer, step or task. Where a change saves a lot, lower the limit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from quickstudy.episode import Classes, Episode, Examples, Real
+from quickstudy.learners import FOMAML, MAML, AbstractLearner, ProtoNet
+from quickstudy.nets import MLP, Conv4
+from quickstudy.train.tracing import trace
+
+SLACK = 1.05
+VIEWS = ("aten.view", "aten.expand", "aten.transpose", "aten.unsqueeze", "aten.squeeze", "aten.detach", "aten.alias")
+
+
+class Counts(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Counts operators that compute; views cost next to nothing and differ between versions of torch."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.seen: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if not str(func).startswith(VIEWS):
+            self.seen[str(func)] += 1
+        return func(*args, **(kwargs or {}))
+
+
+@contextmanager
+def counted() -> Iterator[Counter[str]]:
+    with Counts() as counts:
+        yield counts.seen
+
+
+def nodes(output: Tensor) -> int:
+    """Nodes of the autograd graph behind ``output``."""
+    waiting, seen = [output.grad_fn], set()
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting += [before for before, _ in node.next_functions]
+    return len(seen)
+
+
+def at_most(what: str, found: int, now: int, detail: Counter[str] | None = None) -> None:
+    limit = round(now * SLACK)
+    most = f" Most often: {detail.most_common(8)}." if detail else ""
+    assert found <= limit, f"{what}: {found}, which were {now} when this limit ({limit}) was set.{most}"
+
+
+def waves(n_task: int = 25) -> Episode:
+    x = torch.linspace(-5, 5, n_task * 20).reshape(n_task, 20, 1)
+    y = torch.sin(x + torch.arange(n_task)[:, None, None])
+    return Episode(Examples(x[:, :10], y[:, :10], Real(1)), Examples(x[:, 10:], y[:, 10:], Real(1)))
+
+
+def pictures(n_task: int = 2, way: int = 3) -> Episode:
+    x = torch.rand(n_task, 2 * way, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    y = torch.arange(way).expand(n_task, -1).contiguous()
+    target = Classes(torch.full((n_task,), way))
+    return Episode(Examples(x[:, :way], y, target), Examples(x[:, way:], y, target))
+
+
+def sinusoid(learner: Callable[..., Any] = MAML) -> AbstractLearner:
+    found: AbstractLearner = learner(MLP(1, (40, 40)), 1, "real", inner_steps=5)
+    return found
+
+
+def omniglot(learner: Callable[..., Any]) -> AbstractLearner:
+    net = Conv4(1, 16, filters=4, norm="transductive")
+    found: AbstractLearner = learner(net, 3, inner_steps=2, transductive=True)
+    return found
+
+
+STEPS: dict[str, tuple[Callable[[], AbstractLearner], Callable[[], Episode], int, int]] = {
+    "maml-mlp": (sinusoid, waves, 329, 58),
+    "fomaml-mlp": (lambda: sinusoid(FOMAML), waves, 154, 23),
+    "maml-conv4": (lambda: omniglot(MAML), pictures, 3016, 999),
+    "fomaml-conv4": (lambda: omniglot(FOMAML), pictures, 1434, 199),
+    "protonet-conv4": (lambda: ProtoNet(Conv4(1, 16, filters=4)), pictures, 575, 198),
+}
+"""Name -> learner, tasks, operators of a meta-step and its gradient, graph nodes behind its loss."""
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_operators_and_nodes_of_a_meta_step(name: str) -> None:
+    build, draw, operators, graph = STEPS[name]
+    learner, episode = build().train(), draw()
+    with counted() as seen:
+        loss = learner.meta_loss(episode).loss.mean()
+        found = nodes(loss)
+        loss.backward()  # type: ignore[no-untyped-call]
+    present = f"{name} has {seen.total()} operators and {found} nodes"
+    at_most(f"{present}; operators", seen.total(), operators, seen)
+    at_most(f"{present}; nodes", found, graph)
+
+
+def test_more_steps_cost_the_same_each() -> None:
+    """What a further inner step adds; checks and the like belong to the episode."""
+    found = []
+    for steps in (3, 4, 5):
+        learner = MAML(MLP(1, (40, 40)), 1, "real", inner_steps=steps)
+        with counted() as seen:
+            learner.meta_loss(waves()).loss.mean().backward()  # type: ignore[no-untyped-call]
+        found.append(seen.total())
+    assert found[2] - found[1] == found[1] - found[0]
+    at_most("operators of an inner step on an MLP", found[2] - found[1], 57)
+
+
+def test_more_tasks_cost_no_more_operators() -> None:
+    """The sinusoid's network runs all tasks at once."""
+    found = []
+    for n_task in (2, 25):
+        with counted() as seen:
+            sinusoid().meta_loss(waves(n_task)).loss.mean().backward()  # type: ignore[no-untyped-call]
+        found.append(seen.total())
+    assert found[0] == found[1]
+
+
+def test_first_order_builds_no_second_order_graph() -> None:
+    """The graph behind its loss grows by the updates alone, and not by each step's forward and backward pass."""
+    grown = {}
+    for learner in (MAML, FOMAML):
+        sizes = []
+        for steps in (1, 4):
+            built: AbstractLearner = learner(MLP(1, (8,)), 1, "real", inner_steps=steps)
+            sizes.append(nodes(built.meta_loss(waves(2)).loss.mean()))
+        grown[learner] = (sizes[1] - sizes[0]) / 3
+    assert grown[FOMAML] <= 3, grown
+    assert grown[MAML] > 3 * grown[FOMAML], grown
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_evaluation_builds_no_graph(name: str) -> None:
+    build, draw, *_ = STEPS[name]
+    learner, episode = build().eval(), draw()
+    with torch.no_grad():
+        outputs = learner.predict(learner.adapt(episode.support), episode.query.unlabelled())
+    assert outputs.grad_fn is None and not outputs.requires_grad
+
+
+def test_a_trace_has_no_more_operators() -> None:
+    graph = trace(sinusoid().train(), waves()).graph
+    calls = Counter(str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+    computing = Counter({n: c for n, c in calls.items() if not n.startswith((*VIEWS, "<"))})
+    at_most("operators of the traced meta-step", computing.total(), 313, computing)
+    assert not any("_." in name for name in computing), "an operator of the trace writes in place"
