@@ -187,7 +187,6 @@ WORKLOADS: tuple[Workload, ...] = (
         image=84,
         filters=32,
         inner_lr=0.01,
-        checked=1,
         equal=1.5,
         as_run=2.5,
         gpu=None,
