@@ -19,7 +19,7 @@ from pathlib import Path
 
 import torch
 
-from quickstudy.cli.process import keep_large_blocks
+from quickstudy.allocator import keep_large_blocks
 from quickstudy.data.source import TaskSource
 from quickstudy.evaluate.metatest import answer, evaluating
 from quickstudy.learners.learner import AbstractLearner

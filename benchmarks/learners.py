@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 import quickstudy
-from quickstudy.cli.process import keep_large_blocks
+from quickstudy.allocator import keep_large_blocks
 from quickstudy.evaluate import Result, paired
 from quickstudy.recipes import Recipe, load_recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks

@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 from typing_extensions import override
 
-from quickstudy.cli.process import keep_large_blocks
+from quickstudy.allocator import keep_large_blocks
 from quickstudy.recipes import build, load_recipe
 from quickstudy.recipes.fitting import fit_built
 from quickstudy.recipes.schema import Recipe

@@ -14,7 +14,7 @@ def test_large_blocks_are_used_again() -> None:
     """Freed and asked for again, six blocks of 16 MiB cost no page faults after the first time."""
     code = """
 import resource, sys
-from quickstudy.cli.process import keep_large_blocks
+from quickstudy.allocator import keep_large_blocks
 if sys.argv[1] == "kept" and not keep_large_blocks():
     print("not glibc")
     raise SystemExit

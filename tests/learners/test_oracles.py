@@ -18,7 +18,7 @@ from quickstudy.keys import Key, Keys
 from quickstudy.learners import KNN, MAML, Logistic, ProtoNet, Reptile, Scratch
 from quickstudy.learners.parts.minibatches import minibatches
 from quickstudy.nets import MLP
-from quickstudy.nets.mlp import task_linear
+from quickstudy.nets.dense import task_linear
 from tests.smalltasks import Slope, quadratic
 from tests.table import ROWS, assert_close, make, mlp, numbers, outputs, tasks
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing_extensions import override
 from quickstudy.errors import InputError
 from quickstudy.train import EndEvent, Silent, StepEvent
 from quickstudy.train.ranks import RanksLost
-from quickstudy.train.ranks_launch import run_ranks
+from quickstudy.train.ranks_launch import _short_folder, run_ranks
 from quickstudy.train.ranks_messages import Job
 from quickstudy.train.ranks_rendezvous import LoopbackRendezvous
 from quickstudy.train.ranks_worker import store_of_start
@@ -156,3 +157,22 @@ def test_not_on_windows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.train.ranks_launch.os.name", "nt")
     with pytest.raises(InputError, match="Cannot divide the work over ranks on Windows"):
         run_ranks(Job(ranksjobs.tell_steps, (), "cpu", threads=1), 2)
+
+
+def test_a_long_temporary_folder_is_no_place_for_a_socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    deep = tmp_path / ("x" * 90)
+    deep.mkdir()
+    home = Path(tempfile.mkdtemp())
+    try:
+        monkeypatch.setattr(tempfile, "tempdir", str(deep))
+        monkeypatch.delenv("XDG_RUNTIME_DIR", raising=False)
+        monkeypatch.setenv("HOME", str(home))
+        with _short_folder() as folder:
+            assert Path(folder).parent == home
+        assert not Path(folder).exists()
+        monkeypatch.setenv("HOME", str(deep))
+        with pytest.raises(InputError, match=r"too long for one: .*xxx\. Let TMPDIR name a folder"), _short_folder():
+            pass
+    finally:
+        monkeypatch.undo()
+        home.rmdir()

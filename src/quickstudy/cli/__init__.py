@@ -12,13 +12,13 @@ from typing import Annotated
 import typer
 
 from quickstudy import __version__
+from quickstudy.allocator import keep_large_blocks
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.fetch import fetch
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
-from quickstudy.cli.process import keep_large_blocks
 from quickstudy.cli.show import show
 from quickstudy.cli.train import train
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickstudy.allocator import keep_large_blocks
 from quickstudy.cli.options import Debug, Json, one_json
-from quickstudy.cli.process import keep_large_blocks, set_threads
+from quickstudy.cli.process import set_threads
 
 if TYPE_CHECKING:
     from quickstudy.evaluate import Comparison

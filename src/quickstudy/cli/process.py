@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import os
 
-from quickstudy.allocator import keep_large_blocks
-
-__all__ = ["keep_large_blocks", "set_threads"]
+__all__ = ["set_threads"]
 
 
 def set_threads(threads: int | None = None) -> None:

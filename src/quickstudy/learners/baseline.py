@@ -17,7 +17,7 @@ from quickstudy.learners.parts.pretrained import Pretrained
 from quickstudy.learners.parts.solved import refuse_state
 from quickstudy.learners.parts.supporthead import HeadTraining
 from quickstudy.nets.apply import Strategy
-from quickstudy.nets.mlp import task_linear
+from quickstudy.nets.dense import task_linear
 
 
 class Baseline(AbstractLearner):

@@ -18,7 +18,7 @@ from quickstudy.learners.learner import AbstractLearner, Traits, check_query, ch
 from quickstudy.learners.parts.classwise import check_every_class, mask_absent, membership
 from quickstudy.learners.parts.features import check_singly, flat_features
 from quickstudy.learners.parts.solved import refuse_state
-from quickstudy.nets.mlp import task_linear
+from quickstudy.nets.dense import task_linear
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,8 +1,8 @@
 """Floor 1: a convolution with own first and second derivatives.
 
 A convolution is bilinear in its input and its weights, so each derivative of any order is again made of three products:
-the convolution itself, its product with respect to the input, and that with respect to the weights. Torch's own second
-derivative takes other ways, through transposed copies in a layout for which a CPU's kernels are several times slower.
+the convolution itself, its product with respect to the input, and that with respect to the weights. They are called
+here as such, in the layout of the maps; ``benchmarks/kernels.py`` compares that with torch's own second derivative.
 
     y = x * w                                  (dx, dw) = B(dy, x, w), the derivative
     (u, v) cotangents of (dx, dw):             dy: u * w + x * v,  (x, w): B(dy, u, v)

@@ -7,9 +7,9 @@ their work. The layer's derivative and the derivative of that are written out he
     dx = d W,  dW = dᵀ x,  db = Σ_n d         the derivative, an operator of its own with inputs (dy, x, W, y)
     (u, U, v) cotangents of (dx, dW, db):     ḋ = x Uᵀ + u Wᵀ + v,  dy: ḋ ⊙ [y > 0],  x: d U,  W: dᵀ u
 
-With a single input feature products are multiplications, which cost less than a call of a matrix kernel. Third
-derivatives are taken through plain operators. Inside torch.func's transforms and under autocast, which such a function
-knows nothing of, the layer is made of plain operators altogether.
+With a single input feature products are multiplications, for which no matrix kernel is called. Third derivatives are
+taken through plain operators. Inside torch.func's transforms and under autocast, of which such a function knows
+nothing, the layer is made of plain operators altogether.
 """
 
 from __future__ import annotations

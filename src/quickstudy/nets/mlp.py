@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
-from quickstudy.nets.dense import task_linear as task_linear
+from quickstudy.nets.dense import task_linear
 from quickstudy.nets.norms import AbstractNorm, make_norm
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}

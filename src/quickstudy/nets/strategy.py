@@ -164,7 +164,7 @@ def choose(net: nn.Module, leaf: Tensor, *, shared: bool) -> Choice:
 
 
 def has_batched_form(net: object) -> bool:
-    """``isinstance(net, HasBatchedForm)``, which Python works out anew at each call, in a hundred times as long."""
+    """``isinstance(net, HasBatchedForm)``, which Python works out anew, member by member, at each call."""
     return callable(getattr(net, "batched", None)) and hasattr(net, "batched_on_cpu")
 
 

@@ -69,7 +69,8 @@ def extremes(x: Tensor, signs: Tensor | None) -> Tensor:
 def moments(x: Tensor, groups: int | None = None) -> tuple[Tensor, Tensor]:
     """Each example's (or group's) mean and variance over space, ``[R, C]``, of ``[R, C, H, W]``.
 
-    In two plain passes: torch.var_mean takes thirty times as long on a channels-last map.
+    In two plain passes: torch.var_mean takes more than ten times as long on a channels-last map
+    (benchmarks/kernels.py).
     """
     rows = _rows(x, groups or x.shape[0])
     if x.dtype in (torch.float16, torch.bfloat16):  # squares would leave their range, or their digits

@@ -182,11 +182,20 @@ def _quiet_elastic(logs: Path) -> Iterator[None]:
 
 @contextmanager
 def _short_folder() -> Iterator[str]:
-    """A folder of our own whose path is short enough for a socket in it."""
-    place = tempfile.gettempdir()
-    with tempfile.TemporaryDirectory(
-        prefix="ranks-", dir=None if len(os.fsencode(place)) < _LONGEST_ADDRESS - 30 else "/tmp"
-    ) as folder:
+    """A folder of our own whose path is short enough for a socket in it.
+
+    Raises:
+        InputError: the paths of all places for it are too long.
+    """
+    places = [tempfile.gettempdir(), os.environ.get("XDG_RUNTIME_DIR"), str(Path.home())]
+    longest = _LONGEST_ADDRESS - 30  # the rest is for the folder's name and the socket's
+    short = [p for p in places if p and len(os.fsencode(p)) < longest and os.access(p, os.W_OK | os.X_OK)]
+    if not short:
+        raise InputError(
+            f"Ranks are heard through a socket in a temporary folder, whose path is too long for one: {places[0]}. "
+            "Let TMPDIR name a folder with a shorter path, or say ranks=1."
+        )
+    with tempfile.TemporaryDirectory(prefix="ranks-", dir=short[0]) as folder:
         yield folder
 
 

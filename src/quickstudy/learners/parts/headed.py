@@ -39,7 +39,8 @@ from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import Part as Part
 from quickstudy.nets.adapters import make_adapter, parts_own_names
 from quickstudy.nets.apply import STRATEGIES, Applied, Strategy, apply
-from quickstudy.nets.mlp import init_small_normal, task_linear
+from quickstudy.nets.dense import task_linear
+from quickstudy.nets.mlp import init_small_normal
 from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
 
 Head: TypeAlias = Literal["fixed", "shared", "proto", "none"]
