@@ -19,7 +19,9 @@ from torch.profiler import profile
 from quickstudy import keep_large_blocks
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.learners import FOMAML, MAML, AbstractLearner
+from quickstudy.native import about, kernels
 from quickstudy.nets import Conv4
+from quickstudy.nets.conv4 import ConvBlock
 from quickstudy.nets.convolution import conv2d
 from quickstudy.nets.summary import moments
 
@@ -92,6 +94,30 @@ def second(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tens
     return torch.autograd.grad(sum((g.square().sum() for g in first), torch.zeros(())), (x, weight))
 
 
+def blocks(rows: int, side: int, inputs: int) -> None:
+    """A block of Conv-4 with its kernels in C and in torch's operators: the value, and both derivatives."""
+    x = torch.rand(rows, inputs, side, side).contiguous(memory_format=torch.channels_last)
+    block = ConvBlock(inputs, 64, "max", "transductive")
+    x.requires_grad_(inputs == 64)
+    weights = [*block.parameters(), *([x] if x.requires_grad else [])]
+
+    def value() -> Tensor:
+        return block(x)  # type: ignore[no-any-return]
+
+    def first() -> list[Tensor]:
+        return list(torch.autograd.grad(value().square().sum(), weights, create_graph=True))
+
+    def both() -> object:
+        return torch.autograd.grad(sum((g.square().sum() for g in first()), torch.zeros(())), weights)
+
+    for what, work in (("value", value), ("and derivative", first), ("and the second", both)):
+        with kernels("torch"):
+            plain = least(work)
+        in_c = least(work)
+        name = f"{rows} of {inputs}x{side}x{side}, {what}"
+        print(f"  {name:<44}{in_c:>9.3f}   {'torch':<34}{plain:>9.3f}   {plain / in_c:.1f}x")
+
+
 def shares(name: str, learner: AbstractLearner) -> None:
     """How much of a meta-step is convolutions, and how many operators it calls."""
     generator = torch.Generator().manual_seed(0)
@@ -123,9 +149,16 @@ def main() -> None:
     keep_large_blocks()
     for rows, side in ((5, 28), (5, 14), (75, 28), (75, 14)):
         maps(rows, side)
+    print(f"blocks of Conv-4, kernels: {about()}")
+    for rows in (5, 75):
+        for side, inputs in ((28, 1), (14, 64)):
+            blocks(rows, side, inputs)
     options = {"inner_steps": 5, "inner_lr": 0.1, "transductive": True}
-    shares("W1, MAML", MAML(Conv4(norm="transductive"), 5, **options))  # type: ignore[arg-type]
-    shares("W2, FOMAML", FOMAML(Conv4(norm="transductive"), 5, **options))  # type: ignore[arg-type]
+    for which in ("c", "torch"):
+        with kernels(which):
+            print(f"kernels: {which}")
+            shares("W1, MAML", MAML(Conv4(norm="transductive"), 5, **options))  # type: ignore[arg-type]
+            shares("W2, FOMAML", FOMAML(Conv4(norm="transductive"), 5, **options))  # type: ignore[arg-type]
 
 
 if __name__ == "__main__":

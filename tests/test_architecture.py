@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).parents[1]
 
 # A room is a package or a single module; its floor is its number here.
 FLOORS = {
-    0: {"episode", "targets", "keys", "registry", "errors", "files", "callable_module", "allocator"},
+    0: {"episode", "targets", "keys", "registry", "errors", "files", "callable_module", "allocator", "native"},
     1: {"nets", "data"},
     2: {"inner"},
     3: {"learners"},

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quickstudy import native
 from quickstudy.keys import Bits, Key, Keys, choose, integers, philox4x32, shuffle, uniform
 
 WORDS = [
@@ -98,3 +102,66 @@ def test_keys_of_tasks() -> None:
     assert (keys.bits(5)[1] == keys.key.bits(np.array([9]), 5)[0]).all()
     assert keys.each()[1] == Keys(Key.of(0), np.array([9])).each()[0] != keys.each()[0]
     assert (keys.fold("x").bits(2) != keys.bits(2)).all()
+
+
+# --- in C as in NumPy --------------------------------------------------------------------------------
+
+
+def alike(draw: Callable[[], np.ndarray[tuple[int, ...], np.dtype[Any]]]) -> None:
+    """NumPy's answer, and the same one in C (which ``"c"`` insists on)."""
+    with native.kernels("torch"):
+        expected = draw()
+    with native.kernels("c"):
+        found = draw()
+    assert found.dtype == expected.dtype and found.shape == expected.shape and (found == expected).all()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.integers(0, 2**64 - 1),
+    st.lists(st.integers(0, 2**63 - 1), max_size=5),
+    st.integers(0, 100),
+    st.integers(0, 2**32 - 1),
+)
+def test_words_in_c(key: int, tasks: list[int], n: int, stream: int) -> None:
+    alike(lambda: Key(key).bits(np.array(tasks, dtype=np.int64), n, stream))
+    alike(lambda: Key(key).bits(np.array([*tasks, 1], dtype=np.int64)[::2], n, stream))
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.integers(0, 140), st.lists(st.integers(0, 140), min_size=1, max_size=5), st.integers(0, 4), st.booleans())
+def test_orders_in_c(width: int, sizes: list[int], differing: int, largest: bool) -> None:
+    """Also of words that are equal, or all ones, as those of the absent are; and of too many for C."""
+    words = Key.of(5).bits(np.arange(len(sizes)), width)
+    if differing:
+        words = words % np.uint64(differing)
+    if largest:
+        words = ~words
+    n = np.minimum(sizes, width)
+    alike(lambda: shuffle(words, n))
+    wider = np.repeat(words, 2, axis=1)
+    alike(lambda: shuffle(wider[:, ::2], n))
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 2**32), st.integers(0, 140)).map(lambda p: (p[0], min(p))), min_size=1),
+    st.integers(0, 40),
+)
+def test_choices_in_c(sizes: list[tuple[int, int]], close: int) -> None:
+    n, k = (np.array(column) for column in zip(*sizes, strict=True))
+    n = np.where(close > 0, np.minimum(n, k + close), n)  # few to choose from: numbers that are taken already
+    bits = Key.of(2).bits(np.arange(len(sizes)), 281)
+    alike(lambda: choose(bits, n, k))
+    alike(lambda: choose(bits[:, 1:], int(n.min()), int(k.min())))
+
+
+def test_too_few_words_are_not_read_beyond() -> None:
+    alike(lambda: choose(Key.of(0).bits(np.arange(2), 5), 9, 3))
+
+
+@pytest.mark.parametrize("which", native.KERNELS)
+def test_no_fewer_than_none_and_no_more_than_all(which: native.Kernels) -> None:
+    with native.kernels(which):
+        drawn = shuffle(Key.of(0).bits(np.arange(3), 4), np.array([-2, 4, 9]))
+    assert drawn[0].tolist() == [0, 1, 2, 3] and (np.sort(drawn, 1) == np.arange(4)).all()

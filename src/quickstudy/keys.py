@@ -4,6 +4,7 @@ Every random thing in quickstudy is a pure function of a :class:`Key` and intege
 which stream, which word), computed by the counter-based generator Philox4x32-10. There is no state to
 save, nothing depends on how work was cut up, and the bits are the same on every machine, because all of
 it is integer arithmetic written here (NumPy's own generators may change their streams between versions).
+It is written twice: in NumPy, and in ``keys.c``, which gives the same bits in a fraction of the time.
 
     Key                     64 bits, made from a seed; ``fold`` derives others
     Keys                    a Key for each of T tasks: what ``adapt`` and ``predict`` receive
@@ -15,8 +16,11 @@ J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 
 
 from __future__ import annotations
 
+import ctypes
+import functools
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +36,7 @@ _32 = np.uint64(32)
 # The multipliers and Weyl increments of Philox4x32 (Salmon et al. 2011, section 3.3).
 _M0, _M1 = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _W0, _W1 = 0x9E3779B9, 0xBB67AE85
+_WIDEST = 128  # as in keys.c, which compares each number of a row with each
 
 
 def philox4x32(counter: tuple[Bits, Bits, Bits, Bits], key: tuple[int, int]) -> tuple[Bits, Bits, Bits, Bits]:
@@ -90,6 +95,11 @@ class Key:
         Returns:
             uint64 ``[T, n]``.
         """
+        kernels = _kernels()
+        if kernels is not None:
+            number, out = np.ascontiguousarray(tasks, dtype=np.int64), np.empty((len(tasks), n), dtype=np.uint64)
+            kernels.words(self.value, number.ctypes.data, len(number), n, stream, out.ctypes.data)
+            return out
         blocks = -(-n // 2)  # one block of 4 x 32 bits is two words
         task = tasks.astype(np.uint64)[:, None]
         shape = (len(tasks), blocks)
@@ -103,7 +113,7 @@ class Key:
         words = np.empty((len(tasks), blocks, 2), dtype=np.uint64)
         words[..., 0] = r0 | (r1 << _32)
         words[..., 1] = r2 | (r3 << _32)
-        return words.reshape(len(tasks), -1)[:, :n]
+        return words.reshape(len(tasks), 2 * blocks)[:, :n]
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,9 +178,19 @@ def shuffle(bits: Bits, n: NDArray[np.integer]) -> Integers:
     Returns:
         int64 ``[rows, width]``.
     """
-    absent = np.arange(bits.shape[1]) >= n[:, None]
-    # The absent come last even in a tie, because the sort is stable.
-    return np.where(absent, np.iinfo(np.uint64).max, bits).argsort(1, kind="stable")
+    rows, width = bits.shape
+    kernels = _kernels() if width <= _WIDEST else None
+    if kernels is not None:
+        word = np.ascontiguousarray(bits, dtype=np.uint64)
+        own = np.ascontiguousarray(np.clip(n, 0, width), dtype=np.int64)
+        out = np.empty((rows, width), dtype=np.int64)
+        kernels.shuffled(word.ctypes.data, own.ctypes.data, rows, width, out.ctypes.data)
+        return out
+    if (n < width).any():
+        absent = np.arange(width) >= n[:, None]
+        # The absent come last even in a tie, because the sort is stable.
+        bits = np.where(absent, np.iinfo(np.uint64).max, bits)
+    return bits.argsort(1, kind="stable")
 
 
 def choose(bits: Bits, n: NDArray[np.integer] | int, k: NDArray[np.integer] | int) -> Integers:
@@ -193,12 +213,41 @@ def choose(bits: Bits, n: NDArray[np.integer] | int, k: NDArray[np.integer] | in
     if (k_row > n_row).any():
         raise ValueError(f"Cannot choose {k_row.max()} distinct of {n_row.min()}.")
     longest = int(k_row.max(initial=0))
-    chosen = np.full((rows, longest), -1, dtype=np.int64)
-    for step in range(longest):
-        top = n_row - k_row + step  # the largest number allowed in this step
-        active = step < k_row
-        pick = integers(bits[:, 2 * step], np.where(active, top + 1, 1))
-        taken = (chosen[:, :step] == pick[:, None]).any(1)
-        chosen[:, step] = np.where(active, np.where(taken, top, pick), -1)
+    words = bits[:, : 2 * longest]
+    kernels = _kernels() if longest <= _WIDEST and words.shape[1] == 2 * longest else None
+    if kernels is not None:
+        word = np.ascontiguousarray(words, dtype=np.uint64)
+        n_row, k_row = map(np.ascontiguousarray, (n_row, k_row))
+        out = np.empty((rows, longest), dtype=np.int64)
+        kernels.chosen(word.ctypes.data, n_row.ctypes.data, k_row.ctypes.data, rows, longest, out.ctypes.data)
+        return out
+    steps = np.arange(longest)
+    top = (n_row - k_row)[:, None] + steps  # the largest number allowed in each step
+    active = steps < k_row[:, None]
+    picks = np.where(active, integers(bits[:, : 2 * longest : 2], np.where(active, top + 1, 1)), -1)
+    chosen = np.ascontiguousarray(picks.T)  # [k, rows]: each step's numbers beside each other
+    for step in range(1, longest):
+        taken = (chosen[:step] == chosen[step]).any(0)
+        np.copyto(chosen[step], top[:, step], where=taken & active[:, step])
     order = shuffle(bits[:, 1 : 2 * longest : 2], k_row)
-    return np.take_along_axis(chosen, order, 1)
+    return chosen[order, np.arange(rows)[:, None]]
+
+
+def _kernels() -> ctypes.CDLL | None:
+    """The functions of ``keys.c``; None where they are not wanted or cannot be had."""
+    from quickstudy import native  # here, as it imports torch, which randomness alone does not need
+
+    return None if native.asked() == "torch" else _compiled()
+
+
+@functools.cache
+def _compiled() -> ctypes.CDLL | None:
+    from quickstudy.native import library
+
+    found = library(Path(__file__).with_name("keys.c"))
+    if found is not None:
+        number, array = ctypes.c_int64, ctypes.c_void_p
+        found.words.argtypes = (ctypes.c_uint64, array, number, number, ctypes.c_uint64, array)
+        found.shuffled.argtypes = (array, array, number, number, array)
+        found.chosen.argtypes = (array, array, array, number, number, array)
+    return found

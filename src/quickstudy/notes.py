@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable
 from typing import Any
 
+from quickstudy import native
 from quickstudy.allocator import Trimmer, large_blocks_kept
 from quickstudy.files import atomic_write_bytes
 from quickstudy.nets.strategy import StrategyRecord
@@ -28,7 +29,7 @@ class StrategyNotes(Silent):
 
     Args:
         record: what the training took down; see ``quickstudy.nets.strategy.recorded``.
-        folder: of the run; ``environment.json`` gets a list ``strategies``.
+        folder: of the run; ``environment.json`` gets a list ``strategies``, and whose ``kernels`` computed.
         line: where to say it; None: nowhere.
     """
 
@@ -53,13 +54,16 @@ class StrategyNotes(Silent):
         if self._line is not None:
             for use in uses[self._told :]:
                 self._line.keep(str(use))
+            if self._told == 0:
+                self._line.keep(f"kernels: {native.about()}")
         self._told = len(uses)
         # A run that goes on, perhaps on another device, keeps what its first part used.
         about = self._environment()
         told = [str(use).removeprefix("strategy: ") for use in uses]
         before = about.get("strategies", [])
         about["strategies"] = before + [text for text in told if text not in before]
-        if about["strategies"] != before:
+        if about["strategies"] != before or about.get("kernels") != native.about():
+            about["kernels"] = native.about()
             atomic_write_bytes(self._folder.environment, json.dumps(about, indent=1).encode() + b"\n")
 
     def _environment(self) -> dict[str, Any]:

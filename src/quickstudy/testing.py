@@ -15,7 +15,7 @@ from quickstudy.errors import InputError
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.notes import bounding_memory
-from quickstudy.progress import EvaluationProgress
+from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.rankcount import Ranks, ranks_to_test, threads_of_a_rank
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
@@ -23,10 +23,11 @@ from quickstudy.reporting import write_run_report
 from quickstudy.running import device_of
 from quickstudy.runs import Which, learner_of, open_run, recipe_of, which_checkpoint
 from quickstudy.train import RunFolder
+from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
 from quickstudy.train.ranks_messages import Job
 from quickstudy.train.ranks_worker import Starter
-from quickstudy.training import Run, kebab_keys, pick_device
+from quickstudy.training import Run, kebab_keys, pick_device, say
 
 __all__ = ["evaluate", "load"]
 
@@ -43,6 +44,7 @@ def evaluate(
     seed: int = TEST_SEED,
     checkpoint: Which | None = None,
     overrides: Mapping[str, Any] | None = None,
+    precision: Precision | None = None,
     data_root: str | Path | None = None,
     device: str | torch.device | None = None,
     tasks_at_once: int | None = None,
@@ -63,6 +65,8 @@ def evaluate(
         seed: of the tasks; runs tested with the same one saw the same tasks.
         checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
         overrides: options of the learner's adaptation, such as ``{"learner.test-inner-steps": 10}``.
+        precision: how the learner computes, ``"float32"``, ``"tf32"`` or ``"bf16"``; not what it was trained in, but as
+            the recipe's [evaluate] says, ``"float32"`` where that says nothing. In float64 where its weights are.
         data_root: see :func:`train`.
         device: see :func:`train`.
         tasks_at_once: how many tasks are computed together; bounds the memory.
@@ -76,7 +80,8 @@ def evaluate(
         StorageError: the disk refused.
     """
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
-    recipe = recipe_of(folder, _only_learner(kebab_keys(overrides)))
+    of_test = {} if precision is None else {"evaluate.precision": precision}
+    recipe = recipe_of(folder, _only_learner(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
@@ -84,10 +89,12 @@ def evaluate(
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
     number = recipe.evaluate.episodes if episodes is None else episodes
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
+    say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
     shown = EvaluationProgress() if progress is True else progress or None
     if count.number == 1:
         told = bounding_memory(shown)
-        result = meta_test(learner, source, episodes=number, tasks_at_once=tasks_at_once, progress=told)
+        tested = in_precision(learner, recipe.evaluate.precision)
+        result = meta_test(tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told)
     else:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
         given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None)
@@ -122,7 +129,8 @@ def _test_on_rank(
         source = test_tasks(recipe, data, **sizes)
     progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
     told = bounding_memory(progress)
-    return meta_test(learner, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks)
+    tested = in_precision(learner, recipe.evaluate.precision)
+    return meta_test(tested, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks)
 
 
 def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:

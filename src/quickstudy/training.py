@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,9 +22,12 @@ from quickstudy.running import train_by_ranks, train_in
 from quickstudy.runs import is_run, newest_run_of, recipe_of
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
+from quickstudy.train.precision import remark
 from quickstudy.train.ranks import RanksLost
 
-__all__ = ["Run", "kebab_keys", "pick_device", "train"]
+__all__ = ["Run", "kebab_keys", "pick_device", "say", "train"]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +100,7 @@ def train(
     line = Line() if progress else None
     with folder.locked(), _cleared(folder, new=old is None):
         folder.note(**count.record)
+        say(remark(resolved.train.precision, where), line)
         shown: list[Callback] = []
         if line is not None:
             shown = [_SaysRanks(count, line)] if ranks is not None else []
@@ -111,6 +116,14 @@ def train(
 
 
 # --- pieces ------------------------------------------------------------------------------------
+
+
+def say(text: str | None, line: Line | None) -> None:
+    """A sentence, if there is one: to who looks on, else to the log."""
+    if text is not None and line is not None:
+        line.keep(text)
+    elif text is not None:
+        _log.warning(text)
 
 
 class _SaysRanks(Silent):

@@ -15,6 +15,7 @@ def test_a_recipe(quickstudy: Command) -> None:
     assert done.status == 0, done.err
     assert done.out.startswith("labels ")
     assert "Agrees with finite differences" in done.out
+    assert "There: without it the gradient changes by" in done.out
     assert done.out.splitlines()[-1].startswith("MAML: no problem in ")
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.stats import chisquare
 
+from quickstudy import native
 from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Examples, first_leaf
@@ -251,6 +252,50 @@ def test_tasks_are_these_on_every_machine() -> None:
             assert part.y is not None
             digest.update(first_leaf(part.x).numpy().tobytes() + part.y.numpy().astype("<i8").tobytes())
     assert digest.hexdigest()[:16] == "65004c0255a584fd"
+
+
+def digest_of(tasks: ClassTasks) -> str:
+    """Of everything that an episode of many tasks says."""
+    episode = tasks.episodes(np.concatenate([np.arange(40), [2**33, 2**33 + 1, 7]]))
+    digest = hashlib.sha256()
+    for part in (episode.support, episode.query):
+        assert isinstance(part.target, Classes)
+        for tensor in (first_leaf(part.x), part.y, part.mask, part.target.way, episode.index, episode.classes):
+            said = b"none" if tensor is None else repr((tensor.dtype, tuple(tensor.shape))).encode()
+            digest.update(said + (b"" if tensor is None else tensor.numpy().tobytes()))
+    return digest.hexdigest()[:16]
+
+
+# Recorded before tasks were drawn in C, and without the shortcuts for sizes that are not random.
+RECORDED = {
+    "plain": "d18a7f3457a1347a",
+    "few of many": "7c20206be66ace8e",
+    "one class": "1c52a0eacc5e7c23",
+    "all classes": "da6ce9ab4283c112",
+    "turned classes": "80285849d8550438",
+    "per class": "88bee158ecdbcffb",
+    "per task": "203e79cd6c25f8fd",
+    "ragged way": "7118964edd48ddc3",
+    "ragged shot": "ec86754bae2c8dad",
+    "ragged query": "0726802e57fb11ab",
+    "ragged": "ceb7b81fb2f59de9",
+    "dirichlet": "5d625212634f631d",
+    "ragged dirichlet": "063fe9c3873862f7",
+    "ragged per class": "421acdf9e7913838",
+}
+
+
+@pytest.mark.parametrize("which", native.KERNELS)
+def test_episodes_are_these_whoever_draws_them(which: native.Kernels) -> None:
+    dirichlet: dict[str, Any] = {"way": (2, 3), "shot": 1, "query": 1, "dirichlet": 0.5}
+    every: dict[str, dict[str, Any]] = {
+        **CONFIGURATIONS,
+        "dirichlet": dirichlet | {"way": 3, "dirichlet": 2.0},
+        "ragged dirichlet": dirichlet,
+        "ragged per class": {"way": (2, 5), "shot": (1, 2), "rotations": "per-class"},
+    }
+    with native.kernels(which):
+        assert {name: digest_of(source(**changes)) for name, changes in every.items()} == RECORDED
 
 
 def test_other_seed_split_or_data_other_tasks() -> None:

@@ -343,7 +343,7 @@ class NumpyNoise(Prototypes):
 class WrongBatched(MLP):
     """Its batched form forgets to be tanh."""
 
-    def batched(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
+    def batched(self, params: dict[str, Tensor], x: Tensor) -> Tensor:  # type: ignore[override]
         return super().batched(params, x) * 1.001
 
 

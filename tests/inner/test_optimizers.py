@@ -12,6 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from quickstudy import native
+from quickstudy.episode import values_unread
 from quickstudy.errors import InputError
 from quickstudy.inner import (
     Adagrad,
@@ -111,9 +113,13 @@ def test_unroll_and_optimize_walk_as_torch(optimizer: str) -> None:
     """Seven steps on a loss, its gradients taken where each stands."""
     start, target = numbers("start", 2, 5), numbers("target", 2, 5)
     ours = make_optimizer(optimizer, 0.1)
-    plain, _, history = optimize([lambda p: (p["w"] - target).pow(4).sum(1)] * 7, {"w": start}, ours)
-    unrolled, _ = unroll(lambda step, p: (p["w"] - target).pow(4).sum(1), {"w": start}, ours, steps=7)
-    assert torch.equal(plain["w"], unrolled["w"].detach()) and history.shape == (7, 2)
+    losses = [lambda p: (p["w"] - target).pow(4).sum(1)] * 7
+    plain, _, history = optimize(losses, {"w": start}, ours)
+    unrolled, _ = unroll(lambda step, p: losses[step](p), {"w": start}, ours, steps=7)
+    with native.kernels("torch"):
+        recorded, *_ = optimize(losses, {"w": start}, ours)
+    assert torch.equal(recorded["w"], unrolled["w"].detach()) and history.shape == (7, 2)
+    assert_close(plain["w"], recorded["w"], 1e-14)  # without a graph Adam is torch's fused one, which rounds otherwise
     kind: Any = {
         "sgd": torch.optim.SGD,
         "adam": torch.optim.Adam,
@@ -129,6 +135,70 @@ def test_unroll_and_optimize_walk_as_torch(optimizer: str) -> None:
             (w - target[t]).pow(4).sum().backward()  # type: ignore[no-untyped-call]
             theirs.step()
         assert_close(plain["w"][t], w.detach(), 1e-12)
+
+
+fused = pytest.mark.parametrize("optimizer", [Adam(0.1, weight_decay=0.1), AdamW(0.1, 0.0)], ids=repr)
+
+
+def steps_of(optimizer: Adam | AdamW, start: dict[str, Tensor], state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Weights and state after three steps, by name."""
+    params = start
+    with torch.no_grad():
+        for step in range(3):
+            # Laid out from the last axis to the first: a convolution's gradients come in layouts of their own.
+            drawn = {name: numbers(f"{name} {step}", *reversed(p.shape)) for name, p in start.items()}
+            grads = {name: grad.permute(*reversed(range(grad.dim()))) for name, grad in drawn.items()}
+            params, state = optimizer.update(params, grads, state)
+    return params | state
+
+
+@fused
+def test_a_step_without_a_graph_writes_into_nothing_it_was_given(optimizer: Adam | AdamW) -> None:
+    """Weights that share memory (θ, repeated for each task), gradients and weights in other layouts among them."""
+    theta = numbers("theta", 3, 4)
+    start = {"shared": theta.expand(2, 3, 4), "turned": numbers("turned", 2, 4, 3).transpose(1, 2)}
+    state = optimizer.init(start)
+    before = {name: value.clone() for name, value in (start | state).items()}
+    found = steps_of(optimizer, start, state)
+    assert all(torch.equal(value, before[name]) for name, value in (start | state).items())
+    with native.kernels("torch"):
+        expected = steps_of(optimizer, start, state)
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        assert value.dtype == expected[name].dtype and not value.requires_grad
+        assert_close(value, expected[name], 1e-14)
+
+
+@fused
+def test_tasks_that_took_different_numbers_of_steps(optimizer: Adam | AdamW) -> None:
+    """Each goes on as it would alone, though the fused operator knows one number."""
+    start = {"w": numbers("start", 2, 3)}
+    fresh = optimizer.init(start)
+    late = {name: value + 1 if value.dtype == torch.int64 else value + 0.5 for name, value in fresh.items()}
+    mixed = {name: torch.cat([value[:1], late[name][1:]]) for name, value in fresh.items()}
+    together = steps_of(optimizer, start, mixed)
+    for t, state in enumerate((fresh, late)):
+        with native.kernels("torch"):
+            alone = steps_of(optimizer, start, state)
+        for name, value in together.items():
+            assert_close(value[t], alone[name][t], 1e-12)
+
+
+def test_the_fused_operator_is_what_computes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the tests above compare operators with themselves; and not where C is not wanted, or someone records."""
+    calls: list[Any] = []
+    operator = torch._fused_adam_
+    monkeypatch.setattr(torch, "_fused_adam_", lambda *given, **options: calls.append(operator(*given, **options)))
+    start = {"w": numbers("start", 2, 3)}
+    steps_of(Adam(0.1), start, Adam(0.1).init(start))
+    assert len(calls) == 3
+    with native.kernels("torch"):
+        steps_of(Adam(0.1), start, Adam(0.1).init(start))
+    steps_of(Adam(torch.tensor([0.1, 0.2])), start, Adam(0.1).init(start))
+    with values_unread():
+        steps_of(Adam(0.1), start, Adam(0.1).init(start))
+    Adam(0.1).update(start, start, Adam(0.1).init(start))
+    assert len(calls) == 3
 
 
 ALL = [

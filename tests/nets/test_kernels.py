@@ -12,10 +12,12 @@ from torch import Tensor
 from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
-from quickstudy.nets import Conv4
+from quickstudy import native
+from quickstudy.nets import Conv4, maps
 from quickstudy.nets.conv4 import ConvBlock
 from quickstudy.nets.convolution import conv2d
 from quickstudy.nets.norms import AbstractNorm
+from quickstudy.nets.rectify import rectify
 from quickstudy.nets.summary import Summary, moments, summarise
 
 LAYOUTS = {"channels-last": torch.channels_last, "channels-first": torch.contiguous_format}
@@ -85,36 +87,89 @@ def test_what_is_frozen_gets_no_derivative(frozen: str) -> None:
     assert_all_close(second(lambda a, b: conv2d(a, b, 1, 1)), second(lambda a, b: F.conv2d(a, b, None, 1, 1)))
 
 
-def plain(x: Tensor, signs: Tensor | None) -> Summary:
+def as_one(summary: Summary) -> Tensor:
+    return torch.cat([part.flatten() for part in summary if part is not None])
+
+
+def plain(x: Tensor, signs: Tensor | None, groups: int) -> Summary:
     shaped = torch.ones(x.shape[1], dtype=x.dtype) if signs is None else signs
     shaped = shaped[..., None, None]
-    var, mean = torch.var_mean(x, (2, 3), correction=0)
+    rows = x.reshape(groups, -1, *x.shape[1:])
+    var, mean = torch.var_mean(rows, (1, 3, 4), correction=0)
     return Summary(mean, var, F.max_pool2d(x * shaped, 2) * shaped)
 
 
-def as_one(summary: Summary) -> Tensor:
-    return torch.cat([part.flatten(1) for part in summary if part is not None], 1)
-
-
+@pytest.mark.parametrize("which", ["c", "torch"])
 @pytest.mark.parametrize("layout", list(LAYOUTS))
 @settings(max_examples=12, deadline=None)
 @given(
+    groups=st.integers(1, 2),
     rows=st.integers(1, 3),
-    channels=st.integers(1, 3),
+    channels=st.sampled_from([1, 2, 3, 17]),
     height=st.integers(2, 5),
     width=st.integers(2, 5),
     kind=st.sampled_from(["largest", "a channel", "an example"]),
 )
 def test_a_summary_has_the_plain_derivatives(
-    layout: str, rows: int, channels: int, height: int, width: int, kind: str
+    which: native.Kernels, layout: str, groups: int, rows: int, channels: int, height: int, width: int, kind: str
 ) -> None:
-    x = drawn(rows, channels, height, width, layout=LAYOUTS[layout])
-    lead = {"largest": None, "a channel": (channels,), "an example": (rows, channels)}[kind]
+    if which == "c" and not maps.C.there():
+        pytest.skip("no C compiler")
+    x = drawn(groups * rows, channels, height, width, layout=LAYOUTS[layout])
+    lead = {"largest": None, "a channel": (channels,), "an example": (groups * rows, channels)}[kind]
     signs = None if lead is None else drawn(*lead, seed=7).sign()
-    mine = derivatives(lambda a: as_one(summarise(a, signs, peaks=True)), x)
-    assert_all_close(mine, derivatives(lambda a: as_one(plain(a, signs)), x))
-    without = derivatives(lambda a: as_one(summarise(a, peaks=False)), x)
-    assert_all_close(without, derivatives(lambda a: as_one(plain(a, None)._replace(peaks=None)), x))
+    with native.kernels(which):
+        mine = derivatives(lambda a: as_one(summarise(a, signs, peaks=True, groups=groups)), x)
+        without = derivatives(lambda a: as_one(summarise(a, peaks=False, groups=groups)), x)
+    assert_all_close(mine, derivatives(lambda a: as_one(plain(a, signs, groups)), x))
+    assert_all_close(without, derivatives(lambda a: as_one(plain(a, None, groups)._replace(peaks=None)), x))
+
+
+@pytest.mark.parametrize("first", ["c", "torch"])
+def test_a_summary_whose_derivative_is_made_elsewhere(first: native.Kernels) -> None:
+    """As under a mode that watches only the backward pass."""
+    x, found = drawn(2, 3, 5, 4), []
+    others: dict[str, native.Kernels] = {"c": "torch", "torch": "auto"}
+    for here, there in ((first, others[first]), (first, first)):
+        leaf = x.clone().requires_grad_()
+        with native.kernels(here):
+            out = as_one(summarise(leaf, peaks=True))
+        with native.kernels(there):
+            (grad,) = torch.autograd.grad(out.square().sum(), leaf, create_graph=True)
+            found.append([out, grad, *torch.autograd.grad(grad.square().sum(), leaf)])
+    assert_all_close(*found)
+
+
+@pytest.mark.parametrize("which", ["c", "torch"])
+@settings(max_examples=15, deadline=None)
+@given(
+    sets=st.integers(1, 3),
+    each=st.integers(1, 3),
+    channels=st.sampled_from([1, 3, 17]),
+    height=st.integers(1, 4),
+    width=st.integers(1, 4),
+    alone=st.booleans(),
+    last=st.booleans(),
+)
+def test_a_scaled_map_is_rectified_with_the_plain_derivatives(
+    which: native.Kernels, sets: int, each: int, channels: int, height: int, width: int, alone: bool, last: bool
+) -> None:
+    if which == "c" and not maps.C.there():
+        pytest.skip("no C compiler")
+    own = each if alone else 1
+    x, *affine = (
+        drawn(sets, each, channels, height, width),
+        drawn(sets, own, channels),
+        drawn(sets, own, channels, seed=5),
+    )
+    parts = (x.transpose(-1, -3).contiguous().transpose(-1, -3) if last else x, *affine)
+
+    def exact(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
+        return F.relu(x * scale[..., None, None] + shift[..., None, None])
+
+    with native.kernels(which):
+        mine = derivatives(rectify, *parts)
+    assert_all_close(mine, derivatives(exact, *parts))
 
 
 def test_a_summary_by_finite_differences() -> None:
@@ -160,19 +215,25 @@ def test_moments_of_halves_are_computed_in_floats(dtype: torch.dtype) -> None:
         assert torch.equal(mine, theirs.to(dtype))
 
 
+@pytest.mark.parametrize("which", ["auto", "torch"])
+@pytest.mark.parametrize("pool", ["max", "none"])
 @pytest.mark.parametrize("norm", ["batch", "transductive", "task", "group", "layer", "instance"])
 @pytest.mark.parametrize("training", [True, False])
-def test_a_block_with_negative_scales_equals_its_layers_one_by_one(norm: str, training: bool) -> None:
+def test_a_block_with_negative_scales_equals_its_layers_one_by_one(
+    norm: str, training: bool, pool: str, which: native.Kernels
+) -> None:
     torch.manual_seed(0)
-    block = ConvBlock(2, 8, "max", norm).double().train(training)
+    block = ConvBlock(2, 8, pool, norm).double().train(training)
     assert isinstance(block.norm, AbstractNorm)
     with torch.no_grad():
         block.norm.weight.copy_(drawn(8))
         block.norm.bias.copy_(drawn(8, seed=1))
     assert (block.norm.weight < 0).any()
     x, weights = drawn(3, 2, 7, 7, seed=2), list(block.parameters())
-    mine = block(x)
-    theirs = F.relu(F.max_pool2d(block.norm(block.conv(x)), 2))
+    with native.kernels(which):
+        mine = block(x)
+    normed = block.norm(block.conv(x))
+    theirs = F.relu(F.max_pool2d(normed, 2) if pool == "max" else normed)
     torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-10)
     cotangent = drawn(*mine.shape, seed=3)
     for a, b in zip(

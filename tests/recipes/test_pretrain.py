@@ -89,6 +89,7 @@ def test_hashes_of_recipes_without_batches_did_not_change() -> None:
         document["train"]["weight_decay"],
         document["train"]["momentum"],
         document["train"]["compile"],
+        document["evaluate"]["precision"],
     )
     assert hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest() == recipe_hash(recipe)
     assert identity(recipe, SHAPE) == identity(recipe.model_copy(update={"pretrain": None}), SHAPE)

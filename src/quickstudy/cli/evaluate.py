@@ -36,6 +36,13 @@ def evaluate(
     checkpoint: Annotated[
         Literal["best", "last"] | None, typer.Option(help="By default the best, where the run was validated.")
     ] = None,
+    precision: Annotated[
+        Literal["float32", "tf32", "bf16"] | None,
+        typer.Option(
+            help="How the learner computes; by default as the recipe's evaluate.precision, which is float32, whatever "
+            "it was trained in."
+        ),
+    ] = None,
     tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
     device: Device = None,
     ranks: Ranks = "auto",
@@ -67,6 +74,7 @@ def evaluate(
         seed=seed,
         checkpoint=checkpoint,
         overrides=overrides,
+        precision=precision,
         data_root=data_root,
         device=device,
         tasks_at_once=tasks_at_once,

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
+from quickstudy.data.gather import gather
 from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
@@ -97,6 +98,7 @@ class ClassTasks(TaskSource):
         self._query: Bounds = bounds("query", query)
         self._key = Key.of(seed, data, split)
         self._check_sizes()
+        self._sizes = store.sizes  # which are counted anew at each look
         pictures = store.images if rotations == "none" else store.turned
         self._table = pictures.reshape(-1, int(np.prod(store.images.shape[1:])))
 
@@ -220,12 +222,14 @@ class ClassTasks(TaskSource):
         """Decide everything about these tasks."""
         n, widest, each = len(tasks), self._way[1], self._words_per_class
         words = self._key.bits(tasks, 2 + 4 * widest + widest * each)
-        sizes, shots, turns, picks, examples = np.split(words, np.cumsum([2, widest, widest, 2 * widest]), axis=1)
-        way, query = _between(sizes[:, 0], self._way), _between(sizes[:, 1], self._query)
+        # Columns: way and query; of each class its shot, its turn, two words that choose it, and its examples' words.
+        shots, turns, picks = (words[:, 2 + a * widest : 2 + b * widest] for a, b in ((0, 1), (1, 2), (2, 4)))
+        examples = words[:, 2 + 4 * widest :]
+        way, query = _between(words[:, 0], self._way), _between(words[:, 1], self._query)
         present = np.arange(widest) < way[:, None]
         shot = np.where(present, _between(shots, self._shot), 0)
         numbers, quarters = self._turned(choose(picks, self._n_class, widest), turns)
-        rows = self._choose_examples(examples.reshape(n * widest, each), self._store.sizes[numbers].reshape(-1))
+        rows = self._choose_examples(examples.reshape(n * widest, each), self._sizes[numbers].reshape(-1))
         first = self._store.starts[numbers] + quarters * len(self._store.images)
         classes = 4 * numbers + quarters if self._rotations == "classes" else numbers
         rows = first[:, :, None] + rows.reshape(n, widest, -1)
@@ -266,24 +270,46 @@ class ClassTasks(TaskSource):
 
     def _examples(self, rows: Integers, first: Integers, count: Integers, way: torch.Tensor) -> Examples:
         """For each class of each task the rows ``first`` to ``first + count``, ``[T, W]`` both, as Examples."""
-        task = np.arange(len(rows))[:, None]
-        place, y, mask = _line_up(count)
-        chosen = np.where(mask, rows[task, y, first[task, y] + place], 0)  # [T, N]
-        x = self._table.take(chosen.reshape(-1), axis=0).reshape(*chosen.shape, *self._store.images.shape[1:])
-        padded = not mask.all()
-        if padded:
+        chosen, y, mask = _taken(rows, first, count)
+        x = gather(self._table, chosen.reshape(-1)).reshape(*chosen.shape, *self._store.images.shape[1:])
+        if mask is not None:
             x[~mask] = 0
         return Examples(
             x=torch.from_numpy(x),
             y=torch.from_numpy(y),
             target=Classes(way),
-            mask=torch.from_numpy(mask) if padded else None,
+            mask=None if mask is None else torch.from_numpy(mask),
         )
 
 
 def _between(bits: Bits, ends: Bounds) -> Integers:
     """Uniform whole numbers from the lower to the upper end, both included."""
+    if ends[0] == ends[1]:
+        return np.full(bits.shape, ends[0])
     return ends[0] + integers(bits, ends[1] - ends[0] + 1)
+
+
+def _taken(rows: Integers, first: Integers, count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_] | None]:
+    """The rows of a task one after the other.
+
+    Args:
+        rows: ``[T, W, K]``.
+        first: ``[T, W]``, where in K to begin.
+        count: ``[T, W]``, how many to take.
+
+    Returns:
+        Rows (0 on padding), the class that each is of, and which are there, ``[T, N]`` each; None where all are.
+    """
+    begin, each = first[0, 0], count[0, 0]
+    if (first == begin).all() and (count == each).all():  # no size is random: a block of each class
+        chosen = rows[:, :, begin : begin + each].reshape(len(rows), -1)
+        label = np.empty_like(chosen)
+        label[:] = np.arange(rows.shape[1]).repeat(each)
+        return chosen, label, None
+    place, label, mask = _line_up(count)
+    task = np.arange(len(rows))[:, None]
+    chosen = np.where(mask, rows[task, label, first[task, label] + place], 0)
+    return chosen, label, None if mask.all() else mask
 
 
 def _line_up(count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 
 from quickstudy.episode import Classes, Episode, Examples, map_leaves
 from quickstudy.errors import InputError
+from quickstudy.inner.chained import stepwise
 from quickstudy.keys import Key, Keys, uniform
 from quickstudy.learners.learner import AbstractLearner, MetaLoss
 
@@ -214,7 +215,8 @@ def first_order() -> Iterator[list[bool]]:
 
     torch.autograd.grad = constant  # type: ignore[assignment]
     try:
-        yield asked
+        with stepwise():
+            yield asked
     finally:
         torch.autograd.grad = original
 

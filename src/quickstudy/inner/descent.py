@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import torch
@@ -24,7 +25,9 @@ Update: TypeAlias = Callable[[int, Params, Params], Params]
 """(number of the step, weights, gradients) -> weights after the step; all ``[T, ...]`` by name."""
 
 
-def gradients(losses: Tensor, params: Params, *, create_graph: bool = False, guard: bool = True) -> Params:
+def gradients(
+    losses: Tensor, params: Params, *, create_graph: bool = False, guard: bool = True, times: float = 1.0
+) -> Params:
     """Each task's gradient of its own loss.
 
     Args:
@@ -33,6 +36,7 @@ def gradients(losses: Tensor, params: Params, *, create_graph: bool = False, gua
         create_graph: keep what is needed to differentiate the gradient itself (second order).
         guard: with ``create_graph``, look through the graph for functions that their authors allow to be differentiated
             once only: torch would leave their part out of the second derivative without a word, and so it complains.
+        times: what to multiply the gradients with; the losses are, so that it costs no operator.
 
     Returns:
         Name -> ``[T, ...]``.
@@ -42,8 +46,8 @@ def gradients(losses: Tensor, params: Params, *, create_graph: bool = False, gua
     """
     once = once_differentiable_names(losses, list(params.values())) if create_graph and guard else []
     try:
-        ones = torch.ones_like(losses)  # of the sum, without the operators of a sum
-        found = torch.autograd.grad(losses, tuple(params.values()), ones, create_graph=create_graph, allow_unused=True)
+        each = torch.full_like(losses, times)  # of the sum, without the operators of a sum
+        found = torch.autograd.grad(losses, tuple(params.values()), each, create_graph=create_graph, allow_unused=True)
     except RuntimeError as error:
         raise explained(error) from error
     missing = [name for name, grad in zip(params, found, strict=True) if grad is None]
@@ -143,42 +147,52 @@ def reads_more(outputs: Sequence[Tensor], known: Sequence[Tensor]) -> list[Tenso
     return list(found.values())
 
 
+@dataclass(frozen=True)
+class PlainStep:
+    """Gradient descent, ``p <- p - lr * dloss/dp``, an :data:`Update`.
+
+    Args:
+        lr: the rate.
+    """
+
+    lr: float
+
+    def __call__(self, step: int, params: Params, grads: Params) -> Params:
+        """Weights after the step."""
+        del step
+        return _moved(params, {name: grad * -self.lr for name, grad in grads.items()})
+
+
 def plain_step(lr: float) -> Update:
     """Gradient descent: ``p <- p - lr * dloss/dp``."""
-
-    def update(step: int, params: Params, grads: Params) -> Params:
-        del step
-        found = _moved(list(params.values()), [grads[name] for name in params], -lr)
-        return dict(zip(params, found, strict=True))
-
-    return update
+    return PlainStep(lr)
 
 
-def _moved(points: list[Tensor], along: list[Tensor], rate: float) -> Sequence[Tensor]:
-    """``p + rate g`` of many weights at once."""
+def _moved(params: Params, by: Params) -> Params:
+    """``p + by`` of many weights at once."""
+    points, along = [*params.values()], [by[name] for name in params]
+    found: Sequence[Tensor]
     if torch._C._are_functorch_transforms_active():  # they know neither lists of tensors nor functions with a context
-        return [torch.add(p, g, alpha=rate) for p, g in zip(points, along, strict=True)]
-    if not torch.is_grad_enabled():
-        return torch._foreach_add(points, along, alpha=rate)
-    found: tuple[Tensor, ...] = _Moved.apply(rate, *points, *along)  # type: ignore[no-untyped-call]
-    return found
+        found = [p + g for p, g in zip(points, along, strict=True)]
+    elif torch.is_grad_enabled():
+        found = _Moved.apply(*points, *along)  # type: ignore[no-untyped-call]
+    else:
+        found = torch._foreach_add(points, along)
+    return dict(zip(params, found, strict=True))
 
 
 class _Moved(torch.autograd.Function):
-    """(rate, points, along) -> points + rate · along: one node of the graph for all weights."""
+    """(points, along) -> points + along: one node of the graph for all weights."""
 
     @staticmethod
-    def forward(ctx: Any, rate: float, *tensors: Tensor) -> tuple[Tensor, ...]:
+    def forward(ctx: Any, *tensors: Tensor) -> tuple[Tensor, ...]:
         half = len(tensors) // 2
-        ctx.rate, ctx.asked = rate, ctx.needs_input_grad[1 + half :]
-        return tuple(torch._foreach_add(tensors[:half], tensors[half:], alpha=rate))
+        ctx.asked = any(ctx.needs_input_grad[half:])  # in first-order methods the way through the gradients is cut
+        return tuple(torch._foreach_add(tensors[:half], tensors[half:]))
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor) -> tuple[Tensor | None, ...]:
-        scaled: Sequence[Tensor | None] = [None] * len(cotangents)
-        if any(ctx.asked):  # in first-order methods the way through the gradients is cut
-            scaled = torch._foreach_mul(cotangents, ctx.rate)
-        return None, *cotangents, *scaled
+        return *cotangents, *(cotangents if ctx.asked else [None] * len(cotangents))
 
 
 def descend(losses: TaskLosses, start: Params, *, steps: int, lr: float, second_order: bool = True) -> Params:
@@ -221,7 +235,7 @@ def trajectory(
         Name -> ``[T, ...]``, ``steps + 1`` times.
     """
     check_mode()
-    recorded = torch.is_grad_enabled()
+    recorded, plain = torch.is_grad_enabled(), update if isinstance(update, PlainStep) else None
     params = start
     yield params
     for step in range(steps):
@@ -231,6 +245,12 @@ def trajectory(
                 name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
             }
             # What is not to be differentiated twice is found in the first step: the others run the same layers.
-            grads = gradients(losses(step, params), params, create_graph=recorded and second_order, guard=step == 0)
-        params = update(step, params, grads)
+            along = gradients(
+                losses(step, params),
+                params,
+                create_graph=recorded and second_order,
+                guard=step == 0,
+                times=-plain.lr if plain else 1.0,
+            )
+        params = _moved(params, along) if plain else update(step, params, along)
         yield params

@@ -16,6 +16,8 @@ from typing import Protocol, TypeAlias
 import torch
 from torch import Tensor
 
+from quickstudy import native
+from quickstudy.episode import may_read
 from quickstudy.errors import InputError
 from quickstudy.inner.descent import Params
 
@@ -196,6 +198,10 @@ class Adam:
 
     def update(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
         """One step."""
+        return self._fused(params, grads, state) or self._recorded(params, grads, state)
+
+    def _recorded(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params]:
+        """By operators that can be differentiated."""
         step = state["step"] + 1
         after, moved = {"step": step}, {}
         for name, p in params.items():
@@ -207,6 +213,42 @@ class Adam:
             moved[name] = p - per_task(self.lr, p) * unbiased / (root + self.eps)
             after |= {f"mean.{name}": mean, f"square.{name}": square}
         return moved, after
+
+    def _fused(self, params: Params, grads: Params, state: Params) -> tuple[Params, Params] | None:
+        """By torch's own fused operator, one pass over all weights, where nobody differentiates the step; else None.
+
+        That operator knows one rate and one number of steps, and writes in place, so it is given copies.
+        """
+        if torch.is_grad_enabled() or isinstance(self.lr, Tensor) or not may_read():
+            return None
+        moments = [state[f"{kind}.{name}"] for kind in ("mean", "square") for name in params]
+        read, along = [*params.values(), *moments], [grads[name] for name in params]
+        if not all(map(native.usable, read)) or len({tensor.dtype for tensor in (*read, *along)}) > 1:
+            return None
+        if bool((state["step"] != state["step"][0]).any()):
+            return None
+        copies = [tensor.clone(memory_format=torch.contiguous_format) for tensor in read]
+        n = len(params)
+        moved, mean, square = copies[:n], copies[n : 2 * n], copies[2 * n :]
+        step = state["step"] + 1
+        torch._fused_adam_(
+            moved,
+            [grad.contiguous() for grad in along],
+            mean,
+            square,
+            [],
+            [step[0].to(torch.float32)] * n,
+            lr=self.lr,
+            beta1=self.beta1,
+            beta2=self.beta2,
+            weight_decay=self.weight_decay,
+            eps=self.eps,
+            amsgrad=False,
+            maximize=False,
+        )
+        after = {f"mean.{name}": value for name, value in zip(params, mean, strict=True)}
+        after |= {f"square.{name}": value for name, value in zip(params, square, strict=True)}
+        return dict(zip(params, moved, strict=True)), after | {"step": step}
 
 
 @dataclass(frozen=True)

@@ -163,7 +163,7 @@ class DKT(AbstractLearner):
         likely = gp_log_marginal(process, y).masked_fill(~present_columns(query, y.shape[2]), 0.0).sum(1)
         with torch.no_grad():
             outputs = self._means(self._posterior(features.support, episode.support), features.query, query)
-        loss = -(likely / mask.sum(1)).to(both.dtype)
+        loss = -(likely / mask.sum(1)).to(torch.promote_types(both.dtype, torch.float32))
         return MetaLoss(loss, task_logs(outputs, query), features.carried)
 
     @override

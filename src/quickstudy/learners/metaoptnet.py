@@ -146,6 +146,7 @@ def smoothed_loss(outputs: Tensor, examples: Examples, smoothing: float) -> Tens
         smoothing: 0 for the plain cross-entropy.
     """
     assert examples.y is not None and isinstance(examples.target, Classes)
+    outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))  # sums of logarithms need its digits
     counted, present = examples.labelled, present_columns(examples, outputs.shape[2])
     log_p = torch.log_softmax(torch.where(counted[..., None], outputs, 0.0), 2)
     log_p = torch.where(counted[..., None] & present[:, None], log_p, 0.0)  # 0 times -inf is not 0

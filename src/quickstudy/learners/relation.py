@@ -144,6 +144,7 @@ class RelationNet(AbstractLearner):
             return task_loss(outputs, examples)
         if examples.y is None or not isinstance(examples.target, Classes):
             raise ValueError("Cannot compute a loss: these examples carry no class labels.")
+        outputs = outputs.to(torch.promote_types(outputs.dtype, torch.float32))
         classes = torch.arange(outputs.shape[2], device=outputs.device)
         counted = examples.labelled[..., None] & (classes < examples.target.way[:, None, None])  # [T, Nq, W]
         scores = torch.sigmoid(torch.where(counted, outputs, 0.0))

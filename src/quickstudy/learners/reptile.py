@@ -242,13 +242,14 @@ class Reptile(AbstractLearner):
         n_task = history.shape[1]
         loss = torch.zeros(n_task, dtype=history.dtype, device=history.device)
         for name in self.model.adapted:
-            start = named[name].expand(n_task, *named[name].shape)
-            end = ends[name]
-            if end.shape != start.shape and isinstance(support.target, Classes):
+            start, end = named[name], ends[name]
+            pull = start.detach() - end.detach()  # [T, ...]
+            if end.shape[1:] != start.shape and isinstance(support.target, Classes):
                 # The shared head: each class's copy pulls the one row. Those of classes that a task does not have stay.
                 way = support.target.way.view(-1, *(1,) * (end.dim() - 1))
-                end = start + (end - start).sum(1, keepdim=True) / way
-            loss = loss + (start * (start - end).detach()).flatten(1).sum(1)
+                pull = pull.sum(1, keepdim=True) / way
+            # A product of a matrix and a vector: its gradient in θ is another, and makes nothing of T times θ's size.
+            loss = loss + pull.flatten(1) @ start.flatten()
         logs = {"first_loss": history[0], "last_loss": history[-1]} if len(history) else {}
         return MetaLoss(loss, logs, carried)
 

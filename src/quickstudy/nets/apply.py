@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import re
 from contextlib import nullcontext
-from dataclasses import dataclass, field
-from typing import cast
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ from torch.func import functional_call, vmap
 
 from quickstudy.episode import Inputs, as_inputs, first_leaf, map_leaves, may_read
 from quickstudy.errors import InputError
+from quickstudy.nets.dense import Layer
 from quickstudy.nets.norms import Moments, NormPass, couples_examples, foreign_coupling, norm_pass
 from quickstudy.nets.secondorder import plain_kernels
 from quickstudy.nets.strategy import (
@@ -35,7 +36,9 @@ from quickstudy.nets.strategy import (
     has_batched_form,
     has_foreign_buffers,
     strategy_for,
+    takes_head,
 )
+from quickstudy.nets.survey import Survey
 from quickstudy.nets.tied import with_tied
 
 __all__ = [
@@ -67,11 +70,13 @@ class Applied:
         out: ``[T, N, ...]``, zero on padding.
         moments: statistics that norms measured, each ``[T, ...]``.
         buffers: buffers of foreign layers as each task left them, each ``[T, ...]`` (the module's are untouched).
+        headed: ``out`` is what the head that was handed in makes of the network's outputs.
     """
 
     out: Tensor
     moments: Moments = field(default_factory=dict)
     buffers: dict[str, Tensor] = field(default_factory=dict)
+    headed: bool = False
 
     @property
     def carried(self) -> dict[str, Tensor]:
@@ -87,6 +92,7 @@ def apply(
     mask: Tensor | None = None,
     given: Moments | None = None,
     strategy: Strategy = "auto",
+    head: Layer | None = None,
 ) -> Applied:
     """Run ``net`` on T tasks.
 
@@ -97,6 +103,8 @@ def apply(
         mask: bool ``[T, N]``, False on padding.
         given: norm moments measured on the support, ``[T, ...]``.
         strategy: how to run it; ``"auto"`` chooses by network and device.
+        head: a linear layer on top; networks compute it whose form with a task axis has a place for it, in fewer
+            operators, and others leave it (see ``Applied.headed``).
 
     Returns:
         Outputs and statistics.
@@ -104,11 +112,12 @@ def apply(
     Raises:
         InputError: the strategy does not fit the network, or what is handed in is not of it.
     """
-    x = as_inputs(x, network_dtype(net))
+    survey = Survey.of(net)
+    x = as_inputs(x, survey.dtype)
     if strategy not in STRATEGIES:
         raise InputError(f"There is no strategy {strategy!r}. Use one of {', '.join(STRATEGIES)}.")
     if params:
-        _check_params(net, params, first_leaf(x).shape[0])
+        _check_params(net, survey, params, first_leaf(x).shape[0])
     if strategy == "packed" and (params or given):
         raise InputError(
             "Strategy 'packed' shares θ between tasks and takes no weights or norm moments of each task's own. "
@@ -117,10 +126,11 @@ def apply(
     if mask is not None and may_read() and bool(mask.all()):
         mask = None
     # Weights of their own are the result of a gradient, or will meet one.
-    kernels = plain_kernels(net) if params and torch.is_grad_enabled() else nullcontext()
+    fused = params and torch.is_grad_enabled() and not getattr(net, "without_fused_kernels", False)
+    kernels = plain_kernels(net) if fused else nullcontext()
     try:
         with kernels:
-            return _run(net, x, params, mask, given, strategy)
+            return _run(net, survey, x, params, mask, given, strategy, head)
     except RuntimeError as error:
         refusal = _unreadable(net, x, str(error).split("\n")[0].rstrip("."))
         if refusal is None:
@@ -148,16 +158,17 @@ def _unreadable(net: nn.Module, x: Inputs, said: str) -> InputError | None:
     return None
 
 
-def _check_params(net: nn.Module, params: Params, n_task: int) -> None:
+def _check_params(net: nn.Module, survey: Survey, params: Params, n_task: int) -> None:
     """Weights that a task brings are the network's, one set a task.
 
     Raises:
         InputError: naming the first that is not.
     """
-    known = {name for name, _ in net.named_parameters(remove_duplicate=False)}
-    if not known.issuperset(params):
-        known |= {name for name, _ in net.named_buffers(remove_duplicate=False)}
-    strange = next((name for name in params if name not in known), None)
+    strange = next((name for name in params if name not in survey.parameters), None)
+    if strange is not None:
+        known = [name for name, _ in net.named_parameters(remove_duplicate=False)]
+        known += [name for name, _ in net.named_buffers(remove_duplicate=False)]
+        strange = next((name for name in params if name not in known), None)
     if strange is not None:
         raise InputError(
             f"{type(net).__name__} has no weight {strange!r}. Name weights as its named_parameters() does."
@@ -171,7 +182,14 @@ def _check_params(net: nn.Module, params: Params, n_task: int) -> None:
 
 
 def _run(
-    net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None, strategy: Strategy
+    net: nn.Module,
+    survey: Survey,
+    x: Inputs,
+    params: Params | None,
+    mask: Tensor | None,
+    given: Moments | None,
+    strategy: Strategy,
+    head: Layer | None,
 ) -> Applied:
     chosen = strategy_for(net, first_leaf(x), shared=params is None, asked=strategy)
     dropping = mask is not None and may_read()
@@ -186,15 +204,19 @@ def _run(
     if chosen == "packed":
         applied = _packed(net, x, None)
     else:
-        applied = _vmap(net, x, params, mask, given) if chosen == "vmap" else _batched(net, x, params, mask, given)
+        applied = (
+            _vmap(net, x, params, mask, given)
+            if chosen == "vmap"
+            else _batched(net, survey, x, params, mask, given, head)
+        )
     if mask is None:
         return applied
-    return Applied(torch.where(_like(mask, applied.out), applied.out, 0.0), applied.moments)
+    return replace(applied, out=torch.where(_like(mask, applied.out), applied.out, 0.0))
 
 
 def network_dtype(net: nn.Module) -> torch.dtype:
     """The floating dtype that ``net`` computes in (float32 for a network without parameters)."""
-    return next((p.dtype for p in net.parameters() if p.is_floating_point()), torch.get_default_dtype())
+    return Survey.of(net).dtype
 
 
 def laid_out(net: nn.Module, x: Inputs) -> Inputs:
@@ -314,13 +336,23 @@ def _vmap(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None,
     return Applied(out, moments)
 
 
-def _batched(net: nn.Module, x: Inputs, params: Params | None, mask: Tensor | None, given: Moments | None) -> Applied:
+def _batched(
+    net: nn.Module,
+    survey: Survey,
+    x: Inputs,
+    params: Params | None,
+    mask: Tensor | None,
+    given: Moments | None,
+    head: Layer | None,
+) -> Applied:
     if not has_batched_form(net) or not isinstance(x, Tensor):
         raise InputError(
             f"Strategy 'batched' needs a network with a batched form and a single input tensor; "
             f"{type(net).__name__} has none. Use strategy='vmap' or 'loop'."
         )
-    every = dict(net.named_parameters()) | (params or {})
-    with norm_pass(NormPass(_names(net), mask=mask, given=given, batched=True)) as the_pass:
-        out = cast(HasBatchedForm, net).batched(every, x)
-    return Applied(out, the_pass.measured)
+    every = survey.parameters | params if params else survey.parameters
+    form = cast(HasBatchedForm, net).batched
+    with norm_pass(NormPass(survey.names, mask=mask, given=given, batched=True)) as the_pass:
+        if head is not None and takes_head(cast(Any, type(net))):
+            return Applied(form(every, x, head), the_pass.measured, headed=True)  # type: ignore[call-arg]
+        return Applied(form(every, x), the_pass.measured)

@@ -12,8 +12,11 @@ from torch.nn import functional as F
 from quickstudy.episode import may_read
 from quickstudy.errors import InputError
 from quickstudy.nets.convolution import conv2d
-from quickstudy.nets.norms import AbstractNorm, Seen, make_norm
+from quickstudy.nets.norms import AbstractNorm, BatchNorm, Seen, make_norm
+from quickstudy.nets.rectify import rectify
+from quickstudy.nets.stem import stem
 from quickstudy.nets.summary import extremes, summarise
+from quickstudy.nets.tail import Tail, tail
 
 # Norms after which a channel's constant offset is gone, so that a convolution's bias could learn nothing.
 _CENTRING = ("batch", "transductive", "task", "instance")
@@ -44,10 +47,14 @@ class ConvBlock(nn.Module):
         """``[N, C, H, W] -> [N, channels, H/2, W/2]``."""
         if any(layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm)):
             return self._one_by_one(x)
+        own: dict[str, Tensor] = dict(self.norm.named_parameters(recurse=False))
+        first = self._as_stem(x, self.conv.weight, own)
+        if first is not None:
+            return first
         x = conv2d(x, self.conv.weight, self.conv.stride[0], self.padding)
         if self.conv.bias is not None:
             x = x + self.conv.bias[:, None, None]
-        return self._after(x, dict(self.norm.named_parameters(recurse=False)))
+        return self._after(x, own)
 
     def _one_by_one(self, x: Tensor) -> Tensor:
         """The same by calling each layer, for those who listen to it."""
@@ -57,29 +64,75 @@ class ConvBlock(nn.Module):
     def batched(self, params: dict[str, Tensor], prefix: str, x: Tensor) -> Tensor:
         """``[T, N, C, H, W] -> [T, N, channels, H/2, W/2]`` with a weight of its own for each task, or shared."""
         weight, bias = params[f"{prefix}conv.weight"], params.get(f"{prefix}conv.bias")
-        x = task_conv2d(x, weight, bias, self.conv.stride, self.padding)
-        return self._after(x, {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters()})
+        own = {name: params[f"{prefix}norm.{name}"] for name, _ in self.norm.named_parameters()}
+        first = self._as_stem(x, weight, own)
+        if first is not None:
+            return first
+        return self._after(task_conv2d(x, weight, bias, self.conv.stride, self.padding), own)
 
     def _after(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         """Norm, pooling and ReLU of ``[..., N, channels, H, W]``."""
         lead = x.shape[:-3]
-        if self.pool != "max":
-            return F.relu(self.norm.normalise(x, own) if isinstance(self.norm, AbstractNorm) else x)
+        joined = self._joined(x, own)
+        if joined is not None:
+            return joined
         maps = x.flatten(0, -4)
         if not isinstance(self.norm, AbstractNorm):
-            halved = F.relu(F.max_pool2d(maps, 2))
+            halved = F.relu(F.max_pool2d(maps, 2) if self.pool == "max" else maps)
             return halved.view(*lead, *halved.shape[1:])
-        norm, signs = self.norm, self._signs(own["weight"], lead)
+        norm, pooled = self.norm, self.pool == "max"
         norm.check(x, own)
+        signs = self._signs(own["weight"], lead) if pooled else None
         if norm.reads_rows:
-            summary = summarise(maps, signs, peaks=True, groups=Seen.groups(x, len(lead), pooled=norm.pools_rows))
+            groups = Seen.groups(x, len(lead), pooled=norm.pools_rows)
+            summary = summarise(maps, signs, peaks=pooled, groups=groups)
             seen, peaks = Seen.summarised(summary, x, len(lead)), summary.peaks
-            assert peaks is not None
         else:
-            seen, peaks = None, extremes(maps, signs)
-        scale, shift = norm.affine(seen, own)
-        peaks = peaks.view(*lead, *peaks.shape[1:])
-        return F.relu(torch.addcmul(shift[..., None, None], peaks, scale[..., None, None]))
+            seen, peaks = None, extremes(maps, signs) if pooled else None
+        values = maps if peaks is None else peaks
+        return rectify(values.view(*lead, *values.shape[1:]), *norm.affine(seen, own))
+
+    def _as_stem(self, x: Tensor, kernel: Tensor, own: dict[str, Tensor]) -> Tensor | None:
+        """The whole block as one operator, where it is a network's first and C may be used; else None."""
+        norm = self._over_rows()
+        if norm is None:
+            return None
+        rows, groups = x.flatten(0, -4), Seen.groups(x, x.dim() - 3, pooled=True)
+        found = stem(
+            rows,
+            kernel,
+            own["weight"],
+            own["bias"],
+            groups=groups,
+            pooled=self.pool == "max",
+            stride=self.conv.stride[0],
+            padding=self.padding,
+            eps=norm.eps,
+        )
+        return None if found is None else self._met(found, norm, x.shape[:-3])
+
+    def _joined(self, x: Tensor, own: dict[str, Tensor]) -> Tensor | None:
+        """What follows the convolution as one operator, where C may be used; else None."""
+        norm = self._over_rows()
+        if norm is None:
+            return None
+        norm.check(x, own)
+        groups = Seen.groups(x, x.dim() - 3, pooled=True)
+        pooled = self.pool == "max"
+        found = tail(x.flatten(0, -4), own["weight"], own["bias"], groups=groups, pooled=pooled, eps=norm.eps)
+        return None if found is None else self._met(found, norm, x.shape[:-3])
+
+    def _over_rows(self) -> BatchNorm | None:
+        """The norm, if it takes its moments over all rows of a task together."""
+        norm = self.norm
+        return norm if isinstance(norm, BatchNorm) and norm.reads_rows and norm.pools_rows else None
+
+    @staticmethod
+    def _met(found: Tail, norm: BatchNorm, lead: torch.Size) -> Tensor:
+        """Leaves the moments in the pass, and gives the output its axes back."""
+        mean, var = (part.view(*lead[:-1], -1) for part in (found.mean, found.var))
+        norm.met(mean, var, found.count)
+        return found.y.view(*lead, *found.y.shape[1:])
 
     def _signs(self, weight: Tensor, lead: torch.Size) -> Tensor | None:
         """-1 where a norm's scale turns a channel's smallest value into the largest; None if nowhere.

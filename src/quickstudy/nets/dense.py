@@ -1,24 +1,40 @@
-"""Floor 1: a linear layer with a task axis, and a ReLU where one follows, with own first and second derivatives.
+"""Floor 1: a chain of linear layers with a task axis, a ReLU between them, with own first and second derivatives.
 
 Meta-learning differentiates a small network some ten times a step, and what that costs is the number of operators, not
-their work. The layer's derivative and the derivative of that are written out here, each as few calls:
+their work. So a whole chain of layers is one operator, its derivative another, and the derivative of that a third:
 
-    y  = relu(x Wᵀ + b)                       d = dy ⊙ [y > 0]
-    dx = d W,  dW = dᵀ x,  db = Σ_n d         the derivative, an operator of its own with inputs (dy, x, W, y)
-    (u, U, v) cotangents of (dx, dW, db):     ḋ = x Uᵀ + u Wᵀ + v,  dy: ḋ ⊙ [y > 0],  x: d U,  W: dᵀ u
+    h_0 = x,  h_l = relu(h_{l-1} W_lᵀ + b_l)                        the value; after the last layer no ReLU unless asked
+    d_l = (c_l + d_{l+1} W_{l+1}) ⊙ [h_l > 0]                       the derivative, with c_l cotangents of h_l
+    dx = d_1 W_1,  dW_l = d_lᵀ h_{l-1},  db_l = Σ_n d_l
+    e_l = (h_{l-1} U_lᵀ + v_l + e_{l-1} W_lᵀ) ⊙ [h_l > 0]           its derivative, with e_0, U_l, v_l cotangents of
+    dc_L = e_L,  dh_{l-1} = d_l U_l,  dW_l = d_lᵀ e_{l-1}           dx, dW_l, db_l
 
-With a single input feature products are multiplications, for which no matrix kernel is called. Third derivatives are
-taken through plain operators. Inside torch.func's transforms and under autocast, of which such a function knows
-nothing, the layer is made of plain operators altogether.
+What the layers put out is put out by the operator, too, so that ways through the value and through its derivative meet
+there. Third derivatives are taken through plain operators. Inside torch.func's transforms and under autocast, of which
+such a function knows nothing, there are plain operators altogether. The three themselves stand in ``chain.py``.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from quickstudy.nets.chain import (
+    Shape,
+    chain_derivative,
+    chain_second,
+    chain_value,
+    plain_derivative,
+    plain_second,
+    plain_value,
+)
+
+Layer: TypeAlias = tuple[Tensor, Tensor]
+"""Weight ``[O, I]`` or ``[T, O, I]``, and bias ``[O]`` or ``[T, O]``."""
 
 
 def task_linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) -> Tensor:
@@ -33,19 +49,45 @@ def task_linear(x: Tensor, weight: Tensor, bias: Tensor, *, relu: bool = False) 
     Returns:
         ``[T, N, O]``.
     """
-    if weight.dim() == 2 and bias.dim() == 1:
-        y = F.linear(x, weight, bias)
-        return torch.relu(y) if relu else y
+    return task_chain(x, [(weight, bias)], relu=relu)
+
+
+def task_chain(x: Tensor, layers: Sequence[Layer], *, relu: bool = False) -> Tensor:
+    """Linear maps with a task axis, one after the other, rectified in between.
+
+    Args:
+        x: ``[T, N, I]``.
+        layers: one or more.
+        relu: rectify what the last one gives, too.
+
+    Returns:
+        ``[T, N, O]``.
+    """
+    shape = Shape(len(layers), relu)
+    own = own_layers(x, layers)
+    if own is None:
+        for number, (weight, bias) in enumerate(layers, 1):
+            x = F.linear(x, weight, bias)
+            x = torch.relu(x) if shape.rectified(number) else x
+        return x
+    weights, biases = own
+    if needs_plain(x):
+        return plain_value(shape, x, weights, biases)[-1]
+    if torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (x, *weights, *biases)):
+        return _Chain.apply(shape, x, *weights, *biases)[-1]  # type: ignore[no-any-return, no-untyped-call]
+    return chain_value(shape, x, weights, biases)[-1]
+
+
+def own_layers(x: Tensor, layers: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]] | None:
+    """Weights and biases, each with a task axis; None where none has one."""
+    weights, biases = [weight for weight, _ in layers], [bias for _, bias in layers]
+    if all(weight.dim() == 2 for weight in weights) and all(bias.dim() == 1 for bias in biases):
+        return None
     n_task = x.shape[0]
-    if weight.dim() == 2:
-        weight = weight.expand(n_task, -1, -1)
-    if bias.dim() == 1:
-        bias = bias.expand(n_task, -1)
-    recorded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad or bias.requires_grad)
-    if recorded and not needs_plain(x):
-        return _Dense.apply(x, weight, bias, relu)  # type: ignore[no-any-return, no-untyped-call]
-    y = _affine(bias, x, weight)
-    return torch.relu(y) if relu else y
+    return (
+        [weight.expand(n_task, -1, -1) if weight.dim() == 2 else weight for weight in weights],
+        [bias.expand(n_task, -1) if bias.dim() == 1 else bias for bias in biases],
+    )
 
 
 def needs_plain(x: Tensor) -> bool:
@@ -53,92 +95,52 @@ def needs_plain(x: Tensor) -> bool:
     return torch._C._are_functorch_transforms_active() or torch.is_autocast_enabled(x.device.type)
 
 
-def _affine(bias: Tensor, x: Tensor, weight: Tensor) -> Tensor:
-    """``b + x Wᵀ``: ``[T, O], [T, N, I], [T, O, I] -> [T, N, O]``."""
-    combine = torch.addcmul if x.shape[2] == 1 else torch.baddbmm
-    return combine(bias.unsqueeze(1), x, weight.transpose(1, 2))
-
-
-def _outer(d: Tensor, x: Tensor) -> Tensor:
-    """``dᵀ x``, summed over the rows: ``[T, N, O], [T, N, I] -> [T, O, I]``."""
-    if x.shape[2] == 1:
-        return (d * x).sum(1).unsqueeze(2)
-    return torch.bmm(d.transpose(1, 2), x)
-
-
-def _kept(d: Tensor, y: Tensor | None) -> Tensor:
-    """``d`` where the ReLU let something through; y None: there was none."""
-    return d if y is None else torch.ops.aten.threshold_backward(d, y, 0)
-
-
-class _Dense(torch.autograd.Function):
-    """(x, weight, bias) -> y."""
+class _Chain(torch.autograd.Function):
+    """(x, weights, biases) -> what each layer puts out."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor, relu: bool) -> Tensor:
-        y = _affine(bias, x, weight)
-        if relu:
-            y = torch.relu(y)  # not in place: a trace of it stays free of writing
-        ctx.relu = relu
-        ctx.save_for_backward(x, weight, y if relu else None)
-        return y
+    def forward(ctx: Any, shape: Shape, *tensors: Tensor) -> tuple[Tensor, ...]:
+        count = shape.layers
+        x, weights, biases = tensors[0], tensors[1 : count + 1], tensors[count + 1 :]
+        outs = chain_value(shape, x, weights, biases)
+        ctx.shape = shape
+        ctx.set_materialize_grads(False)
+        ctx.save_for_backward(x, *weights, *(outs if shape.relu else outs[:-1]))
+        return tuple(outs)
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        x, weight, y = ctx.saved_tensors
-        asked = ctx.needs_input_grad[:3]
-        if torch.is_grad_enabled():  # somebody will differentiate this derivative
-            return *_DenseDerivative.apply(dy, x, weight, y, asked), None  # type: ignore[no-untyped-call]
-        return *_derivative(_kept(dy, y), x, weight, asked), None
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        shape, (x, *rest), asked = ctx.shape, ctx.saved_tensors, ctx.needs_input_grad[1:]
+        if torch.is_grad_enabled() and not needs_plain(x) and not any(c is not None for c in cotangents[:-1]):
+            # Somebody will differentiate this derivative.
+            return None, *_Derivative.apply(shape, asked, cotangents[-1], x, *rest)  # type: ignore[no-untyped-call]
+        run = plain_derivative if torch.is_grad_enabled() else chain_derivative
+        weights, outs = rest[: shape.layers], rest[shape.layers :]
+        return None, *run(shape, cotangents, x, weights, outs, asked)[0]
 
 
-def _derivative(d: Tensor, x: Tensor, weight: Tensor, asked: tuple[bool, ...]) -> tuple[Tensor | None, ...]:
-    """``(dx, dW, db)``, those that are asked for."""
-    return (
-        torch.bmm(d, weight) if asked[0] else None,
-        _outer(d, x) if asked[1] else None,
-        d.sum(1) if asked[2] else None,
-    )
-
-
-class _DenseDerivative(torch.autograd.Function):
-    """(dy, x, weight, y) -> (dx, dW, db)."""
+class _Derivative(torch.autograd.Function):
+    """(cotangent of the last output, x, weights, what the layers put out) -> those of (x, weights, biases)."""
 
     @staticmethod
     def forward(
-        ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, y: Tensor | None, asked: tuple[bool, ...]
+        ctx: Any, shape: Shape, asked: tuple[bool, ...], dy: Tensor, x: Tensor, *rest: Tensor
     ) -> tuple[Tensor | None, ...]:
-        d = _kept(dy, y)
+        cotangents = (*[None] * (shape.layers - 1), dy)
+        weights, outs = rest[: shape.layers], rest[shape.layers :]
+        found, steps = chain_derivative(shape, cotangents, x, weights, outs, asked)
+        ctx.shape, ctx.asked = shape, asked
         ctx.set_materialize_grads(False)
-        ctx.save_for_backward(dy, x, weight, y, d)
-        return _derivative(d, x, weight, asked)
+        ctx.save_for_backward(dy, x, *rest, *steps)
+        return tuple(found)
 
     @staticmethod
-    def backward(ctx: Any, u: Tensor | None, big: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, ...]:
-        dy, x, weight, y, d = ctx.saved_tensors
-        if torch.is_grad_enabled():
-            d = _kept(dy, y)  # the one that was kept has no graph
-        needs_dy, needs_x, needs_weight = ctx.needs_input_grad[:3]
-        return (
-            _kept(tangent, y) if needs_dy and (tangent := _tangent(u, big, v, x, weight)) is not None else None,
-            torch.bmm(d, big) if needs_x and big is not None else None,
-            _outer(d, u) if needs_weight and u is not None else None,
-            None,
-            None,
-        )
-
-
-def _tangent(u: Tensor | None, big: Tensor | None, v: Tensor | None, x: Tensor, weight: Tensor) -> Tensor | None:
-    """The cotangent of ``d``, ``[T, N, O]``, from those of ``dx``, ``dW`` and ``db``; None where all are."""
-    found = None if v is None else v.unsqueeze(1)
-    for left, right in ((x, big), (u, weight)):
-        if left is None or right is None:
-            continue
-        if found is None:
-            found = left * right.transpose(1, 2) if left.shape[2] == 1 else torch.bmm(left, right.transpose(1, 2))
-        else:
-            combine = torch.addcmul if left.shape[2] == 1 else torch.baddbmm
-            found = combine(found, left, right.transpose(1, 2))
-    if found is not None and found.shape[1] != x.shape[1]:
-        found = found.expand(-1, x.shape[1], -1)
-    return found
+    def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
+        shape, (dy, x, *rest), asked = ctx.shape, ctx.saved_tensors, ctx.needs_input_grad[2:]
+        count = shape.layers
+        weights, outs, steps = rest[:count], rest[count:-count], rest[-count:]
+        if torch.is_grad_enabled():  # the steps that were kept have no graph
+            given = (*[None] * (count - 1), dy)
+            _, steps = plain_derivative(shape, given, x, weights, outs, [False] * len(ctx.asked))
+            return None, None, *plain_second(shape, cotangents, x, weights, outs, steps, asked)
+        return None, None, *chain_second(shape, cotangents, x, weights, outs, steps, asked)

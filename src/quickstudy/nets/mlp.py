@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
-from quickstudy.nets.dense import task_linear
+from quickstudy.nets.dense import Layer, task_chain, task_linear
 from quickstudy.nets.norms import AbstractNorm, make_norm
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
@@ -30,6 +30,7 @@ class MLP(nn.Module):
     """
 
     batched_on_cpu = True  # a quarter to a half of a loop's time (benchmarks/strategies.py)
+    without_fused_kernels = True  # nothing in it needs to be computed otherwise to be differentiated twice
 
     def __init__(
         self,
@@ -77,20 +78,33 @@ class MLP(nn.Module):
             x = _ACTIVATIONS[self.activation](norm(linear(x)))
         return x
 
-    def batched(self, params: dict[str, Tensor], x: Tensor) -> Tensor:
-        """``[T, N, ...] -> [T, N, out_features]``; see ``nets.apply``."""
+    @property
+    def _is_chain(self) -> bool:
+        """Nothing but linear layers and ReLUs."""
+        return self.activation == "relu" and not any(isinstance(norm, AbstractNorm) for norm in self.norms)
+
+    def as_chain(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, list[Layer]] | None:
+        """Inputs ``[T, N, I]`` and the layers, each rectified, where that is all of it; see ``inner.chained``."""
+        if type(self) is not MLP or not self._is_chain:  # a class made from this one may compute something else
+            return None
+        return self._flat(x, 2), self._layers(params)
+
+    def _layers(self, params: dict[str, Tensor]) -> list[Layer]:
+        return [(params[f"linears.{n}.weight"], params[f"linears.{n}.bias"]) for n in range(len(self.norms))]
+
+    def batched(self, params: dict[str, Tensor], x: Tensor, head: Layer | None = None) -> Tensor:
+        """``[T, N, ...] -> [T, N, out_features]``, or what a linear ``head`` makes of it; see ``nets.apply``."""
         x = self._flat(x, 2)
-        for number, norm in enumerate(self.norms):
-            plain = not isinstance(norm, AbstractNorm)
-            # ReLU as a part of the layer, where nothing stands between them: fewer operators.
-            joined = plain and self.activation == "relu"
-            x = task_linear(x, params[f"linears.{number}.weight"], params[f"linears.{number}.bias"], relu=joined)
+        layers = self._layers(params)
+        if self._is_chain:
+            return task_chain(x, layers, relu=True) if head is None else task_chain(x, [*layers, head])
+        for number, (norm, layer) in enumerate(zip(self.norms, layers, strict=True)):
+            x = task_linear(x, *layer)
             if isinstance(norm, AbstractNorm):
                 own = {name: params[f"norms.{number}.{name}"] for name, _ in norm.named_parameters(recurse=False)}
                 x = norm.normalise(x, own)
-            if not joined:
-                x = _ACTIVATIONS[self.activation](x)
-        return x
+            x = _ACTIVATIONS[self.activation](x)
+        return x if head is None else task_linear(x, *head)
 
 
 def init_small_normal(linear: nn.Linear) -> None:

@@ -94,6 +94,7 @@ class Seen:
             pooled: over all rows of a task.
         """
         if x.dim() == lead + 1:
+            x = x.float() if torch.is_autocast_enabled(x.device.type) else x  # moments keep their digits
             return cls(x, torch.zeros_like(x), 1, space=False)
         maps = x.flatten(0, lead - 1)
         if maps.dim() != 4:
@@ -220,14 +221,15 @@ def pool_moments(mean: Tensor, var: Tensor, weights: Tensor | None, dim: int) ->
         weights: broadcastable, 1 for parts that count and 0 for the others; None: all count.
         dim: the axis to pool.
     """
+    pooled = _average(mean, weights, dim)
+    return pooled, _average(var + (mean - pooled).square(), weights, dim)
 
-    def average(values: Tensor) -> Tensor:
-        if weights is None:
-            return values.mean(dim, keepdim=True)
-        return (values * weights).sum(dim, keepdim=True) / weights.sum(dim, keepdim=True)
 
-    pooled = average(mean)
-    return pooled, average(var + (mean - pooled).square())
+def _average(values: Tensor, weights: Tensor | None, dim: int) -> Tensor:
+    """Over ``dim``, which is kept; see :func:`pool_moments`."""
+    if weights is None:
+        return values.mean(dim, keepdim=True)
+    return (values * weights).sum(dim, keepdim=True) / weights.sum(dim, keepdim=True)
 
 
 def row_weights(the_pass: NormPass, like: Tensor) -> Tensor | None:
@@ -276,21 +278,30 @@ class BatchNorm(AbstractNorm):
         if seen is None:
             lead = (None, None) if the_pass.batched else (None,)  # the axes T and N, or N alone
             return self.standardised(self.running_mean[lead], self.running_var[lead], own)
-        name = the_pass.names.get(self, "")
         weights = row_weights(the_pass, seen.mean)
         mean, var = seen.mean, seen.var
         if mean.shape[-2] > 1:
             mean, var = pool_moments(mean, var, weights, -2)
-        if self.running:
-            rows = seen.mean.shape[-2] if weights is None else weights.sum((-2, -1)).unsqueeze(-1)
-            n = rows * seen.count  # running variances are unbiased, as torch keeps them
-            few = max(n - 1, 1) if isinstance(n, int) else (n - 1).clamp(min=1)
-            unbiased = var.detach().squeeze(-2) * (n / few)
-            measured = mean.detach().squeeze(-2)
-            if _current.get() is None:  # called directly, as any module of torch: behave like one
-                self.absorb(measured[None], unbiased[None])
-            leave(the_pass, name, mean=measured, var=unbiased)
+        rows = seen.mean.shape[-2] if weights is None else weights.sum((-2, -1)).unsqueeze(-1)
+        self.met(mean.squeeze(-2), var.squeeze(-2), rows * seen.count)
         return self.standardised(mean, var, own)
+
+    def met(self, mean: Tensor, var: Tensor, count: int | Tensor) -> None:
+        """Leave the moments of a task's rows in the pass, where the layer keeps running ones.
+
+        Args:
+            mean: ``[..., C]``.
+            var: likewise, not corrected.
+            count: of how many numbers they are; a tensor ``[..., 1]`` where rows are masked.
+        """
+        if not self.running:
+            return
+        the_pass = current_pass()
+        few = max(count - 1, 1) if isinstance(count, int) else (count - 1).clamp(min=1)
+        unbiased = var.detach() * (count / few)  # as torch keeps them
+        if _current.get() is None:  # called directly, as any module of torch: behave like one
+            self.absorb(mean.detach()[None], unbiased[None])
+        leave(the_pass, the_pass.names.get(self, ""), mean=mean.detach(), var=unbiased)
 
     @torch.no_grad()
     def absorb(self, means: Tensor, variances: Tensor) -> None:
@@ -333,24 +344,39 @@ class TaskNorm(AbstractNorm):
         assert seen is not None
         the_pass = current_pass()
         name = the_pass.names.get(self, "")
-        mean, var = seen.mean, seen.var  # [..., N, C]
-        if the_pass.given is None:
-            weights = row_weights(the_pass, mean)
-            support_mean, support_var = pool_moments(mean, var, weights, -2)  # [..., 1, C]
-            rows = mean.new_full(mean.shape[:-2], mean.shape[-2]) if weights is None else weights.sum((-2, -1))
-            leave(the_pass, name, mean=support_mean.squeeze(-2), var=support_var.squeeze(-2), count=rows)
+        # Moments about a point near the mean, the first and the second: a mixture's are the mixture of its parts'.
+        given = the_pass.given
+        if given is None:
+            weights = row_weights(the_pass, seen.mean)
+            about = _average(seen.mean.detach(), weights, -2)  # [..., 1, C]
+            parts = _about(about, seen.mean, seen.var)
+            support = _average(parts, weights, -2)
+            rows = about.new_full(about.shape[:-2], seen.mean.shape[-2]) if weights is None else weights.sum((-2, -1))
+            mean, var = _from_about(about, support)
+            leave(the_pass, name, mean=mean.squeeze(-2), var=var.squeeze(-2), count=rows)
         else:
-            support_mean = the_pass.given[f"{name}.mean"].unsqueeze(-2)
-            support_var = the_pass.given[f"{name}.var"].unsqueeze(-2)
-            rows = the_pass.given[f"{name}.count"]
+            about = given[f"{name}.mean"].detach().unsqueeze(-2)
+            parts = _about(about, seen.mean, seen.var)
+            support = _about(about, given[f"{name}.mean"].unsqueeze(-2), given[f"{name}.var"].unsqueeze(-2))
+            rows = given[f"{name}.count"]
         if not seen.space:
-            mean, var = (part.expand_as(mean) for part in pool_moments(mean, var, None, -1))
+            mean, var = pool_moments(seen.mean, seen.var, None, -1)
+            parts = _about(about, mean, var)
         blend = torch.sigmoid(own["scale"] * rows + own["offset"])[..., None, None]
-        blended = blend * support_mean + (1 - blend) * mean
-        spread = blend * (support_var + (support_mean - blended).square()) + (1 - blend) * (
-            var + (mean - blended).square()
-        )
-        return self.standardised(blended, spread, own)
+        return self.standardised(*_from_about(about, torch.lerp(parts, support, blend)), own)
+
+
+def _about(point: Tensor, mean: Tensor, var: Tensor) -> Tensor:
+    """The first and second moment about ``point``, ``[2, ...]``."""
+    off = mean - point
+    second = var + off * off
+    return torch.stack((off.expand_as(second), second))  # addcmul has a dearer derivative
+
+
+def _from_about(point: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance from what :func:`_about` gives."""
+    off, second = moments.unbind()
+    return off + point, second - off * off
 
 
 class GroupNorm(AbstractNorm):

@@ -8,6 +8,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -30,7 +32,10 @@ class HasBatchedForm(Protocol):
     batched_on_cpu: bool  # whether that is faster than a loop on a CPU, by measurement
 
     def batched(self, params: Params, x: Tensor) -> Tensor:
-        """``[T, N, ...] -> [T, N, D]``; each parameter is shared, or has a leading T."""
+        """``[T, N, ...] -> [T, N, D]``; each parameter is shared, or has a leading T.
+
+        With a third parameter ``head``, weight and bias of a linear layer or None, it computes that layer as well.
+        """
 
 
 @dataclass(frozen=True)
@@ -166,6 +171,13 @@ def choose(net: nn.Module, leaf: Tensor, *, shared: bool) -> Choice:
 def has_batched_form(net: object) -> bool:
     """``isinstance(net, HasBatchedForm)``, which Python works out anew, member by member, at each call."""
     return callable(getattr(net, "batched", None)) and hasattr(net, "batched_on_cpu")
+
+
+@functools.cache
+def takes_head(kind: type) -> bool:
+    """Whether the batched form of such networks has a place for a linear layer on top."""
+    form = getattr(kind, "batched", None)
+    return callable(form) and "head" in inspect.signature(form).parameters
 
 
 def has_foreign_buffers(net: nn.Module) -> bool:

@@ -9,7 +9,8 @@ the map as well, ``a + b x`` with numbers a and b of each example and channel, p
     dx = dm/n + 2 ds/n (x - m),  dx[where] += dp            the derivative, an operator of its own
     u cotangent of dx:    dm: mean u,  ds: 2 mean u (x - m),  dp: u[where],  x: 2 ds/n (u - mean u)
 
-Third derivatives are taken through plain operators. All maps are read in channels-last layout.
+Each is a pass in C (``maps.c``) where that may be used, else of torch's operators, through which third derivatives are
+taken, too. All maps are read in channels-last layout.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quickstudy import native
+from quickstudy.nets import maps
 from quickstudy.nets.dense import needs_plain
 
 
@@ -49,7 +52,7 @@ def summarise(x: Tensor, signs: Tensor | None = None, *, peaks: bool, groups: in
         peaks: whether the extremes are wanted.
     """
     recorded = torch.is_grad_enabled() and x.requires_grad
-    if recorded and not needs_plain(x):
+    if not needs_plain(x) and (recorded or maps.readable(x)):
         x = x.contiguous(memory_format=torch.channels_last)
         mean, var, found, _ = _Summarise.apply(x, signs, peaks, groups or x.shape[0])  # type: ignore[no-untyped-call]
         return Summary(mean, var, found)
@@ -78,7 +81,9 @@ def moments(x: Tensor, groups: int | None = None) -> tuple[Tensor, Tensor]:
     mean = rows.mean(1)
     off = rows - mean.unsqueeze(1)
     squares = off * off if off.requires_grad or needs_plain(x) else off.mul_(off)
-    return mean.to(x.dtype), squares.mean(1).to(x.dtype)
+    # Under autocast they stay in float32, as those of torch's own norms do.
+    kind = rows.dtype if torch.is_autocast_enabled(x.device.type) else x.dtype
+    return mean.to(kind), squares.mean(1).to(kind)
 
 
 def _rows(x: Tensor, groups: int) -> Tensor:
@@ -93,16 +98,25 @@ def _maps(rows: Tensor, like: Tensor) -> Tensor:
 
 
 def _where(inside: Tensor, x: Tensor) -> Tensor:
-    """Where the extremes stand in the channels-last memory of ``x``, flat, from where they stand in their maps."""
+    """Where the extremes stand in the channels-last memory of ``x``, flat.
+
+    Args:
+        inside: where they stand in their maps, or (as C says it, in a byte) 0 to 3 in their windows.
+        x: the maps.
+    """
     n_example, channels, height, width = x.shape
+    if inside.dtype == torch.uint8:
+        k = inside.long()
+        row = torch.arange(height // 2, device=x.device).mul_(2).view(-1, 1) + k.div(2, rounding_mode="floor")
+        inside = row * width + torch.arange(width // 2, device=x.device).mul_(2) + k % 2
     first = torch.arange(n_example, device=x.device).mul_(height * width * channels).view(-1, 1, 1, 1)
     first = first + torch.arange(channels, device=x.device)
     return torch.add(first, inside.permute(0, 2, 3, 1), alpha=channels).flatten()
 
 
-def _flat(maps: Tensor) -> Tensor:
+def _flat(values: Tensor) -> Tensor:
     """Maps ``[R, C, h, w]`` in the order of channels-last memory."""
-    return maps.permute(0, 2, 3, 1).flatten()
+    return values.permute(0, 2, 3, 1).flatten()
 
 
 class _Summarise(torch.autograd.Function):
@@ -110,14 +124,17 @@ class _Summarise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, signs: Tensor | None, peaks: bool, groups: int) -> tuple[Tensor | None, ...]:
-        mean, var = moments(x, groups)
-        found, inside = None, None
-        if peaks and signs is None:
-            found, inside = F.max_pool2d(x, 2, return_indices=True)
-        elif peaks and signs is not None:
-            shaped = signs[..., None, None]
-            found, inside = F.max_pool2d(x * shaped, 2, return_indices=True)
-            found = found * shaped
+        if maps.readable(x):
+            mean, var, found, inside = _summarise_in_c(x, signs, peaks, groups)
+        else:
+            mean, var = moments(x, groups)
+            found, inside = None, None
+            if peaks and signs is None:
+                found, inside = F.max_pool2d(x, 2, return_indices=True)
+            elif peaks and signs is not None:
+                shaped = signs[..., None, None]
+                found, inside = F.max_pool2d(x * shaped, 2, return_indices=True)
+                found = found * shaped
         if inside is not None:
             ctx.mark_non_differentiable(inside)
         ctx.save_for_backward(x, mean, inside)
@@ -126,22 +143,40 @@ class _Summarise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
         x, mean, inside = ctx.saved_tensors
-        where = None if inside is None else _where(inside, x)
         derive = _Spread.apply if torch.is_grad_enabled() else _spread
-        return derive(d_mean, d_var, d_peaks, x, mean, where), None, None, None
+        return derive(d_mean, d_var, d_peaks, x, mean, inside), None, None, None
+
+
+def _summarise_in_c(
+    x: Tensor, signs: Tensor | None, peaks: bool, groups: int
+) -> tuple[Tensor, Tensor, Tensor | None, Tensor | None]:
+    mean, var = x.new_empty(2, groups, x.shape[1]).unbind()
+    found, inside = (maps.halved(x, dtype) if peaks else None for dtype in (x.dtype, torch.uint8))
+    own = signs is not None and signs.dim() == 2
+    told = maps.shape(x.shape, groups, pooled=peaks, own=own, sharing=1)
+    signs = None if signs is None else signs.contiguous()
+    maps.C.call("summarise", told, x, signs, maps.sums(x, 2), found, inside, mean, var)
+    return mean, var, found, inside
 
 
 def _spread(
-    d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, x: Tensor, mean: Tensor, where: Tensor | None
+    d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, x: Tensor, mean: Tensor, inside: Tensor | None
 ) -> Tensor:
     """``dx``, in channels-last layout."""
+    if (inside is None or inside.dtype == torch.uint8) and maps.readable(x) and native.usable(d_mean):
+        dx, pooled = torch.empty_like(x), inside is not None
+        told = maps.shape(x.shape, mean.shape[0], pooled=pooled)
+        if d_peaks is not None:
+            d_peaks = d_peaks.contiguous(memory_format=torch.channels_last)
+        maps.C.call("spread", told, d_mean.contiguous(), d_var.contiguous(), d_peaks, x, inside, mean, dx)
+        return dx
     rows = _rows(x, mean.shape[0])
     slope = d_var * (2 / rows.shape[1])
     offset = torch.addcmul(d_mean / rows.shape[1], slope, mean, value=-1)
     dx = torch.addcmul(offset.unsqueeze(1), rows, slope.unsqueeze(1)).contiguous()
-    if where is not None:
+    if inside is not None:
         assert d_peaks is not None
-        dx.view(-1).scatter_add_(0, where, _flat(d_peaks))
+        dx.view(-1).scatter_add_(0, _where(inside, x), _flat(d_peaks))
     return _maps(dx, x)
 
 
@@ -150,23 +185,32 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, x: Tensor, mean: Tensor, where: Tensor | None
+        ctx: Any, d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, x: Tensor, mean: Tensor, inside: Tensor | None
     ) -> Tensor:
-        ctx.save_for_backward(d_var, x, mean, where)
-        return _spread(d_mean, d_var, d_peaks, x, mean, where)
+        ctx.save_for_backward(d_var, x, mean, inside)
+        return _spread(d_mean, d_var, d_peaks, x, mean, inside)
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        d_var, x, mean, where = ctx.saved_tensors
+        d_var, x, mean, inside = ctx.saved_tensors
         groups = mean.shape[0]
+        in_c = (inside is None or inside.dtype == torch.uint8) and not torch.is_grad_enabled()
+        if in_c and maps.readable(x) and native.usable(u):
+            u, ddx = u.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
+            of_mean, of_var = torch.empty_like(mean), torch.empty_like(mean)
+            of_peaks = None if inside is None else maps.halved(x, x.dtype)
+            told = maps.shape(x.shape, groups, pooled=inside is not None)
+            known = (u, d_var.contiguous(), x, inside, mean, maps.sums(x, 2))
+            maps.C.call("respond", told, *known, of_mean, of_var, of_peaks, ddx)
+            return of_mean, of_var, of_peaks, ddx, None, None
         rows, cotangent = _rows(x, groups), _rows(u, groups)
         u_mean = cotangent.mean(1)
         u_var = torch.addcmul((cotangent * rows).mean(1), u_mean, mean, value=-1) * 2
         slope = d_var * (2 / rows.shape[1])
         dx = torch.addcmul((slope * u_mean).neg().unsqueeze(1), cotangent, slope.unsqueeze(1))
         d_peaks = None
-        if where is not None:
+        if inside is not None:
             n_example, channels, height, width = x.shape
-            d_peaks = cotangent.reshape(-1).index_select(0, where)
+            d_peaks = cotangent.reshape(-1).index_select(0, _where(inside, x))
             d_peaks = d_peaks.view(n_example, height // 2, width // 2, channels).permute(0, 3, 1, 2)
         return u_mean, u_var, d_peaks, _maps(dx, x), None, None

@@ -53,6 +53,7 @@ def fit_built(
         resume=resume,
         ranks=ranks,
         compile=options.compile,
+        precision="float32" if options.precision == "float64" else options.precision,
     )
 
 

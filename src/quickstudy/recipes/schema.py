@@ -181,7 +181,9 @@ class TrainOptions(Table):
         momentum: of ``"sgd"``.
         validate_every: steps between validations; 0 for none.
         validate_episodes: tasks of a validation.
-        precision: of the weights and of the pictures.
+        precision: ``"float32"`` or ``"float64"``: that of the weights and of all that is computed; ``"tf32"`` or
+            ``"bf16"``: weights in float32, and steps whose matrix products and convolutions are shorter; see
+            docs/performance.md.
         compile: how meta-steps are computed: ``"no"``, ``"trace"`` or ``"inductor"``; see docs/compiled.md.
         role: the classes to train on. With ``"train+validation"`` there is nothing left to validate on, so
             ``validate_every`` must be 0.
@@ -198,7 +200,7 @@ class TrainOptions(Table):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)
-    precision: Literal["float32", "float64"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "bf16"] = "float32"
     compile: Literal["no", "trace", "inductor"] = "no"
     role: Literal["train", "train+validation"] = "train"
 
@@ -215,10 +217,18 @@ class TrainOptions(Table):
 
 
 class EvaluateOptions(Table):
-    """How the result is measured: on how many tasks, of which role."""
+    """How the result is measured.
+
+    Args:
+        episodes: on how many tasks.
+        role: of which role.
+        precision: how its learner computes then, whatever it was trained in: ``"float32"`` (weights in float64 compute
+            in float64), ``"tf32"`` or ``"bf16"``.
+    """
 
     episodes: int = Field(default=600, ge=2)
     role: Literal["validation", "test"] = "test"
+    precision: Literal["float32", "tf32", "bf16"] = "float32"
 
 
 class Recipe(Table):
@@ -246,6 +256,15 @@ class Recipe(Table):
     train: TrainOptions
     evaluate: EvaluateOptions = EvaluateOptions()
 
+    @model_validator(mode="after")
+    def _has_weights_for_it(self) -> Recipe:
+        if self.train.precision == "float64" and self.evaluate.precision != "float32":
+            raise ValueError(
+                f"cannot test weights in float64 in {self.evaluate.precision}, which is for weights in float32; leave "
+                "evaluate.precision out, or train in another precision"
+            )
+        return self
+
     def settings(self, exclude: dict[str, Any]) -> dict[str, Any]:
         """What is hashed and compared: JSON types, without what the first recipes could not say and leave as it was.
 
@@ -258,4 +277,6 @@ class Recipe(Table):
         for name, default in (("batch", None), ("weight_decay", None), ("momentum", 0.0), ("compile", "no")):
             if found["train"][name] == default:
                 del found["train"][name]
+        if found.get("evaluate", {}).get("precision") == "float32":
+            del found["evaluate"]["precision"]
         return found

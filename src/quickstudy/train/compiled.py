@@ -26,6 +26,7 @@ from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, check_episode
 from quickstudy.train.cudagraph import captured
 from quickstudy.train.graphs import quick
+from quickstudy.train.precision import Precision
 from quickstudy.train.tracing import Inventory, Layout, Program, leaves_of, signature, trace
 
 __all__ = ["Compile", "Compiled"]
@@ -41,6 +42,7 @@ class Compiled:
         learner: trained in place by whoever uses this; nothing is written here but ``grad``.
         how: ``"trace"`` or ``"inductor"``.
         kept: how many traces, of one shape of episodes each.
+        precision: of what is traced; ``"tf32"`` is a setting of torch while a trace is played, and leaves it as it is.
 
     Attributes:
         seconds: spent on tracing and compiling so far.
@@ -63,6 +65,7 @@ class Compiled:
     learner: AbstractLearner
     how: Compile
     kept: int = 8
+    precision: Precision = "float32"
     seconds: float = 0.0
     traced: int = 0
     _plays: OrderedDict[object, _Play] = field(default_factory=OrderedDict)
@@ -111,7 +114,7 @@ class Compiled:
         return found
 
     def _made(self, episode: Episode, flat: Sequence[Tensor]) -> _Play:
-        written = trace(self.learner, episode)
+        written = trace(self.learner, episode, self.precision)
         program: Program | None = None
         if self.how == "inductor":
             program = _by_inductor(written.graph, [leaf.detach() for leaf in flat])

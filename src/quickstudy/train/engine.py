@@ -17,6 +17,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.train.callbacks import Callback, EndEvent, Outcome, Validation, ValidationEvent
 from quickstudy.train.contexts import polite_interrupt, training_mode
 from quickstudy.train.phases import OptimizerName, Pretraining
+from quickstudy.train.precision import Precision
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
 from quickstudy.train.ranks_state import check_same, share_weights
 from quickstudy.train.saving import Checkpointing, Saver, Trained
@@ -54,6 +55,7 @@ def fit(
     resume: bool = False,
     ranks: AbstractRanks | None = None,
     compile: Compile = "no",
+    precision: Precision = "float32",
 ) -> Trained:
     """Meta-train ``learner`` on the tasks of ``source``; it is trained in place, on the device where it lies.
 
@@ -83,6 +85,10 @@ def fit(
         compile: how the meta-steps of episodes are computed: ``"no"``: operator by operator, as written; ``"trace"``:
             traced once for each shape of episodes and played again without autograd; ``"inductor"``: the trace compiled
             by torch's inductor. The results are the same but for rounding; see ``train.compiled``.
+        precision: what steps compute in: ``"float32"``: that of the weights; ``"tf32"``: a GPU's tensor cores for the
+            matrix products and convolutions of float32 (on a CPU it changes nothing); ``"bf16"``: these in bfloat16,
+            by ``torch.autocast`` around the learner's loss. Weights and optimiser stay float32, see
+            ``train/precision.py``.
 
     Returns:
         How many steps were done, and the best validation.
@@ -98,7 +104,9 @@ def fit(
     main |= {"weight_decay": weight_decay, "momentum": momentum}
     ranks = ranks or OneRank()
     callbacks = [each for each in callbacks if ranks.rank == 0 or getattr(each, "on_every_rank", False)]
-    engine = Engine(learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks, ranks, compile)
+    engine = Engine(
+        learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks, ranks, compile, precision
+    )
     with alike(ranks):
         engine.check()
     steps = engine.steps

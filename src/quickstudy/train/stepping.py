@@ -24,6 +24,7 @@ from quickstudy.nets.secondorder import blamed_layer
 from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
+from quickstudy.train.precision import Precision, check_precision, in_full, mixed, tensor_cores
 from quickstudy.train.ranks import AbstractRanks, OneRank
 from quickstudy.train.ranks_state import Share, add_gradients, goes_from_task_to_task
 
@@ -50,6 +51,7 @@ class Engine:
     callbacks: Sequence[Callback]
     ranks: AbstractRanks = field(default_factory=OneRank)
     compile: Compile = "no"
+    precision: Precision = "float32"
     compiled: Compiled | None = None
     phases: list[Phase] = field(init=False)
     phase: Phase | None = None
@@ -92,10 +94,11 @@ class Engine:
                 f"{name} is trained on plain labelled batches, which are not made of tasks: leave tasks_per_step and "
                 "tasks_at_once out, and say how many rows a batch has when the batches are made."
             )
+        check_precision(self.precision, self.learner)
         if self.compile != "no":
             from quickstudy.train.compiled import Compiled  # what it needs of torch takes a while to load
 
-            self.compiled = Compiled(self.learner, self.compile)
+            self.compiled = Compiled(self.learner, self.compile, precision=self.precision)
         for phase in self.phases:
             phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
 
@@ -133,7 +136,8 @@ class Engine:
         self.optimizer.zero_grad()
         buffers = self._buffers()
         try:
-            logs = self._backward(self.phase, done)
+            with tensor_cores(self.precision, self._device):
+                logs = self._backward(self.phase, done)
             norm = self._gradient_norm(done)
         except Exception:  # most of all a loss that is no number
             self._put_back(buffers)
@@ -142,6 +146,10 @@ class Engine:
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
         return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name, self.phase.number)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.learner.parameters()).device
 
     def _buffers(self) -> dict[str, Tensor]:
         return {name: buffer.clone() for name, buffer in self.learner.named_buffers()}
@@ -152,7 +160,7 @@ class Engine:
 
     def _draw(self, phase: Phase, done: int, tasks: range) -> Iterator[Portion]:
         """Tasks of the step after ``done`` steps of its phase, or its batch, on the learner's device."""
-        device, key = next(self.learner.parameters()).device, Key.of(self.seed, "train")
+        device, key = self._device, Key.of(self.seed, "train")
         if isinstance(phase.source, BatchSource):
             batch = phase.source.batch(done)
             batch.check("batch")
@@ -209,9 +217,8 @@ class Engine:
         share = Share()
         for portion in self._draw(phase, done - phase.first, tasks):
             keys = portion.keys
-            device = next(self.learner.parameters()).device
             with _naming_layers(self.learner, portion):
-                with global_generators(device, keys.key.fold("global", int(keys.tasks[0]))):
+                with global_generators(self._device, keys.key.fold("global", int(keys.tasks[0]))):
                     out, backward = self._computed(portion)
                 self._check_finite(out.loss, portion, done)
                 backward()
@@ -225,7 +232,9 @@ class Engine:
         """The losses, and what adds their gradient to the parameters'."""
         if self.compiled is not None and isinstance(portion.data, Episode):
             return self.compiled(portion.data, of=portion.of)
-        out = portion.loss(self.learner)
+        with mixed(self.precision, self._device):
+            out = portion.loss(self.learner)
+        out = in_full(out) if self.precision == "bf16" else out
         return out, lambda: (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
 
     def _check_finite(self, loss: Tensor, portion: Portion, done: int) -> None:

@@ -30,6 +30,7 @@ from quickstudy.errors import InputError
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss
 from quickstudy.train.graphs import cleaned
+from quickstudy.train.precision import Precision, in_full, mixed
 
 Program: TypeAlias = Callable[[Sequence[Tensor]], list[Tensor]]
 """Flat tensors in (parameters, buffers, episode), flat tensors out."""
@@ -203,12 +204,13 @@ class _Step(nn.Module):
         return self.learner.meta_loss(episode, key=cast(Keys, _NoKeys()))
 
 
-def trace(learner: AbstractLearner, episode: Episode) -> Trace:
+def trace(learner: AbstractLearner, episode: Episode, precision: Precision = "float32") -> Trace:
     """Write down the meta-step of ``learner`` for episodes like this one.
 
     Args:
         learner: in the mode in which it will be run.
         episode: any of the kind; its values are not read.
+        precision: with ``"bf16"`` the casts of autocast are among the operators.
 
     Raises:
         InputError: the learner reads values, or draws from its key; names it, the line and the operator.
@@ -224,7 +226,9 @@ def trace(learner: AbstractLearner, episode: Episode) -> Trace:
         weights = {name: next(rest).detach().requires_grad_(p.requires_grad) for name, p in parameters.items()}
         held = {name: next(rest) for name in buffers}
         like = _mapped(episode, lambda leaf: next(rest))
-        out = functional_call(step, weights | held, (like,))
+        with mixed(precision, episode.support.device):
+            out = functional_call(step, weights | held, (like,))
+        out = in_full(out) if precision == "bf16" else out
         wanted = [weight for weight, asked in zip(weights.values(), asks, strict=True) if asked]
         found = torch.autograd.grad(out.loss.sum(), wanted, allow_unused=True)
         numbers = [number for number, asked in enumerate(asks) if asked]

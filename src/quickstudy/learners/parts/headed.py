@@ -31,7 +31,7 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, nn
 
-from quickstudy.episode import Classes, Examples, MultiLabel, Real
+from quickstudy.episode import Classes, Examples, MultiLabel, Real, as_inputs
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, TaskLosses
 from quickstudy.learners.parts.classwise import class_means, mask_absent
@@ -39,7 +39,7 @@ from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import Part as Part
 from quickstudy.nets.adapters import make_adapter, parts_own_names
 from quickstudy.nets.apply import STRATEGIES, Applied, Strategy, apply
-from quickstudy.nets.dense import task_linear
+from quickstudy.nets.dense import Layer, task_linear
 from quickstudy.nets.mlp import init_small_normal
 from quickstudy.nets.norms import Moments, needs_support_moments, running_layer, uses_current_rows
 
@@ -146,11 +146,41 @@ class HeadedNet(nn.Module):
             examples: ``[T, N, ...]``.
             given: norm moments measured on the support.
         """
-        applied = self.embed(params, examples, given)
+        head = self._head_on_top(params)
+        applied = self.embed(params, examples, given, head)
+        if applied.headed:
+            return self._outputs(applied.out, examples), applied
         return self.read_out(params, applied.out, examples), applied
 
-    def embed(self, params: Params, examples: Examples, given: Moments | None = None) -> Applied:
-        """Features ``[T, N, D]`` under each task's weights, and norm moments; arguments as in :meth:`run`."""
+    def as_chain(self, params: Params, examples: Examples) -> tuple[Tensor, list[Layer]] | None:
+        """Inputs ``[T, N, I]`` and all layers, where tasks adapt each of a chain of linear layers; else None.
+
+        Args:
+            params: φ, name -> ``[T, ...]``.
+            examples: ``[T, N, ...]``.
+        """
+        chain, head, x = getattr(self.net, "as_chain", None), self._head_on_top(params), examples.x
+        if chain is None or head is None or not isinstance(x, Tensor) or examples.mask is not None:
+            return None
+        if self.adapter is not None or self.strategy not in ("auto", "batched") or "head.weight" not in params:
+            return None
+        body = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
+        if len(body) != sum(1 for _ in self.net.parameters()):
+            return None
+        found = chain(body, as_inputs(x, head[0].dtype))
+        return None if found is None else (found[0], [*found[1], head])
+
+    def embed(
+        self, params: Params, examples: Examples, given: Moments | None = None, head: Layer | None = None
+    ) -> Applied:
+        """Features ``[T, N, D]`` under each task's weights, and norm moments.
+
+        Args:
+            params: as in :meth:`run`, like the others.
+            examples: ``[T, N, ...]``.
+            given: norm moments measured on the support.
+            head: computed along with the network where that has a place for it (``Applied.headed``).
+        """
         body = {name.removeprefix("net."): p for name, p in params.items() if name.startswith("net.")}
         if self.adapter is not None:
             # Where a task says nothing, θ's own.
@@ -160,9 +190,16 @@ class HeadedNet(nn.Module):
             }
             body |= self.adapter.expand(dict(self.net.named_parameters()), own)
         found = apply(
-            self.net, examples.x, params=body or None, mask=examples.mask, given=given, strategy=self.strategy
+            self.net,
+            examples.x,
+            params=body or None,
+            mask=examples.mask,
+            given=given,
+            strategy=self.strategy,
+            head=head,
         )
-        self._check_out(found.out)
+        if not found.headed:
+            self._check_out(found.out)
         return found
 
     def _check_out(self, out: Tensor) -> None:
@@ -187,12 +224,23 @@ class HeadedNet(nn.Module):
 
     def read_out(self, params: Params, features: Tensor, examples: Examples) -> Tensor:
         """Outputs from features; arguments as in :meth:`run`."""
-        out = features
-        if self.kind != "none":
-            # A head that is not adapted is not among the parameters.
-            weight = params["head.weight"] if "head.weight" in params else self.head.weight
-            bias = params["head.bias"] if "head.bias" in params else self.head.bias
-            out = task_linear(out, weight, bias)
+        head = self._head(params)
+        return self._outputs(features if head is None else task_linear(features, *head), examples)
+
+    def _head(self, params: Params) -> Layer | None:
+        """The head's weight and bias; one that is not adapted is not among the parameters."""
+        if self.kind == "none":
+            return None
+        weight, bias = params.get("head.weight"), params.get("head.bias")
+        return self.head.weight if weight is None else weight, self.head.bias if bias is None else bias
+
+    def _head_on_top(self, params: Params) -> Layer | None:
+        """The head where the network puts out what it was built for; else `embed` shall complain."""
+        return self._head(params) if getattr(self.net, "out_features", None) == self.features_size else None
+
+    @staticmethod
+    def _outputs(out: Tensor, examples: Examples) -> Tensor:
+        """``out`` for the classes that these tasks have."""
         if isinstance(examples.target, MultiLabel):
             return out[..., : examples.max_way]
         return mask_absent(out, examples)
@@ -304,10 +352,7 @@ def losses_on(
         features = model.features(examples) if features is None else features
         return lambda params: loss(model.read_out(params, features, examples), examples)
 
-    def losses(params: Params) -> Tensor:
-        return loss(model.run(params, examples)[0], examples)
-
-    return losses
+    return lambda params: loss(model.run(params, examples)[0], examples)
 
 
 def check_norms(net: nn.Module, *, transductive: bool, one_query_at_a_time: bool = False) -> None:

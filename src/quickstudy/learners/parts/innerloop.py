@@ -15,10 +15,20 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor
 
-from quickstudy.episode import Episode, Examples
+from quickstudy.episode import Episode, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
-from quickstudy.learners.learner import MetaLoss, Traits, check_episode, check_query, check_support, task_logs
+from quickstudy.inner.chained import descend_chain
+from quickstudy.inner.descent import PlainStep
+from quickstudy.learners.learner import (
+    AbstractLearner,
+    MetaLoss,
+    Traits,
+    check_episode,
+    check_query,
+    check_support,
+    task_logs,
+)
 from quickstudy.learners.parts.headed import HeadedNet, losses_on
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import Moments
@@ -120,6 +130,9 @@ class InnerLoop:
         self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
     ) -> FastWeights:
         """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
+        params = self._at_once(model, support, start, loss, steps, update)
+        if params is not None:
+            return FastWeights(params, None)
         features = model.features(support) if model.body_is_fixed else None
         losses = losses_on(model, loss, support, features)
         path: Iterable[Params]
@@ -139,6 +152,27 @@ class InnerLoop:
             )
         (params,) = deque(path, maxlen=1)  # without a graph, no earlier weights need be kept
         return FastWeights(params, model.support_moments(params, support))
+
+    def _at_once(
+        self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
+    ) -> Params | None:
+        """φ by one operator for all steps, where there is one for this loss and this network; else None."""
+        usual = getattr(loss, "__func__", None) is AbstractLearner.loss and isinstance(support.target, Real)
+        kept = self.memory == "unrolled" or not torch.is_grad_enabled()
+        if not (usual and kept and steps and support.y is not None and isinstance(update, PlainStep)):
+            return None
+        chain = model.as_chain(start, support)
+        if chain is None:
+            return None
+        x, layers = chain
+        end = descend_chain(x, support.y, layers, steps=steps, lr=update.lr, second_order=not self.first_order)
+        if end is None:
+            return None
+        # The layers are some order of the same tensors.
+        found = {
+            id(old): new for pair, after in zip(layers, end, strict=True) for old, new in zip(pair, after, strict=True)
+        }
+        return {name: found[id(p)] for name, p in start.items()}
 
 
 def begin(model: HeadedNet, support: Examples, state: FastWeights | None, steps: int) -> Params:

@@ -1,0 +1,153 @@
+"""What shorter arithmetic costs in accuracy, and what it gains in time: ``train.precision``, measured.
+
+    python benchmarks/precision.py [RECIPE ...] [--steps 300] [--seeds 3] [--episodes 600] [--device cuda]
+
+Trains recipes, cut short, in each precision that the device has units for; tests each on the same tasks in float32,
+and once more in what it was trained in. Prints the figure over the episodes of all seeds with its 95 % interval; by how
+much it is above that of float32, as a mean over the seeds with the smallest and the largest difference of one; and the
+time of a step as a share of float32's (medians; of the processor, which other programs disturb least; on a GPU of the
+clock).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from typing_extensions import override
+
+from quickstudy.allocator import keep_large_blocks
+from quickstudy.evaluate import episode_ci95, meta_test
+from quickstudy.recipes import build, load_recipe
+from quickstudy.recipes.building import test_tasks
+from quickstudy.recipes.fitting import fit_built
+from quickstudy.train import Silent, StepEvent
+from quickstudy.train.precision import Precision, in_precision, remark
+
+STEPS = {"sinusoid-maml": 2000, "omniglot-protonet-fast": 400}
+"""Recipes, and steps that teach them something within minutes on a CPU."""
+
+
+class Clock(Silent):
+    """When each step ended.
+
+    Args:
+        now: seconds.
+    """
+
+    def __init__(self, now: Callable[[], float]) -> None:
+        self._now, self._ended = now, list[float]()
+
+    @override
+    def step(self, event: StepEvent) -> None:
+        self._ended.append(self._now())
+
+    @property
+    def median(self) -> float:
+        """Seconds of a step, what is drawn included; the first one only begins the clock."""
+        return statistics.median(after - before for before, after in pairwise(self._ended))
+
+
+@dataclass(frozen=True)
+class Found:
+    """One training.
+
+    Args:
+        seconds: of a step.
+        metric: what the figures are.
+        plain: figure of each episode, tested in float32.
+        own: tested in what it was trained in.
+    """
+
+    seconds: float
+    metric: str
+    plain: Sequence[float]
+    own: Sequence[float]
+
+
+def trained(name: str, precision: Precision, seed: int, steps: int, given: argparse.Namespace) -> Found:
+    """Train a recipe's first steps in a precision, and test what came out."""
+    overrides = {"train.precision": precision, "train.steps": steps, "train.validate-every": 0, "seed": seed}
+    built = build(load_recipe(name, overrides), given.data_root)
+    built.learner.to(given.device)
+    clock = Clock(time.process_time if given.device.type == "cpu" else time.perf_counter)
+    fit_built(built, callbacks=[clock])
+    source = test_tasks(built.recipe, built.data)
+    plain = meta_test(built.learner, source, episodes=given.episodes)
+    own = plain
+    if precision != "float32":
+        own = meta_test(in_precision(built.learner, precision), source, episodes=given.episodes)
+    return Found(clock.median, plain.metric, plain.per_episode, own.per_episode)
+
+
+def row(precision: str, found: list[Found], base: list[Found]) -> str:
+    """A line of the table."""
+    factor, unit = (100, " %") if found[0].metric == "accuracy" else (1, "")
+    several = zip(found, base, strict=True)
+    more = [factor * (statistics.fmean(one.plain) - statistics.fmean(other.plain)) for one, other in several]
+    cells = [precision, figure([one.plain for one in found], factor, unit)]
+    cells.append("" if found is base else f"{statistics.fmean(more):+.2f} ({min(more):+.2f} to {max(more):+.2f})")
+    cells.append("" if found is base else figure([one.own for one in found], factor, unit))
+    seconds = [statistics.median(one.seconds for one in several) for several in (found, base)]
+    cells += [f"{1000 * seconds[0]:.1f} ms", f"{seconds[0] / seconds[1]:.2f}"]
+    return f"| {' | '.join(cells)} |"
+
+
+def figure(values: Sequence[Sequence[float]], factor: int, unit: str) -> str:
+    """Mean and interval over the episodes of all seeds."""
+    every = factor * np.concatenate(values)
+    return f"{every.mean():.2f} ± {episode_ci95(every):.2f}{unit}"
+
+
+def main() -> None:
+    """Print a table a recipe."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("recipes", nargs="*", default=list(STEPS), metavar="RECIPE")
+    parser.add_argument("--steps", type=int, help=f"of each training; by default {STEPS}")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--data-root", type=Path)
+    given = parser.parse_args()
+    keep_large_blocks()
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
+    wanted = [cast(Precision, name) for name in ("float32", "tf32", "bf16") if remark(name, given.device) is None]
+    chip = torch.cuda.get_device_name(given.device) if given.device.type == "cuda" else processor()
+    print(f"{chip}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, Python {platform.python_version()}")
+    for name in given.recipes:
+        steps = given.steps or STEPS.get(name, 100)
+        found: dict[Precision, list[Found]] = {precision: [] for precision in wanted}
+        for seed in range(given.seeds):
+            for precision in wanted:
+                found[precision].append(trained(name, precision, seed, steps, given))
+        metric = found["float32"][0].metric
+        print(f"\n{name}, {steps} steps, seeds 0 to {given.seeds - 1}, {given.episodes} episodes each\n")
+        print(f"| trained in | {metric}, tested in float32 | above float32 | tested in the same | step | ratio |")
+        print("|---|---|---|---|---|---|")
+        for precision in wanted:
+            print(row(precision, found[precision], found["float32"]), flush=True)
+
+
+def processor() -> str:
+    """What this machine computes with."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    model = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
+    units = [unit for unit in ("avx512_bf16", "amx_bf16") if any(unit in line.split() for line in lines)]
+    return f"{model} ({', '.join(units) or 'no units for bf16'})"
+
+
+if __name__ == "__main__":
+    main()
