@@ -15,14 +15,17 @@ import statistics
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from itertools import product
 
 import torch
 from torch import nn
 
+from quickstudy import keep_large_blocks
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.learners import MAML, ProtoNet
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.nets import MLP, Conv4
+from quickstudy.nets.norms import uses_current_rows
 from quickstudy.nets.strategy import Strategy, StrategyRecord, recorded
 
 TRIED: tuple[Strategy, ...] = ("loop", "vmap", "batched", "packed")
@@ -65,26 +68,28 @@ def cases() -> Iterable[Case]:
         "mlp 784-40-40": lambda: MLP(784, (40, 40)),
     }
     own: dict[str, Callable[[], nn.Module]] = {
-        "conv4 64 max": lambda: Conv4(norm="task"),
-        "conv4 32 max": lambda: Conv4(norm="task", filters=32),
-        "conv4 64 stride": lambda: Conv4(norm="task", pool="stride"),
-        "conv4 32 stride": lambda: Conv4(norm="task", pool="stride", filters=32),
         "mlp 784-40-40": lambda: MLP(784, (40, 40)),
         "not ours": plain_convolutions,
     }
+    for filters, pool, norm in product((64, 32), ("max", "stride"), ("batch", "task")):
+        kind = "transductive" if norm == "batch" else norm
+        own[f"conv4 {filters} {pool} {norm}"] = lambda filters=filters, pool=pool, kind=kind: Conv4(  # type: ignore[misc]
+            norm=kind, pool=pool, filters=filters
+        )
     for rule, nets in (("shared weights, each example alone", alone), ("shared weights, norms over the rows", coupled)):
         for name, net in nets.items():
             for tasks in (4, 16):
                 yield Case(rule, name, lambda strategy, net=net: ProtoNet(net(), strategy=strategy), tasks)  # type: ignore[misc]
     for name, net in own.items():
         features = 288 if name == "not ours" else None
-        for tasks in (1, 4, 16):
-            rule = "one task" if tasks == 1 else "own weights"
+        for rule, tasks in (("one task", 1), ("own weights", 4), ("own weights", 16)):
 
             def maml(
                 strategy: Strategy, net: Callable[[], nn.Module] = net, features: int | None = features
             ) -> AbstractLearner:
-                return MAML(net(), 5, inner_steps=1, out_features=features, strategy=strategy)
+                built = net()
+                batch = uses_current_rows(built)
+                return MAML(built, 5, inner_steps=1, out_features=features, strategy=strategy, transductive=batch)
 
             yield Case(rule, name, maml, tasks)
 
@@ -139,13 +144,14 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     torch.set_num_threads(1)
+    keep_large_blocks()  # as the command line does
     rule = ""
     for case in cases():
         if given.rule and given.rule not in case.rule:
             continue
         if case.rule != rule:
             rule = case.rule
-            print(f"\n{rule}, {device}\n{'network':<18}{'tasks':>6}{'loop':>10}", end="")
+            print(f"\n{rule}, {device}\n{'network':<24}{'tasks':>6}{'loop':>10}", end="")
             print("".join(f"{s:>18}" for s in TRIED[1:]) + "  auto")
         tasks = episode(case.tasks, device)
         times = {}
@@ -159,7 +165,7 @@ def main() -> None:
         others = "".join(
             f"{times[s]:>10.2f} ({times[s] / times['loop']:.2f}x)" if s in times else f"{'-':>18}" for s in TRIED[1:]
         )
-        print(f"{case.name:<18}{case.tasks:>6}{times['loop']:>10.2f}{others}  {auto}{late}", flush=True)
+        print(f"{case.name:<24}{case.tasks:>6}{times['loop']:>10.2f}{others}  {auto}{late}", flush=True)
 
 
 if __name__ == "__main__":

@@ -60,7 +60,8 @@ def plain(parts: tuple[Tensor, ...], setting: Setting) -> Tensor:
     pictures, kernel, weight, bias = parts
     maps = torch.cat(convolved(pictures, kernel, setting))
     # Not F.batch_norm, whose third derivative is another.
-    return plain_norm(maps, weight, bias, setting.groups, setting.pooled).y
+    y = plain_norm(maps, weight, bias, setting.groups, setting.pooled).y
+    return torch.cat(y.chunk(setting.groups), 1) if setting.beside else y
 
 
 def numbers(y: Tensor, parts: tuple[Tensor, ...], orders: int = 3) -> list[Tensor]:
@@ -93,6 +94,7 @@ def numbers(y: Tensor, parts: tuple[Tensor, ...], orders: int = 3) -> list[Tenso
     padding=st.integers(0, 1),
     own=st.booleans(),
     last=st.booleans(),
+    beside=st.booleans(),
     seed=st.integers(0, 1000),
 )
 def test_equals_plain_operators_to_the_third_derivative(
@@ -106,9 +108,10 @@ def test_equals_plain_operators_to_the_third_derivative(
     padding: int,
     own: bool,
     last: bool,
+    beside: bool,
     seed: int,
 ) -> None:
-    setting = Setting(groups, *window, padding, EPS)
+    setting = Setting(groups, *window, padding, EPS, beside)
     parts = drawn(groups, (groups * pictures, inputs, height, width), channels, own, seed)
     if last:
         parts = (parts[0].contiguous(memory_format=torch.channels_last), *parts[1:])
@@ -177,7 +180,7 @@ def test_cotangents_that_are_missing(missing: tuple[int, ...]) -> None:
 
 def test_own_plain_form_is_the_same() -> None:
     for own in (True, False):
-        setting = Setting(2, True, 1, 1, EPS)
+        setting = Setting(2, True, 1, 1, EPS, beside=own)
         parts = drawn(2, (4, 2, 7, 7), 5, own=own)
         assert_same(
             numbers(plain_stem(parts[0], parts[1], parts[2], parts[3], setting), parts[1:]),

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from typing_extensions import override
 
 from quickstudy import native
-from quickstudy.nets import Conv4, maps
+from quickstudy.nets import Conv4, apply, maps
 from quickstudy.nets.tail import Tail, plain_tail, tail
 
 pytestmark = pytest.mark.skipif(not maps.C.there(), reason="no C compiler")
@@ -249,4 +249,23 @@ def test_conv4_is_the_same_with_either(pool: str, norm: str) -> None:
             grads = torch.autograd.grad(out.square().sum(), list(net.parameters()), create_graph=True)
             again = torch.autograd.grad(sum(g.square().sum() for g in grads), list(net.parameters()))  # type: ignore[arg-type]
         told.append([out, *grads, *again, *net.buffers()])
+    assert_same(told[0], told[1])
+
+
+@pytest.mark.parametrize("pool", ["max", "stride"])
+@pytest.mark.parametrize("channels", [1, 5])
+def test_tasks_side_by_side_are_the_same_with_either(pool: str, channels: int) -> None:
+    """Weights of each task's own: grouped convolutions, and a first block that is a stem (1 channel) or is not (5)."""
+    told: list[list[Tensor]] = []
+    for which in native.KERNELS[1:]:
+        torch.manual_seed(0)
+        net = Conv4(channels, 16, pool=pool, norm="transductive", filters=6).double()  # type: ignore[arg-type]
+        params = {name: p.detach() + 0.1 * torch.randn(3, *p.shape) for name, p in net.named_parameters()}
+        params = {name: p.requires_grad_() for name, p in params.items()}
+        x = torch.rand(3, 4, channels, 16, 16, dtype=torch.float64)
+        with native.kernels(which):
+            found = apply(net, x, params=params, strategy="batched")
+            grads = torch.autograd.grad(found.out.square().sum(), list(params.values()), create_graph=True)
+            again = torch.autograd.grad(sum(g.square().sum() for g in grads), list(params.values()))  # type: ignore[arg-type]
+        told.append([found.out, *grads, *again, *found.moments.values()])
     assert_same(told[0], told[1])

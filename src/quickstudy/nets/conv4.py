@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy import native
 from quickstudy.episode import may_read
 from quickstudy.errors import InputError
 from quickstudy.nets.convolution import conv2d
 from quickstudy.nets.norms import AbstractNorm, BatchNorm, Seen, make_norm
 from quickstudy.nets.rectify import rectify
-from quickstudy.nets.stem import stem
+from quickstudy.nets.stem import MOST_INPUTS, stem
 from quickstudy.nets.summary import extremes, summarise
 from quickstudy.nets.tail import Tail, tail
 
@@ -68,7 +69,9 @@ class ConvBlock(nn.Module):
         first = self._as_stem(x, weight, own)
         if first is not None:
             return first
-        return self._after(task_conv2d(x, weight, bias, self.conv.stride, self.padding), own)
+        x = task_conv2d(x, weight, bias, self.conv.stride[0], self.padding)
+        beside = self._side_by_side(x, own) if weight.dim() == 5 else None
+        return self._after(x, own) if beside is None else beside
 
     def _after(self, x: Tensor, own: dict[str, Tensor]) -> Tensor:
         """Norm, pooling and ReLU of ``[..., N, channels, H, W]``."""
@@ -95,9 +98,10 @@ class ConvBlock(nn.Module):
     def _as_stem(self, x: Tensor, kernel: Tensor, own: dict[str, Tensor]) -> Tensor | None:
         """The whole block as one operator, where it is a network's first and C may be used; else None."""
         norm = self._over_rows()
-        if norm is None:
+        if norm is None or x.requires_grad or x.shape[-3] > MOST_INPUTS:  # before the rows are laid out
             return None
         rows, groups = x.flatten(0, -4), Seen.groups(x, x.dim() - 3, pooled=True)
+        own_weights = kernel.dim() == 5
         found = stem(
             rows,
             kernel,
@@ -108,8 +112,9 @@ class ConvBlock(nn.Module):
             stride=self.conv.stride[0],
             padding=self.padding,
             eps=norm.eps,
+            beside=own_weights,
         )
-        return None if found is None else self._met(found, norm, x.shape[:-3])
+        return None if found is None else self._met(found, norm, x.shape[:-3], beside=own_weights)
 
     def _joined(self, x: Tensor, own: dict[str, Tensor]) -> Tensor | None:
         """What follows the convolution as one operator, where C may be used; else None."""
@@ -122,17 +127,28 @@ class ConvBlock(nn.Module):
         found = tail(x.flatten(0, -4), own["weight"], own["bias"], groups=groups, pooled=pooled, eps=norm.eps)
         return None if found is None else self._met(found, norm, x.shape[:-3])
 
+    def _side_by_side(self, x: Tensor, own: dict[str, Tensor]) -> Tensor | None:
+        """As :meth:`_joined`, of maps that :func:`task_conv2d` left side by side: channels of one row, ``[N, T·C]``."""
+        norm = self._over_rows()
+        if norm is None:
+            return None
+        norm.check(x, own)
+        n_task, channels = x.shape[0], x.shape[2]
+        weight, bias = (own[name].expand(n_task, channels).flatten() for name in ("weight", "bias"))
+        found = tail(beside(x), weight, bias, groups=1, pooled=self.pool == "max", eps=norm.eps)
+        return None if found is None else self._met(found, norm, x.shape[:2], beside=True)
+
     def _over_rows(self) -> BatchNorm | None:
         """The norm, if it takes its moments over all rows of a task together."""
         norm = self.norm
         return norm if isinstance(norm, BatchNorm) and norm.reads_rows and norm.pools_rows else None
 
     @staticmethod
-    def _met(found: Tail, norm: BatchNorm, lead: torch.Size) -> Tensor:
+    def _met(found: Tail, norm: BatchNorm, lead: torch.Size, *, beside: bool = False) -> Tensor:
         """Leaves the moments in the pass, and gives the output its axes back."""
         mean, var = (part.view(*lead[:-1], -1) for part in (found.mean, found.var))
         norm.met(mean, var, found.count)
-        return found.y.view(*lead, *found.y.shape[1:])
+        return apart(found.y, lead[0]) if beside else found.y.view(*lead, *found.y.shape[1:])
 
     def _signs(self, weight: Tensor, lead: torch.Size) -> Tensor | None:
         """-1 where a norm's scale turns a channel's smallest value into the largest; None if nowhere.
@@ -153,7 +169,7 @@ class ConvBlock(nn.Module):
         return signs if weight.dim() == 1 else signs.repeat_interleave(lead[1], 0)
 
 
-def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[int, ...], padding: int = 1) -> Tensor:
+def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: int = 1, padding: int = 1) -> Tensor:
     """A 3x3 convolution with a task axis.
 
     Args:
@@ -165,19 +181,24 @@ def task_conv2d(x: Tensor, weight: Tensor, bias: Tensor | None, stride: tuple[in
     """
     n_task = x.shape[0]
     if weight.dim() == 4:
-        out = _split(F.conv2d(x.flatten(0, 1), weight, None, stride, padding), 0, n_task)
+        rows = conv2d(x.flatten(0, 1), weight, stride, padding)
+        out = rows.reshape(n_task, -1, *rows.shape[1:])
     else:
-        side_by_side = x.transpose(0, 1).flatten(1, 2)  # [N, T*C, H, W]
-        out = F.conv2d(side_by_side, weight.flatten(0, 1), None, stride, padding, groups=n_task)
-        out = _split(out, 1, n_task).transpose(0, 1)
+        out = apart(conv2d(beside(x), weight.flatten(0, 1), stride, padding, groups=n_task), n_task)
     if bias is None:
         return out
     return out + (bias[None, None] if bias.dim() == 1 else bias[:, None])[..., None, None]
 
 
-def _split(x: Tensor, axis: int, parts: int) -> Tensor:
-    """Axis ``axis`` of size parts·n becomes two axes, parts and n."""
-    return x.reshape(*x.shape[:axis], parts, -1, *x.shape[axis + 1 :])
+def beside(x: Tensor) -> Tensor:
+    """``[T, N, C, H, W] -> [N, T·C, H, W]``, all tasks' channels in one row; a view of what :func:`apart` gives."""
+    x = x.transpose(0, 1).flatten(1, 2)
+    return x.contiguous(memory_format=torch.channels_last) if native.usable(x) else x
+
+
+def apart(x: Tensor, n_task: int) -> Tensor:
+    """The way back from :func:`beside`, a view."""
+    return x.reshape(x.shape[0], n_task, -1, *x.shape[2:]).transpose(0, 1)
 
 
 class Conv4(nn.Module):
@@ -235,8 +256,9 @@ class Conv4(nn.Module):
             ConvBlock(before, after, pool if halve else "none", norm, padding=0 if halve and not padded else 1)
             for (before, after), halve in zip(pairwise(channels), halved, strict=True)
         )
-        # Against a loop: 0.5 to 0.8 of its time with strides, 1.2 to 1.3 with pooling (benchmarks/strategies.py).
-        self.batched_on_cpu = pool == "stride"
+        # Against a loop on 28x28 pictures 0.5 to 0.95 of its time with strides or 32 filters, 0.9 to 1.4 else; no less
+        # than the loop's on larger ones (benchmarks/strategies.py).
+        self.batched_on_cpu = image_size <= 32 and (pool == "stride" or filters <= 32)
         self.in_channels, self.image_size, self.readout = in_channels, image_size, readout
         self.map_shape = (filters, size, size) if readout == "flatten" else None
         self.out_features = filters * (size * size if readout == "flatten" else 1)

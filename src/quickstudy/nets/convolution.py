@@ -12,7 +12,7 @@ Inside torch.func's transforms and under autocast it is torch's own operator.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
@@ -20,51 +20,55 @@ from torch.nn import functional as F
 
 from quickstudy.nets.dense import needs_plain
 
+Window: TypeAlias = tuple[int, int, int]
+"""Stride, padding, groups."""
 
-def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0) -> Tensor:
+
+def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups: int = 1) -> Tensor:
     """A convolution without a bias.
 
     Args:
         x: ``[N, I, H, W]``.
-        weight: ``[O, I, K, K]``.
+        weight: ``[O, I / groups, K, K]``.
         stride: steps of the window.
         padding: zeros around the map.
+        groups: parts of the channels, each with its own share of the weights.
 
     Returns:
         ``[N, O, H', W']``.
     """
     recorded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
     if not recorded or needs_plain(x):
-        return F.conv2d(x, weight, None, stride, padding)
-    return _Convolution.apply(x, weight, stride, padding)  # type: ignore[no-any-return, no-untyped-call]
+        return F.conv2d(x, weight, None, stride, padding, groups=groups)
+    return _Convolution.apply(x, weight, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class _Convolution(torch.autograd.Function):
     """(x, weight) -> y."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
-        ctx.window = (stride, padding)
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Tensor:
+        ctx.window = (stride, padding, groups)
         ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, None, stride, padding)
+        return F.conv2d(x, weight, None, stride, padding, groups=groups)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         asked = tuple(ctx.needs_input_grad[:2])
         derive = _Products.apply if torch.is_grad_enabled() else _products
-        return *derive(dy, x, weight, ctx.window, asked), None, None
+        return *derive(dy, x, weight, ctx.window, asked), None, None, None
 
 
 def _products(
-    dy: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int], asked: tuple[bool, bool]
+    dy: Tensor, x: Tensor, weight: Tensor, window: Window, asked: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
     """``(dx, dw)``, those that are asked for."""
-    stride, padding = window
+    stride, padding, groups = window
     if x.is_contiguous(memory_format=torch.channels_last) and not dy.is_contiguous(memory_format=torch.channels_last):
         dy = dy.contiguous(memory_format=torch.channels_last)
     dx, dw, _ = torch.ops.aten.convolution_backward(
-        dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], 1, [*asked, False]
+        dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [*asked, False]
     )
     return dx, dw
 
@@ -74,7 +78,7 @@ class _Products(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, window: tuple[int, int], asked: tuple[bool, bool]
+        ctx: Any, dy: Tensor, x: Tensor, weight: Tensor, window: Window, asked: tuple[bool, bool]
     ) -> tuple[Tensor | None, Tensor | None]:
         ctx.window = window
         ctx.set_materialize_grads(False)
@@ -85,10 +89,9 @@ class _Products(torch.autograd.Function):
     def backward(ctx: Any, u: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, ...]:
         dy, x, weight = ctx.saved_tensors
         needs_dy, needs_x, needs_weight = ctx.needs_input_grad[:3]
-        stride, padding = ctx.window
         terms = []
         if needs_dy:
-            terms = [conv2d(a, b, stride, padding) for a, b in ((u, weight), (x, v)) if a is not None and b is not None]
+            terms = [conv2d(a, b, *ctx.window) for a, b in ((u, weight), (x, v)) if a is not None and b is not None]
         # What x gets comes from v, what the weights get from u.
         asked = (needs_x and v is not None, needs_weight and u is not None)
         dx, dw = None, None

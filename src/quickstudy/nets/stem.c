@@ -18,11 +18,14 @@ typedef struct {
     whole picture_stride, input_stride, row_stride, column_stride; /* of the pictures, in numbers */
     whole pooled, stride, padding;
     whole own_weights; /* 1: each group has weights of its own */
+    whole beside;      /* 1: what is put out has the groups side by side, as channels of one row */
     double eps;
 } Shape;
 
 #define BYTES 64 /* of a vector; compilers split it where a processor's are shorter */
 #define MOST_TAPS 36
+#define LINE 64 /* places of a row that are looked at together */
+#define SIDE 8  /* sums side by side */
 #define PLACES 4
 #define FEW 16384 /* numbers below which threads would cost more than they do */
 #define OVER_PICTURES _Pragma("omp parallel for schedule(static) if (count * down * across * C > FEW)")
@@ -34,7 +37,10 @@ typedef struct {
     const whole down = s->pooled ? rows / 2 : rows, across = s->pooled ? columns / 2 : columns;                        \
     const whole small = down * across * C, step = s->pooled ? 2 : s->stride;                                           \
     const double total = (double)(s->pictures * rows * columns);                                                       \
-    (void)P, (void)count, (void)small, (void)step, (void)total;
+    const whole apart = s->beside ? s->groups * C : C; /* of two places in what is put out */                          \
+    (void)P, (void)count, (void)small, (void)step, (void)total, (void)apart;
+/* Where picture r begins in what is put out. */
+#define FIRST (s->beside ? (r % s->pictures) * s->groups * small + r / s->pictures * C : r * small)
 #define GLUED(name, suffix) name##suffix
 #define JOINED(name, suffix) GLUED(name, suffix)
 #define NAMED(name) JOINED(name, SUFFIX)
@@ -115,36 +121,41 @@ static void NAMED(turned)(const REAL *weights, whole C, whole P, whole taps, REA
 /* The patches' sums [taps] and sums of products [taps, taps] of one picture; products on and above the diagonal. */
 static void NAMED(patches)(const Shape *s, const REAL *picture, double *restrict sums, double *restrict products) {
     OPENED
-    const REAL *at[MOST_TAPS];
-    for (whole t = 0; t < taps; t++) sums[t] = 0;
-    for (whole t = 0; t < taps * taps; t++) products[t] = 0;
-    for (whole t = 0; t < taps; t++) at[t] = picture + (t / 9 * tall + t % 9 / 3) * wide + t % 3;
+    double line[MOST_TAPS][LINE], met[MOST_TAPS * (MOST_TAPS + 1) / 2][SIDE], sum[MOST_TAPS][SIDE];
+    memset(met, 0, (size_t)(taps * (taps + 1) / 2) * sizeof met[0]);
+    memset(sum, 0, (size_t)taps * sizeof sum[0]);
     for (whole i = 0; i < rows; i++)
-        for (whole t = 0; t < taps; t++) {
-            const REAL *restrict first = at[t] + i * s->stride * wide;
-            double sum = 0;
-            for (whole j = 0; j < columns; j++) sum += first[j * s->stride];
-            sums[t] += sum;
-            if (s->stride == 1)
-                for (whole u = t; u < taps; u++) {
-                    const REAL *restrict other = at[u] + i * wide;
-                    double product[8] = {0};
-                    whole j = 0;
-                    for (; j + 8 <= columns; j += 8)
-                        for (whole l = 0; l < 8; l++) product[l] += (double)first[j + l] * (double)other[j + l];
-                    for (; j < columns; j++) product[0] += (double)first[j] * (double)other[j];
-                    for (whole l = 1; l < 8; l++) product[0] += product[l];
-                    products[t * taps + u] += product[0];
+        for (whole from = 0; from < columns; from += LINE) {
+            const whole n = columns - from < LINE ? columns - from : LINE, full = (n + SIDE - 1) / SIDE * SIDE;
+            for (whole t = 0; t < taps; t++) {
+                const REAL *restrict first = picture + (t / 9 * tall + i * s->stride + t % 9 / 3) * wide + t % 3;
+                for (whole j = 0; j < n; j++) line[t][j] = (double)first[(from + j) * s->stride];
+                for (whole j = n; j < full; j++) line[t][j] = 0;
+            }
+            double(*to)[SIDE] = met;
+            for (whole t = 0; t < taps; t++) {
+                const double *restrict one = line[t];
+                for (whole j = 0; j < full; j += SIDE)
+                    for (whole l = 0; l < SIDE; l++) sum[t][l] += one[j + l];
+                for (whole u = t; u < taps; u++, to++) {
+                    const double *restrict other = line[u];
+                    double product[SIDE];
+                    for (whole l = 0; l < SIDE; l++) product[l] = (*to)[l];
+                    for (whole j = 0; j < full; j += SIDE)
+                        for (whole l = 0; l < SIDE; l++) product[l] += one[j + l] * other[j + l];
+                    for (whole l = 0; l < SIDE; l++) (*to)[l] = product[l];
                 }
-            else
-                for (whole u = t; u < taps; u++) {
-                    const REAL *restrict other = at[u] + i * s->stride * wide;
-                    double product = 0;
-                    for (whole j = 0; j < columns; j++)
-                        product += (double)first[j * s->stride] * (double)other[j * s->stride];
-                    products[t * taps + u] += product;
-                }
+            }
         }
+    const double(*found)[SIDE] = met;
+    for (whole t = 0; t < taps; t++) {
+        sums[t] = 0;
+        for (whole l = 0; l < SIDE; l++) sums[t] += sum[t][l];
+        for (whole u = t; u < taps; u++, found++) {
+            products[t * taps + u] = 0;
+            for (whole l = 0; l < SIDE; l++) products[t * taps + u] += (*found)[l];
+        }
+    }
 }
 
 /* The four values of a window, or the one where nothing is pooled; `corner` is its first number in the picture. */
@@ -209,8 +220,8 @@ void NAMED(forward)(const Shape *s, const REAL *restrict pictures, const REAL *r
         for (whole i = 0; i < down; i++)
             for (whole j = 0; j < across; j++) {
                 const REAL *corner = picture + i * step * wide + j * step;
-                REAL *to = y + r * small + (i * across + j) * C;
-                uint8_t *place = where + r * small + (i * across + j) * C;
+                REAL *to = y + FIRST + (i * across + j) * apart;
+                uint8_t *place = where + FIRST + (i * across + j) * apart;
                 for (whole c = 0; c < C; c += LANES) {
                     const whole n = C - c;
                     vec v[4];
@@ -249,7 +260,7 @@ void NAMED(forward)(const Shape *s, const REAL *restrict pictures, const REAL *r
     OVER_PICTURES
     for (whole r = 0; r < count; r++) {
         const whole g = r / s->pictures;
-        REAL *restrict out = y + r * small;
+        REAL *restrict out = y + FIRST;
         for (whole c = 0; c < C; c += LANES) {
             const whole n = C - c < LANES ? C - c : LANES;
             REAL a[LANES] = {0}, b[LANES] = {0};
@@ -260,9 +271,10 @@ void NAMED(forward)(const Shape *s, const REAL *restrict pictures, const REAL *r
                 b[l] = (REAL)(shift[at] - mean[it] * by);
             }
             const vec by = NAMED(read)(a, LANES), plus = NAMED(read)(b, LANES), zero = {0};
-            for (whole i = c; i < small; i += C) {
-                const vec z = NAMED(read)(out + i, n) * by + plus;
-                NAMED(lay)(out + i, NAMED(choose)(z <= zero, zero, z), n);
+            for (whole i = 0; i < down * across; i++) {
+                REAL *at = out + i * apart + c;
+                const vec z = NAMED(read)(at, n) * by + plus;
+                NAMED(lay)(at, NAMED(choose)(z <= zero, zero, z), n);
             }
         }
     }
@@ -289,7 +301,7 @@ void NAMED(derivative)(const Shape *s, const REAL *restrict dy, const REAL *rest
                 vec met[MOST_TAPS + 1];
                 for (whole t = 0; t <= taps; t++) met[t] = (vec){0};
                 for (whole j = 0; j < across; j++) {
-                    const whole at = r * small + (i * across + j) * C + c;
+                    const whole at = FIRST + (i * across + j) * apart + c;
                     const vec zero = {0}, d = NAMED(read)(dy + at, n);
                     const vec g = NAMED(choose)(NAMED(read)(y + at, n) <= zero, zero, d);
                     const REAL *restrict corner = picture + i * step * wide + j * step;
@@ -390,7 +402,7 @@ void NAMED(second)(const Shape *s, const REAL *restrict of_weights, const REAL *
         const REAL *restrict w = turned + r / s->pictures * each;
         for (whole i = 0; i < down; i++)
             for (whole j = 0; j < across; j++) {
-                const whole at = r * small + (i * across + j) * C;
+                const whole at = FIRST + (i * across + j) * apart;
                 const REAL *corner = picture + i * step * wide + j * step;
                 for (whole c = 0; c < C; c += LANES) {
                     const whole n = C - c;

@@ -35,7 +35,7 @@ from quickstudy.nets.dense import needs_plain
 from quickstudy.nets.joined import Functions, from_groups, plain_derivative, plain_second, to_groups
 from quickstudy.nets.tail import Tail, fit, plain_tail
 
-_MOST_INPUTS = 4  # 9 taps of each; as in stem.c
+MOST_INPUTS = 4  # 9 taps of each; as in stem.c
 _LANES = 16  # channels are filled up to a multiple, as there
 _LAST = torch.channels_last
 _C = Functions(Path(__file__).with_name("stem.c"), {"forward": 13, "derivative": 16, "second": 20})
@@ -49,6 +49,7 @@ class Setting(NamedTuple):
     stride: int
     padding: int
     eps: float
+    beside: bool = False
 
 
 def stem(
@@ -62,6 +63,7 @@ def stem(
     stride: int,
     padding: int,
     eps: float,
+    beside: bool = False,
 ) -> Tail | None:
     """The first block; None where C may not be used, or the pictures need a derivative.
 
@@ -75,11 +77,12 @@ def stem(
         stride: the convolution's.
         padding: zeros around the pictures.
         eps: added to the variance.
+        beside: put out the groups side by side, ``[R / groups, groups * C, H', W']``.
     """
     if pictures.requires_grad or not (native.usable(pictures) and pictures.numel()) or needs_plain(pictures):
         return None
     inputs, channels = pictures.shape[1], kernel.shape[-4]
-    if inputs > _MOST_INPUTS or (pooled and stride != 1):
+    if inputs > MOST_INPUTS or (pooled and stride != 1):
         return None
     # The others' faults are told by torch's operators.
     window = (channels, inputs, 3, 3)
@@ -88,7 +91,7 @@ def stem(
     )
     if not (right and fit(pictures, weight, groups, channels) and fit(pictures, bias, groups, channels)):
         return None
-    setting = Setting(groups, pooled, stride, padding, eps)
+    setting = Setting(groups, pooled, stride, padding, eps, beside)
     if min(_small(pictures, kernel, setting)) < 1 or not _C.there():
         return None
     if kernel.dim() == 5 or weight.dim() == 2 or bias.dim() == 2:  # C knows weights of each group's own, or shared ones
@@ -108,7 +111,8 @@ def plain_stem(pictures: Tensor, kernel: Tensor, weight: Tensor, bias: Tensor, s
     else:
         parts = zip(pictures.chunk(setting.groups), kernel, strict=True)
         x = torch.cat([F.conv2d(p, k, None, setting.stride, setting.padding) for p, k in parts])
-    return plain_tail(x, weight, bias, groups=setting.groups, pooled=setting.pooled, eps=setting.eps).y
+    y = plain_tail(x, weight, bias, groups=setting.groups, pooled=setting.pooled, eps=setting.eps).y
+    return y.reshape(setting.groups, -1, *y.shape[1:]).transpose(0, 1).flatten(1, 2) if setting.beside else y
 
 
 class _Found(NamedTuple):
@@ -246,7 +250,7 @@ class _Shape(ctypes.Structure):
     _fields_ = [
         *((n, ctypes.c_int64) for n in "groups pictures inputs height width channels".split()),
         *((f"{n}_stride", ctypes.c_int64) for n in "picture input row column".split()),
-        *((n, ctypes.c_int64) for n in "pooled stride padding own_weights".split()),
+        *((n, ctypes.c_int64) for n in "pooled stride padding own_weights beside".split()),
         ("eps", ctypes.c_double),
     ]
 
@@ -255,7 +259,7 @@ class _Shape(ctypes.Structure):
 def _described(sizes: tuple[int, ...], strides: tuple[int, ...], channels: int, own: bool, setting: Setting) -> Any:
     pictures = sizes[0] // setting.groups
     window = (setting.pooled, setting.stride, setting.padding)
-    shape = _Shape(setting.groups, pictures, *sizes[1:], channels, *strides, *window, own, setting.eps)
+    shape = _Shape(setting.groups, pictures, *sizes[1:], channels, *strides, *window, own, setting.beside, setting.eps)
     return ctypes.byref(shape)
 
 
@@ -267,7 +271,10 @@ def _small(pictures: Tensor, kernel: Tensor, setting: Setting) -> tuple[int, int
     """The shape of what the block puts out."""
     halved = 2 if setting.pooled else 1
     height, width = (_places(n, setting) // halved for n in pictures.shape[2:])
-    return pictures.shape[0], kernel.shape[-4], height, width
+    rows, channels = pictures.shape[0], kernel.shape[-4]
+    if setting.beside:
+        return rows // setting.groups, setting.groups * channels, height, width
+    return rows, channels, height, width
 
 
 def _places(length: int, setting: Setting) -> int:
