@@ -7,7 +7,8 @@ here as such, in the layout of the maps; ``benchmarks/kernels.py`` compares that
     y = x * w                                  (dx, dw) = B(dy, x, w), the derivative
     (u, v) cotangents of (dx, dw):             dy: u * w + x * v,  (x, w): B(dy, u, v)
 
-Inside torch.func's transforms and under autocast it is torch's own operator.
+Each is computed by ``winograd.py`` where that fits, else by torch's operators. Inside torch.func's transforms and under
+autocast it is torch's own operator altogether.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quickstudy import native
+from quickstudy.nets import winograd
 from quickstudy.nets.dense import needs_plain
 
 Window: TypeAlias = tuple[int, int, int]
@@ -37,10 +40,18 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups:
     Returns:
         ``[N, O, H', W']``.
     """
-    recorded = torch.is_grad_enabled() and (x.requires_grad or weight.requires_grad)
-    if not recorded or needs_plain(x):
+    if needs_plain(x):
         return F.conv2d(x, weight, None, stride, padding, groups=groups)
+    if not torch.is_grad_enabled() or not (x.requires_grad or weight.requires_grad):
+        return _value(x, weight, (stride, padding, groups))
     return _Convolution.apply(x, weight, stride, padding, groups)  # type: ignore[no-any-return, no-untyped-call]
+
+
+def _value(x: Tensor, weight: Tensor, window: Window) -> Tensor:
+    stride, padding, groups = window
+    if winograd.fits(x, weight, *window):
+        return winograd.convolve(x, weight, padding, groups)
+    return F.conv2d(x, weight, None, stride, padding, groups=groups)
 
 
 class _Convolution(torch.autograd.Function):
@@ -50,7 +61,7 @@ class _Convolution(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> Tensor:
         ctx.window = (stride, padding, groups)
         ctx.save_for_backward(x, weight)
-        return F.conv2d(x, weight, None, stride, padding, groups=groups)
+        return _value(x, weight, ctx.window)
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
@@ -67,6 +78,9 @@ def _products(
     stride, padding, groups = window
     if x.is_contiguous(memory_format=torch.channels_last) and not dy.is_contiguous(memory_format=torch.channels_last):
         dy = dy.contiguous(memory_format=torch.channels_last)
+    if winograd.fits(x, weight, *window) and native.usable(dy):
+        dx = winograd.convolve(dy, weight, 2 - padding, groups, turned=True) if asked[0] else None
+        return dx, winograd.correlate(x, dy, padding, groups) if asked[1] else None
     dx, dw, _ = torch.ops.aten.convolution_backward(
         dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [*asked, False]
     )
