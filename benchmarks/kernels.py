@@ -22,7 +22,7 @@ from quickstudy.learners import FOMAML, MAML, AbstractLearner
 from quickstudy.native import about, kernels
 from quickstudy.nets import Conv4
 from quickstudy.nets.conv4 import ConvBlock
-from quickstudy.nets.convolution import conv2d
+from quickstudy.nets.convolution import conv2d, products
 from quickstudy.nets.summary import moments
 
 CONVOLUTIONS = (
@@ -30,6 +30,8 @@ CONVOLUTIONS = (
     "aten::mkldnn_convolution",
     "aten::_convolution",
     "aten::cudnn_convolution",
+    # Ours, which compute within.
+    *("_Convolution", "_ConvolutionBackward", "_Products", "_ProductsBackward"),
 )
 
 
@@ -69,22 +71,35 @@ def maps(rows: int, side: int) -> None:
         lambda: norm_backward(first),
         "its cotangent channels-first",
     )
-    weight = torch.randn(64, 64, 3, 3)
-    if side < 28:
-        patches = F.unfold(x, 3, padding=1).transpose(1, 2).flatten(0, 1)
-        matrix = weight.flatten(1).T.contiguous()
-        line(
-            "convolution",
-            lambda: F.conv2d(x, weight, None, 1, 1),
-            lambda: patches @ matrix,
-            "matrix product of patches",
+
+
+def convolutions(rows: int, channels: int, side: int, stride: int) -> None:
+    """A convolution's value, its derivatives and its second derivative, ours in C beside torch's."""
+    x = torch.randn(rows, channels, side, side).contiguous(memory_format=torch.channels_last)
+    weight = torch.randn(channels, channels, 3, 3)
+    dy = torch.randn_like(F.conv2d(x, weight, None, stride, 1)).contiguous(memory_format=torch.channels_last)
+
+    def torchs(*asked: bool) -> object:
+        return torch.ops.aten.convolution_backward(
+            dy, x, weight, None, [stride] * 2, [1, 1], [1, 1], False, [0, 0], 1, [*asked, False]
         )
-        line(
-            "convolution to the second derivative",
-            lambda: second(lambda a, b: conv2d(a, b, 1, 1), x, weight),
-            lambda: second(lambda a, b: F.conv2d(a, b, None, 1, 1), x, weight),
-            "torch's own",
-        )
+
+    def ours(*asked: bool) -> object:
+        return products(dy, x, weight, (stride, 1, 1), asked)  # type: ignore[arg-type]
+
+    taps = 2 * 9 * channels**2 * dy.shape[0] * dy.shape[2] * dy.shape[3]
+    print(
+        f"convolution of {rows} maps of {channels}x{side}x{side}, stride {stride}: {taps / 1e6:.0f} million operations"
+    )
+    line("value", lambda: conv2d(x, weight, stride, 1), lambda: F.conv2d(x, weight, None, stride, 1), "torch")
+    line("derivative in the map", lambda: ours(True, False), lambda: torchs(True, False), "torch")
+    line("derivative in the weights", lambda: ours(False, True), lambda: torchs(False, True), "torch")
+    line(
+        "to the second derivative",
+        lambda: second(lambda a, b: conv2d(a, b, stride, 1), x, weight),
+        lambda: second(lambda a, b: F.conv2d(a, b, None, stride, 1), x, weight),
+        "torch",
+    )
 
 
 def second(convolve: Callable[[Tensor, Tensor], Tensor], x: Tensor, weight: Tensor) -> object:
@@ -149,6 +164,9 @@ def main() -> None:
     keep_large_blocks()
     for rows, side in ((5, 28), (5, 14), (75, 28), (75, 14)):
         maps(rows, side)
+    for rows in (5, 75):
+        for channels, side, stride in ((64, 14, 1), (64, 7, 1), (64, 3, 1), (32, 42, 1), (64, 14, 2), (64, 7, 2)):
+            convolutions(rows, channels, side, stride)
     print(f"blocks of Conv-4, kernels: {about()}")
     for rows in (5, 75):
         for side, inputs in ((28, 1), (14, 64)):

@@ -77,6 +77,15 @@ def test_changed_source_is_compiled_anew(tmp_path: Path, cache: Path) -> None:
 
 
 @needs_compiler
+def test_a_changed_header_is_noticed(tmp_path: Path, cache: Path) -> None:
+    path, header = source(tmp_path, '#include "by.h"\n' + ADD.replace("+= 1", "+= BY")), tmp_path / "by.h"
+    for by in (3, 4):
+        header.write_text(f"#define BY {by}\n")
+        native.library.cache_clear()
+        assert float(add(native.library(path))[0]) == by
+
+
+@needs_compiler
 def test_a_damaged_file_is_made_again(tmp_path: Path, cache: Path) -> None:
     path = source(tmp_path)
     code = f"from pathlib import Path; from quickstudy import native; assert native.library(Path({str(path)!r}))"

@@ -167,7 +167,8 @@ def _place(source: Path, compiler: Path, flags: tuple[str, ...]) -> Path:
     from quickstudy.files import cache_root  # where nothing is compiled, nothing of it is loaded
 
     there = compiler.resolve().stat()
-    parts = [source.read_bytes(), str(compiler.resolve()), there.st_size, there.st_mtime_ns, *_ALWAYS, *flags, _cpu()]
+    read = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
+    parts = [*read, str(compiler.resolve()), there.st_size, there.st_mtime_ns, *_ALWAYS, *flags, _cpu()]
     digest = hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()[:20]
     return cache_root() / "kernels" / f"{source.stem}-{digest}.so"
 

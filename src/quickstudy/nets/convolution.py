@@ -7,8 +7,8 @@ here as such, in the layout of the maps; ``benchmarks/kernels.py`` compares that
     y = x * w                                  (dx, dw) = B(dy, x, w), the derivative
     (u, v) cotangents of (dx, dw):             dy: u * w + x * v,  (x, w): B(dy, u, v)
 
-Each is computed by ``winograd.py`` where that fits, else by torch's operators. Inside torch.func's transforms and under
-autocast it is torch's own operator altogether.
+Each is computed by ``winograd.py`` or ``strided.py`` where one fits, else by torch's operators. Inside torch.func's
+transforms and under autocast it is torch's own operator altogether.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from quickstudy import native
-from quickstudy.nets import winograd
+from quickstudy.nets import strided, winograd
 from quickstudy.nets.dense import needs_plain
 
 Window: TypeAlias = tuple[int, int, int]
@@ -51,6 +51,8 @@ def _value(x: Tensor, weight: Tensor, window: Window) -> Tensor:
     stride, padding, groups = window
     if winograd.fits(x, weight, *window):
         return winograd.convolve(x, weight, padding, groups)
+    if strided.value_fits(x, stride, padding) and strided.fits(x, weight, *window):
+        return strided.convolve(x, weight, *window)
     return F.conv2d(x, weight, None, stride, padding, groups=groups)
 
 
@@ -67,20 +69,23 @@ class _Convolution(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         asked = tuple(ctx.needs_input_grad[:2])
-        derive = _Products.apply if torch.is_grad_enabled() else _products
+        derive = _Products.apply if torch.is_grad_enabled() else products
         return *derive(dy, x, weight, ctx.window, asked), None, None, None
 
 
-def _products(
+def products(
     dy: Tensor, x: Tensor, weight: Tensor, window: Window, asked: tuple[bool, bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """``(dx, dw)``, those that are asked for."""
+    """``(dx, dw)``, those that are asked for, without a graph."""
     stride, padding, groups = window
     if x.is_contiguous(memory_format=torch.channels_last) and not dy.is_contiguous(memory_format=torch.channels_last):
         dy = dy.contiguous(memory_format=torch.channels_last)
     if winograd.fits(x, weight, *window) and native.usable(dy):
         dx = winograd.convolve(dy, weight, 2 - padding, groups, turned=True) if asked[0] else None
         return dx, winograd.correlate(x, dy, padding, groups) if asked[1] else None
+    if strided.fits(x, weight, *window) and native.usable(dy):
+        dx = strided.spread(dy, weight, x.shape, *window) if asked[0] else None
+        return dx, strided.correlate(x, dy, *window) if asked[1] else None
     dx, dw, _ = torch.ops.aten.convolution_backward(
         dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, [*asked, False]
     )
@@ -97,7 +102,7 @@ class _Products(torch.autograd.Function):
         ctx.window = window
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(dy, x, weight)
-        return _products(dy, x, weight, window, asked)
+        return products(dy, x, weight, window, asked)
 
     @staticmethod
     def backward(ctx: Any, u: Tensor | None, v: Tensor | None) -> tuple[Tensor | None, ...]:
@@ -110,6 +115,6 @@ class _Products(torch.autograd.Function):
         asked = (needs_x and v is not None, needs_weight and u is not None)
         dx, dw = None, None
         if any(asked):
-            derive = _Products.apply if torch.is_grad_enabled() else _products
+            derive = _Products.apply if torch.is_grad_enabled() else products
             dx, dw = derive(dy, x if u is None else u, weight if v is None else v, ctx.window, asked)
         return sum(terms[1:], terms[0]) if terms else None, dx, dw, None, None

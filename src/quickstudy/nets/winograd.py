@@ -12,8 +12,8 @@ networks", CVPR 2016. For each tile of 2x2 outputs y, with its window d of 4x4 i
          0 -1  1  0            1/2-1/2 1/2
          0  1  0 -1             0   0   1
 
-which takes 16 multiplications where the plain sum takes 36. The factors are powers of two, so rounding stays what it is in
-the plain sum, to a small factor, and a number of d that is NaN reaches the outputs that see it and no others.
+which takes 16 multiplications where the plain sum takes 36. The factors are powers of two, so rounding stays what it is
+in the plain sum, to a small factor, and a number of d that is NaN reaches the outputs that see it and no others.
 ``benchmarks/kernels.py`` compares the time with torch's convolutions.
 """
 
@@ -30,7 +30,7 @@ from torch import Tensor
 from quickstudy import native
 from quickstudy.nets.joined import Functions
 
-__all__ = ["LEAST_CHANNELS", "MOST_CHANNELS", "convolve", "correlate", "fits"]
+__all__ = ["BLOCK", "LEAST_CHANNELS", "MOST_CHANNELS", "convolve", "correlate", "filled", "fits", "lies_right"]
 
 LEAST_CHANNELS = 32
 """Below, the transforms cost more than the products save."""
@@ -38,9 +38,11 @@ LEAST_CHANNELS = 32
 MOST_CHANNELS = 512
 """Above, the transformed weights leave the cache, and torch's convolution is as fast."""
 
-_BLOCK = 48  # as in winograd.c
+BLOCK = 48
+"""Rows of a product that are taken together, as in ``product.h``."""
+
 _SKEW = 16  # numbers, at most
-_FILLED = 16  # channels are filled up to a multiple of 16 at most, as there
+_FILLED = 16  # channels are filled up to a multiple of 16 at most
 _C = Functions(Path(__file__).with_name("winograd.c"), {"convolve": 5, "correlate": 5})
 
 
@@ -60,15 +62,15 @@ def fits(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> b
         and padding in (0, 1)
         and LEAST_CHANNELS <= few
         and many <= MOST_CHANNELS
-        and _sound(x, weight, padding, groups)
+        and lies_right(x, weight, padding, groups)
         and native.usable(x)
         and native.usable(weight)
         and _C.there()
     )
 
 
-def _sound(x: Tensor, weight: Tensor, padding: int, groups: int) -> bool:
-    """Sizes that torch would take, and a map that lies as C reads it."""
+def lies_right(x: Tensor, weight: Tensor, padding: int, groups: int) -> bool:
+    """Whether torch would take these sizes, of a 3x3 window, and the map lies as C reads it; see :func:`fits`."""
     return (
         x.dim() == 4
         and weight.dim() == 4
@@ -102,7 +104,7 @@ def convolve(x: Tensor, weight: Tensor, padding: int, groups: int, *, turned: bo
     threads = torch.get_num_threads()
     size = (n_row, groups * b, height + 2 * padding - 2, width + 2 * padding - 2)
     y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
-    transformed = x.new_empty(groups * 16 * a * _filled(b))
+    transformed = x.new_empty(groups * 16 * a * filled(b))
     room = x.new_empty(threads * _room(a, b))
     shape = _shape(n_row, groups, inputs, outputs, height, width, padding, turned, threads)
     _C.call("convolve", shape, x, weight.contiguous(), transformed, room, y)
@@ -124,7 +126,7 @@ def correlate(x: Tensor, dy: Tensor, padding: int, groups: int) -> Tensor:
     n_row, inputs, height, width = x.shape[0], x.shape[1] // groups, *x.shape[2:]
     outputs, threads = dy.shape[1] // groups, torch.get_num_threads()
     dw = x.new_empty(groups * outputs, inputs, 3, 3)
-    sums = x.new_empty(16 * inputs * _filled(outputs))
+    sums = x.new_empty(16 * inputs * filled(outputs))
     room = x.new_empty(_room(inputs, outputs))
     shape = _shape(n_row, groups, inputs, outputs, height, width, padding, False, threads)
     _C.call("correlate", shape, x, dy, sums, room, dw)
@@ -146,8 +148,9 @@ def _shape(*numbers: int) -> Any:
 
 def _room(inputs: int, outputs: int) -> int:
     """Numbers that a block of tiles takes up, of what goes in and of what comes out."""
-    return 16 * (_BLOCK * (_filled(inputs) + _filled(outputs)) + 2 * _SKEW)
+    return 16 * (BLOCK * (filled(inputs) + filled(outputs)) + 2 * _SKEW)
 
 
-def _filled(channels: int) -> int:
+def filled(channels: int) -> int:
+    """Channels filled up to whole vectors, at most."""
     return -(-channels // _FILLED) * _FILLED

@@ -1,4 +1,4 @@
-"""Convolutions in Winograd's form beside torch's."""
+"""Convolutions in C, in Winograd's form and with strides, beside torch's."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from torch.autograd import gradcheck, gradgradcheck
 from torch.nn import functional as F
 
 from quickstudy import native
-from quickstudy.nets import maps, winograd
+from quickstudy.nets import maps, strided, winograd
 from quickstudy.nets.convolution import conv2d
 
 pytestmark = pytest.mark.skipif(not maps.C.there(), reason="no C compiler")
@@ -27,8 +27,14 @@ def drawn(*shape: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Ten
     return x.contiguous(memory_format=LAST) if shape[2:] != (3, 3) else x
 
 
-def products(x: Tensor, weight: Tensor, dy: Tensor, padding: int, groups: int) -> list[Tensor]:
+def products(x: Tensor, weight: Tensor, dy: Tensor, stride: int, padding: int, groups: int) -> list[Tensor]:
     """The value and both derivatives."""
+    if stride > 1:
+        return [
+            strided.convolve(x, weight, stride, padding, groups),
+            strided.spread(dy, weight, x.shape, stride, padding, groups),
+            strided.correlate(x, dy, stride, padding, groups),
+        ]
     return [
         winograd.convolve(x, weight, padding, groups),
         winograd.convolve(dy, weight, 2 - padding, groups, turned=True),
@@ -36,11 +42,11 @@ def products(x: Tensor, weight: Tensor, dy: Tensor, padding: int, groups: int) -
     ]
 
 
-def torchs(x: Tensor, weight: Tensor, dy: Tensor, padding: int, groups: int) -> list[Tensor]:
-    y = F.conv2d(x, weight, None, 1, padding, groups=groups)
+def torchs(x: Tensor, weight: Tensor, dy: Tensor, stride: int, padding: int, groups: int) -> list[Tensor]:
+    y = F.conv2d(x, weight, None, stride, padding, groups=groups)
     ask = [True, True, False]
     dx, dw, _ = torch.ops.aten.convolution_backward(
-        dy, x, weight, None, [1, 1], [padding] * 2, [1, 1], False, [0, 0], groups, ask
+        dy, x, weight, None, [stride] * 2, [padding] * 2, [1, 1], False, [0, 0], groups, ask
     )
     return [y, dx, dw]
 
@@ -53,20 +59,32 @@ def torchs(x: Tensor, weight: Tensor, dy: Tensor, padding: int, groups: int) -> 
     outputs=st.integers(1, 70),
     height=st.integers(1, 9),
     width=st.integers(1, 9),
+    stride=st.integers(1, 3),
     padding=st.integers(0, 1),
     dtype=st.sampled_from([torch.float32, torch.float64]),
 )
 def test_equals_torchs_convolution_and_its_derivatives(
-    rows: int, groups: int, inputs: int, outputs: int, height: int, width: int, padding: int, dtype: torch.dtype
+    rows: int,
+    groups: int,
+    inputs: int,
+    outputs: int,
+    height: int,
+    width: int,
+    stride: int,
+    padding: int,
+    dtype: torch.dtype,
 ) -> None:
     height, width = max(height, 3 - 2 * padding), max(width, 3 - 2 * padding)
     x = drawn(rows, groups * inputs, height, width, dtype=dtype).contiguous(memory_format=LAST)
     weight = drawn(groups * outputs, inputs, 3, 3, seed=1, dtype=dtype)
-    grown = 2 * padding - 2
-    dy = drawn(rows, groups * outputs, height + grown, width + grown, seed=2, dtype=dtype)
+    down, across = ((n + 2 * padding - 3) // stride + 1 for n in (height, width))
+    dy = drawn(rows, groups * outputs, down, across, seed=2, dtype=dtype)
     dy = dy.contiguous(memory_format=LAST)
     exact = [part.double() for part in (x, weight, dy)]
-    for mine, theirs in zip(products(x, weight, dy, padding, groups), torchs(*exact, padding, groups), strict=True):
+    window = (stride, padding, groups)
+    for mine, theirs in zip(
+        products(x, weight, dy, *window), torchs(exact[0], exact[1], exact[2], *window), strict=True
+    ):
         # Relative to the largest number, as each is a sum of many that may cancel.
         scale = max(1.0, float(theirs.abs().max()))
         error = float((mine.double() - theirs).abs().max()) / scale
@@ -74,17 +92,23 @@ def test_equals_torchs_convolution_and_its_derivatives(
 
 
 @pytest.mark.parametrize("groups", [1, 2])
-def test_conv2d_takes_it_and_its_derivatives_to_the_third_order(groups: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_conv2d_takes_it_and_its_derivatives_to_the_third_order(
+    stride: int, groups: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     x, weight = drawn(2, 32 * groups, 5, 4), drawn(33 * groups, 32, 3, 3, seed=1)
-    calls = []
-    for name in ("convolve", "correlate"):
-        known = getattr(winograd, name)
+    calls: list[str] = []
+    form, names = (
+        (winograd, ["convolve", "correlate"]) if stride == 1 else (strided, ["convolve", "correlate", "spread"])
+    )
+    for name in names:
+        known = getattr(form, name)
 
         def listening(*args: object, known: Callable[..., Tensor] = known, name: str = name, **more: object) -> Tensor:
             calls.append(name)
             return known(*args, **more)
 
-        monkeypatch.setattr(winograd, name, listening)
+        monkeypatch.setattr(form, name, listening)
 
     def orders(convolve: Callable[[Tensor, Tensor], Tensor]) -> list[Tensor]:
         leaves = [part.detach().clone(memory_format=torch.preserve_format).requires_grad_() for part in (x, weight)]
@@ -96,18 +120,20 @@ def test_conv2d_takes_it_and_its_derivatives_to_the_third_order(groups: int, mon
             value = sum(((g * drawn(*g.shape, seed=4 + order)).sum() for g in grads), torch.zeros(()))
         return found
 
-    mine = orders(lambda a, b: conv2d(a, b, 1, 1, groups))
-    assert {"convolve", "correlate"} == set(calls)
-    for a, b in zip(mine, orders(lambda a, b: F.conv2d(a, b, None, 1, 1, groups=groups)), strict=True):
+    mine = orders(lambda a, b: conv2d(a, b, stride, 1, groups))
+    assert set(names) == set(calls)
+    for a, b in zip(mine, orders(lambda a, b: F.conv2d(a, b, None, stride, 1, groups=groups)), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_by_finite_differences(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(winograd, "LEAST_CHANNELS", 2)
+@pytest.mark.parametrize("stride", [1, 2])
+def test_by_finite_differences(stride: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    form = winograd if stride == 1 else strided
+    monkeypatch.setattr(form, "LEAST_CHANNELS", 2)
     x, weight = drawn(1, 2, 3, 4).requires_grad_(), drawn(3, 2, 3, 3, seed=1).requires_grad_()
-    assert winograd.fits(x, weight, 1, 1, 1)
-    assert gradcheck(lambda a, b: conv2d(a, b, 1, 1), (x, weight))
-    assert gradgradcheck(lambda a, b: conv2d(a, b, 1, 1), (x, weight))
+    assert form.fits(x, weight, stride, 1, 1)
+    assert gradcheck(lambda a, b: conv2d(a, b, stride, 1), (x, weight))
+    assert gradgradcheck(lambda a, b: conv2d(a, b, stride, 1), (x, weight))
 
 
 @pytest.mark.parametrize("place", [(0, 0), (1, 2), (4, 5), (5, 3)])
@@ -128,12 +154,14 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def test_the_number_of_threads_changes_no_bit() -> None:
+@pytest.mark.parametrize("stride", [1, 2])
+def test_the_number_of_threads_changes_no_bit(stride: int) -> None:
     x, weight = drawn(9, 2 * 20, 11, 9, dtype=torch.float32), drawn(2 * 40, 20, 3, 3, seed=1, dtype=torch.float32)
-    dy, found = drawn(9, 2 * 40, 11, 9, seed=2, dtype=torch.float32), []
+    size = (9, 2 * 40, 11, 9) if stride == 1 else (9, 2 * 40, 6, 5)
+    dy, found = drawn(*size, seed=2, dtype=torch.float32), []
     for number in (1, 2, 3):
         with threads(number):
-            found.append(products(x, weight, dy, 1, 2))
+            found.append(products(x, weight, dy, stride, 1, 2))
     for others in found[1:]:
         assert all(map(torch.equal, found[0], others))
 
@@ -147,7 +175,9 @@ def test_a_picture_does_not_see_those_beside_it() -> None:
 
 def test_what_does_not_fit_is_left_to_torch() -> None:
     x, weight = drawn(2, 32, 6, 6), drawn(32, 32, 3, 3, seed=1)
-    assert winograd.fits(x, weight, 1, 1, 1)
+    assert winograd.fits(x, weight, 1, 1, 1) and not strided.fits(x, weight, 1, 1, 1)
+    assert strided.fits(x, weight, 2, 1, 1)
+    assert strided.value_fits(x, 2, 1) and not strided.value_fits(drawn(20, 32, 6, 6), 2, 1)
     unfit = {
         "a stride": (x, weight, 2, 1, 1),
         "wide padding": (x, weight, 1, 2, 1),
@@ -163,5 +193,7 @@ def test_what_does_not_fit_is_left_to_torch() -> None:
     }
     for why, given_ in unfit.items():
         assert not winograd.fits(*given_), why
+        if why not in ("a stride", "few channels"):
+            assert not strided.fits(*given_[:2], 2, *given_[3:]), why
     with native.kernels("torch"):
-        assert not winograd.fits(x, weight, 1, 1, 1)
+        assert not winograd.fits(x, weight, 1, 1, 1) and not strided.fits(x, weight, 2, 1, 1)
