@@ -3,48 +3,82 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.speed.workloads import Workload
 
-__all__ = ["TOLERANCE", "differs", "wrong_tasks"]
+__all__ = ["EXACT", "Closeness", "differs", "of_what_is_timed", "wrong_tasks"]
 
-TOLERANCE = 1e-10
-"""Of float64 numbers, relative to the largest of their kind (the loss; all entries of the gradient)."""
+
+@dataclass(frozen=True)
+class Closeness:
+    """How close an array has to be.
+
+    Args:
+        dtype: that numbers are to have.
+        each: of the array's own largest entry, so that small gradients of one weight are not lost beside large ones.
+        whole: of the largest entry of the whole gradient, where that is more: a gradient that is zero but for rounding
+            (of a bias before a norm, say) is rounding of the numbers that cancel in it.
+        norm: the norm of the difference, of the array's own norm.
+    """
+
+    dtype: str
+    each: float
+    whole: float
+    norm: float = float("inf")
+
+
+EXACT = Closeness("float64", each=1e-10, whole=1e-12)
+
+_SMOOTH = Closeness("float32", each=1e-3, whole=1e-5)
+_POOLED = Closeness("float32", each=2.5e-1, whole=1e-5, norm=1e-1)
+
+
+def of_what_is_timed(workload: Workload) -> Closeness:
+    """How close a timed unit, in float32, has to be to float64.
+
+    Conv-4 gets much room: among millions of numbers some are nearly equal, and rounding decides which one a pool takes,
+    on which side of zero a ReLU is, and the sign of Adam's first step. The reference itself, in float32, is off by up
+    to 3.8e-2 in norm in W1, and by 6.3e-2 in single entries. A wrong term or kernel is off by as much as there is.
+    """
+    return _SMOOTH if workload.net == "mlp" else _POOLED
+
 
 Arrays = Mapping[str, NDArray[np.generic]]
 
 
-def differs(found: Arrays, expected: Arrays) -> str | None:
+def differs(found: Arrays, expected: Arrays, how: Closeness = EXACT) -> str | None:
     """What is different, in words; None where nothing is.
 
-    The first array (a loss, or logits) stands for itself; all others are parts of one gradient, whose entries may
-    differ by the tolerance times its largest.
-
     Args:
-        found: by name, in order.
-        expected: likewise.
+        found: by name, in order: a loss (or logits), then the gradient of each weight.
+        expected: likewise, in float64.
+        how: how close they have to be.
     """
     mine, theirs = list(found.values()), list(expected.values())
     if [a.shape for a in mine] != [b.shape for b in theirs]:
         return f"other shapes, {[list(a.shape) for a in mine]} in place of {[list(b.shape) for b in theirs]}"
-    if any(a.dtype != np.float64 for a in mine):
-        return f"not in float64 but {sorted({str(a.dtype) for a in mine})}"
-    groups = [(mine[:1], theirs[:1]), (mine[1:], theirs[1:])]
-    for off in (_relative(a, b) for a, b in groups if b):
-        if not off <= TOLERANCE:  # not `off > TOLERANCE`, which NaN would pass
-            return f"differs by {off:.1e} of the largest entry"
+    if any(a.dtype != how.dtype for a in mine):
+        return f"not in {how.dtype} but {sorted({str(a.dtype) for a in mine})}"
+    whole = max((_largest(b) for b in theirs[1:]), default=0.0)
+    for number, (a, b) in enumerate(zip(mine, theirs, strict=True)):
+        largest = _largest(b)
+        difference = np.asarray(a, np.float64) - np.asarray(b, np.float64)
+        off, apart = _largest(difference), float(np.linalg.norm(difference))
+        least = how.whole * whole if number else 0.0
+        # Not `off > ...`, which NaN would pass; and nothing but zeros is no gradient to be compared with.
+        near = off <= how.each * largest and apart <= how.norm * float(np.linalg.norm(b))
+        if not ((least > 0 and off <= least) or (largest > 0 and near)):
+            relative = off / largest if largest > 0 else float("inf")
+            return f"array {number} differs by {relative:.1e} of its largest entry ({how.dtype})"
     return None
 
 
-def _relative(mine: list[NDArray[np.generic]], theirs: list[NDArray[np.generic]]) -> float:
-    a, b = (
-        np.concatenate([np.asarray(part, dtype=np.float64).reshape(-1) for part in parts]) for parts in (mine, theirs)
-    )
-    largest = float(np.abs(b).max())
-    return float(np.abs(a - b).max()) / largest if largest > 0 else float("nan")
+def _largest(values: NDArray[np.generic]) -> float:
+    return float(np.abs(np.asarray(values, np.float64)).max())
 
 
 def wrong_tasks(found: Arrays, workload: Workload) -> str | None:

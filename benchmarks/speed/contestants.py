@@ -11,7 +11,18 @@ from benchmarks.speed.workloads import Kind, Workload
 if TYPE_CHECKING:
     from benchmarks.speed.jobs import Make
 
-__all__ = ["ADJOINT", "COMPILED", "OURS", "RANKS", "REFERENCE", "TRACED", "WRONG", "contestants", "maker"]
+__all__ = [
+    "ADJOINT",
+    "COMPILED",
+    "OURS",
+    "RANKS",
+    "REFERENCE",
+    "TRACED",
+    "WRONG",
+    "WRONG_TIMED",
+    "contestants",
+    "maker",
+]
 
 OURS = "quickstudy"
 REFERENCE = "reference"
@@ -19,6 +30,8 @@ REFERENCE = "reference"
 TRACED, COMPILED = f"{OURS}-traced", f"{OURS}-compiled"
 WRONG = "first-order"
 """Computes something else than it should; the tests see to it that it gets no time."""
+WRONG_TIMED = "first-order-when-timed"
+"""Likewise, but only in float32."""
 
 RANKS, ADJOINT = f"{OURS}-2-ranks", f"{OURS}-adjoint"
 
@@ -32,15 +45,16 @@ _EVERY: dict[Kind, dict[str, str]] = {
         OURS: "ours.maml",
         TRACED: "ours.traced",
         COMPILED: "ours.compiled",
-        RANKS: "ranks.maml",
+        RANKS: "ranks.divided",
         ADJOINT: "ours.adjoint",
         **_GRADIENTS,
         WRONG: "reference.first_order",
+        WRONG_TIMED: "reference.first_order_when_timed",
         REFERENCE: "reference.by_gradients",
     },
     "fomaml": {
         OURS: "ours.fomaml",
-        RANKS: "ranks.fomaml",
+        RANKS: "ranks.divided",
         "higher": "gradients.by_higher",
         "learn2learn": "gradients.by_learn2learn",  # torchopt has no first-order form
         REFERENCE: "reference.first_order",
@@ -55,7 +69,7 @@ _EVERY: dict[Kind, dict[str, str]] = {
     },
     "reptile": {
         OURS: "ours.reptile",
-        RANKS: "ranks.reptile",
+        RANKS: "ranks.divided",
         "torch": "reptile.by_state_dict",
         "learn2learn": "reptile.by_learn2learn",
         REFERENCE: "reference.by_reptile",
@@ -75,7 +89,7 @@ def contestants(workload: Workload, column: Column, device: str) -> list[str]:
     Two ranks take part as users run it on a CPU; the compiled forms in the work of small networks, which they are for;
     the adjoint where memory is what matters (``peak``).
     """
-    left_out = {REFERENCE, ADJOINT, WRONG}
+    left_out = {REFERENCE, ADJOINT, WRONG, WRONG_TIMED}
     if column == "equal" or device != "cpu" or workload.tasks < 2:
         left_out.add(RANKS)
     if workload.net != "mlp":

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.checks import differs, wrong_tasks
+from benchmarks.speed.checks import differs, of_what_is_timed, wrong_tasks
 from benchmarks.speed.contestants import COMPILED, OURS, REFERENCE, TRACED, contestants
 from benchmarks.speed.machine import busy_share
 from benchmarks.speed.process import WorkerError, WorkerProcess
@@ -66,9 +66,10 @@ class Row:
         device: where it was computed.
         clock: ``"processor"`` or ``"wall"``: which seconds the ratios are of.
         seconds: by contestant, of a unit, one number a round.
-        first: by contestant, wall seconds of its first unit, preparations included.
+        first: of ours where a compiled form takes part: wall seconds of preparing and the first unit, in a fresh
+            process with empty caches of torch's compiler.
         refused: contestants that are not timed, and why.
-        about: versions and threads, by contestant.
+        about: versions, threads and kernels, by contestant.
         busy: the share of the machine that other programs used before or after, the larger one.
         date: UTC.
     """
@@ -105,7 +106,7 @@ class Row:
         """Units after which a compiled form has earned back what preparing it took; None where it never does."""
         times, found = self.times, dict[str, float | None]()
         for name in (TRACED, COMPILED):
-            if name in times and OURS in times:
+            if {name, OURS} <= times.keys() & self.first.keys():
                 saved = times[OURS].median - times[name].median
                 found[name] = max(0.0, self.first[name] - self.first[OURS]) / saved if saved > 0 else None
         return found
@@ -137,11 +138,17 @@ def measure(workload: Workload, column: Column, plan: Plan, say: Say) -> Row:
                     workers.pop(name)
                     continue
                 row.seconds.setdefault(name, []).append(found[clock])
-                row.first.setdefault(name, found["first"])
             say(f"  round {number + 1} of {plan.rounds}: " + _round_in_words(row))
         for name, worker in workers.items():
             row.about[name] = worker.ask("about")
         busy.append(busy_share())
+    if {TRACED, COMPILED} & row.seconds.keys():
+        for name in (OURS, TRACED, COMPILED):
+            try:
+                if name in workers:
+                    row.first[name] = _first(workload, name, column, plan)
+            except WorkerError as error:
+                say(f"  {name}: its first unit was not timed: {error}")
     row.busy = max((share for share in busy if share is not None), default=None)
     if row.busy is not None and row.busy > BUSY:
         say(f"  Other programs used {row.busy:.0%} of this machine: do not trust these figures.")
@@ -158,26 +165,40 @@ def _round_in_words(row: Row) -> str:
     return ", ".join(f"{name} {1000 * values[-1]:.4g} ms" for name, values in row.seconds.items())
 
 
+def _first(workload: Workload, name: str, column: Column, plan: Plan) -> float:
+    """Seconds of a first unit, nothing being compiled yet; quickstudy's own C files are, see ``machine``."""
+    with tempfile.TemporaryDirectory() as empty:
+        # Headers that inductor compiles stand under TMPDIR, whatever its own variable says.
+        more = {"TORCHINDUCTOR_CACHE_DIR": f"{empty}/inductor", "TMPDIR": empty}
+        with closing(WorkerProcess(_order(workload, name, column, plan), plan.python, more)) as worker:
+            return float(worker.ask("first")["wall"])
+
+
 def _admitted(
     workload: Workload, column: Column, plan: Plan, row: Row, stack: ExitStack, say: Say
 ) -> dict[str, WorkerProcess]:
-    """Workers of those contestants whose float64 result is that of the reference."""
+    """Workers of those contestants whose results are those of the reference: in float64, and as they are timed."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-    expected = None
+    few, every = None, None
     if workload.kind != "sampling":
         with closing(_started(workload, REFERENCE, column, plan)) as reference:
-            expected = _checked(reference, folder / "reference.npz")
+            few, every = (_found(reference, do, folder) for do in ("check", "check-all"))
     workers: dict[str, WorkerProcess] = {}
     for name in plan.contestants or contestants(workload, column, plan.device):
         if plan.only and name not in plan.only and not name.startswith(OURS):
             continue
         try:
             worker = stack.enter_context(closing(_started(workload, name, column, plan)))
-            found = _checked(worker, folder / f"{name}.npz")
+            found = _found(worker, "check", folder)
+            if few is None or every is None:
+                wrong = wrong_tasks(found, workload)
+            else:
+                wrong = differs(found, few)
+                if wrong is None:
+                    wrong = differs(_found(worker, "check-timed", folder), every, of_what_is_timed(workload))
         except WorkerError as error:
             row.refused[name] = f"not timed: {error}"
         else:
-            wrong = wrong_tasks(found, workload) if expected is None else differs(found, expected)
             if wrong is None:
                 workers[name] = worker
                 continue
@@ -187,11 +208,16 @@ def _admitted(
 
 
 def _started(workload: Workload, name: str, column: Column, plan: Plan) -> WorkerProcess:
-    order = Order(plan.row or workload.id, name, column, plan.device, plan.quick, plan.data_root)
-    return WorkerProcess(order, plan.python)
+    return WorkerProcess(_order(workload, name, column, plan), plan.python)
 
 
-def _checked(worker: WorkerProcess, to: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
-    worker.ask("check", to=str(to))
+def _order(workload: Workload, name: str, column: Column, plan: Plan) -> Order:
+    return Order(plan.row or workload.id, name, column, plan.device, plan.quick, plan.data_root)
+
+
+def _found(worker: WorkerProcess, check: str, folder: Path) -> dict[str, np.ndarray[Any, np.dtype[Any]]]:
+    """What a worker computed in one of its checks."""
+    to = folder / "found.npz"
+    worker.ask(check, to=str(to))
     with np.load(to) as arrays:
         return {name: arrays[name] for name in arrays.files}

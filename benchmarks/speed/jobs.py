@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -14,10 +14,13 @@ from torch.nn import functional as F
 from benchmarks.speed.tasks import Tasks, draw
 from benchmarks.speed.workloads import Workload
 
-__all__ = ["Job", "Make", "Setting", "gradients", "loss_of"]
+__all__ = ["Draw", "Job", "Make", "Setting", "gradients", "loss_of", "stacked"]
 
 Job: TypeAlias = Callable[[], list[Tensor]]
 """Does one unit and returns what is compared: [loss, gradient of each weight], logits, weights, or drawn tasks."""
+
+Draw: TypeAlias = Callable[[], list[tuple[Tensor, ...]]]
+"""Draws tasks one by one, as some libraries hand them out; :func:`stacked` puts them together, outside the clock."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,13 @@ class Setting:
 
 
 Make: TypeAlias = Callable[[Setting], Job]
+
+
+def stacked(found: Sequence[Tensor | tuple[Tensor, ...]]) -> list[Tensor]:
+    """What a job returned, tasks that were drawn one by one put together."""
+    whole = [part for part in found if isinstance(part, Tensor)]
+    each = [part for part in found if not isinstance(part, Tensor)]
+    return whole if whole else [torch.stack(parts) for parts in zip(*each, strict=True)]
 
 
 def loss_of(outputs: Tensor, y: Tensor) -> Tensor:

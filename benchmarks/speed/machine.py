@@ -1,5 +1,9 @@
 """What this machine is and can do, on one thread: ``python -m benchmarks.speed.machine`` prints it as JSON.
 
+    describe          processor, versions, peaks: what a row was measured on
+    source            the commit that a row was measured with
+    compile_seconds   what the C files of quickstudy take, once on a machine
+
 The peaks are the best of several tries: a matrix product, a convolution in the layout that the processor's kernels
 like best (which can be well above the matrix product), and a copy in memory.
 """
@@ -11,6 +15,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +24,10 @@ from typing import Any
 from benchmarks.speed import settings
 from benchmarks.speed.process import ROOT
 
-__all__ = ["busy_share", "describe"]
+__all__ = ["busy_share", "compile_seconds", "describe", "source"]
+
+# What the figures depend on; results are written while rows are measured.
+_MEASURED = ("src", "benchmarks", "tests/peers", ":!benchmarks/results", ":!benchmarks/*.md")
 
 
 def describe(python: str = sys.executable) -> dict[str, Any]:
@@ -28,11 +36,38 @@ def describe(python: str = sys.executable) -> dict[str, Any]:
     Raises:
         subprocess.CalledProcessError: it failed.
     """
-    environment = settings.environment("equal", ours=True) | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}"}
-    command = [python, "-m", "benchmarks.speed.machine"]
-    found = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
-    about: dict[str, Any] = json.loads(found.stdout)
+    about: dict[str, Any] = _in_a_process(python, "describe")
     return about
+
+
+def compile_seconds(python: str = sys.executable) -> float:
+    """How long it takes to compile all C files of quickstudy, into an empty cache.
+
+    Raises:
+        subprocess.CalledProcessError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as empty:
+        return float(_in_a_process(python, "compile", QUICKSTUDY_CACHE=empty))
+
+
+def _in_a_process(python: str, do: str, **more: str) -> Any:
+    environment = settings.environment("equal", ours=True) | {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **more}
+    command = [python, "-m", "benchmarks.speed.machine", do]
+    found = subprocess.run(command, cwd=ROOT, env=environment, check=True, capture_output=True, text=True)
+    return json.loads(found.stdout)
+
+
+def source() -> dict[str, Any]:
+    """The commit that stands here, and whether what is measured was changed since; None where git does not say."""
+    try:
+        commit = _git("rev-parse", "HEAD")
+        return {"commit": commit, "changed": bool(_git("status", "--porcelain", "--", *_MEASURED))}
+    except (OSError, subprocess.CalledProcessError):
+        return {"commit": None, "changed": None}
+
+
+def _git(*arguments: str) -> str:
+    return subprocess.run(["git", *arguments], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def busy_share(seconds: float = 1.0) -> float | None:
@@ -87,31 +122,55 @@ def _peaks() -> dict[str, float]:
     return {"matmul_flop_per_s": product, "conv_flop_per_s": convolution, "copy_bytes_per_s": moved}
 
 
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+def processor(text: str) -> dict[str, Any]:
+    """Name, family, model, stepping and the fastest core's megahertz, as far as they are said.
+
+    Args:
+        text: of /proc/cpuinfo.
+    """
+    pairs = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in text.splitlines())]
+    first = dict(reversed(pairs))
+    known = {"processor": "model name", "family": "cpu family", "model": "model", "stepping": "stepping"}
+    found: dict[str, Any] = {ours: first[theirs] for ours, theirs in known.items() if theirs in first}
+    speeds = [float(value) for name, value in pairs if name == "cpu MHz"]
+    return found | ({"mhz": max(speeds)} if speeds else {})
 
 
-def main() -> None:
-    """Print it."""
-    settings.apply("equal", ours=True)
+def _compile() -> float:
+    """In a process with an empty cache."""
+    from quickstudy import native
+
+    started = time.perf_counter()
+    for file in sorted((ROOT / "src" / "quickstudy").rglob("*.c")):
+        native.library(file)
+    return time.perf_counter() - started
+
+
+def _describe() -> dict[str, Any]:
     import torch
 
+    peaks = _peaks()
+    cpuinfo = Path("/proc/cpuinfo")  # read while the processor is awake
     about = {
-        "processor": _processor(),
+        "processor": platform.processor() or platform.machine(),
+        **(processor(cpuinfo.read_text()) if cpuinfo.exists() else {}),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "torch": torch.__version__,
+        "capability": torch.backends.cpu.get_cpu_capability(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        **_peaks(),
+        **peaks,
     }
     if hasattr(os, "sysconf"):
         about["memory_bytes"] = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    print(json.dumps(about))
+    return about
+
+
+def main() -> None:
+    """Print what was asked for."""
+    settings.apply("equal", ours=True)
+    print(json.dumps(_compile() if sys.argv[1:] == ["compile"] else _describe()))
 
 
 if __name__ == "__main__":

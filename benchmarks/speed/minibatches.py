@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from benchmarks.speed.jobs import Setting
 from quickstudy.episode import Classes, Examples
-from quickstudy.keys import Keys
+from quickstudy.keys import Key, Keys
 from quickstudy.learners.parts.minibatches import minibatches
 
 __all__ = ["minibatch_rows"]
@@ -20,7 +21,8 @@ def minibatch_rows(setting: Setting) -> Tensor:
     number = torch.arange(n_row).view(1, -1, 1).repeat(n_task, 1, 1)
     way = Classes(torch.full((n_task,), workload.way))
     support = Examples(number, torch.zeros(n_task, n_row, dtype=torch.int64), way)
-    drawn = minibatches(support, workload.inner_batch, workload.inner_steps, Keys.default(n_task).fold("minibatches"))
+    keys = Keys(Key.of(0, "train"), np.arange(n_task)).fold("minibatches")  # those of the first step of a run, seed 0
+    drawn = minibatches(support, workload.inner_batch, workload.inner_steps, keys)
     rows = []
     for batch in drawn:
         assert isinstance(batch.x, Tensor)

@@ -11,13 +11,29 @@ from benchmarks.speed.jobs import Job, Setting, gradients
 from benchmarks.speed.networks import copy_weights, plain, plain_body
 from benchmarks.speed.tasks import Tasks
 from quickstudy.episode import Classes, Episode, Examples, Real
-from quickstudy.keys import Keys
+from quickstudy.keys import Key, Keys
 from quickstudy.learners import FOMAML, MAML, ProtoNet, Reptile
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.nets import MLP, Conv4
 from quickstudy.train.compiled import Compile, Compiled
 
-__all__ = ["adapt", "adjoint", "compiled", "fomaml", "maml", "protonet", "reptile", "traced"]
+__all__ = [
+    "KEY",
+    "adapt",
+    "adjoint",
+    "compiled",
+    "episode_of",
+    "fomaml",
+    "learner_of",
+    "loss",
+    "maml",
+    "protonet",
+    "reptile",
+    "traced",
+]
+
+KEY = Key.of(0, "train")
+"""That of a run with seed 0, from which Reptile's minibatches are drawn."""
 
 
 def _net(setting: Setting) -> Conv4 | MLP:
@@ -38,16 +54,15 @@ def episode_of(tasks: Tasks, way: int) -> Episode:
 def _meta_step(setting: Setting, learner: AbstractLearner) -> Job:
     """A meta-step: the mean loss over tasks, and its gradient."""
     episode, n_task = _episode(setting), setting.n_task
-    key = Keys.default(n_task).key
 
     def step() -> list[Tensor]:
         learner.zero_grad()
         total = torch.zeros((), dtype=setting.dtype, device=setting.device)
         for chunk in episode.chunks(setting.workload.at_once or None):
-            keys = Keys(key, chunk.indices.numpy())
-            loss = learner.meta_loss(chunk, key=keys).loss.sum() / n_task
-            loss.backward()  # type: ignore[no-untyped-call]
-            total = total + loss.detach()
+            keys = Keys(KEY, chunk.indices.numpy())
+            mean = learner.meta_loss(chunk, key=keys).loss.sum() / n_task
+            mean.backward()  # type: ignore[no-untyped-call]
+            total = total + mean.detach()
         return [total, *gradients(learner)]
 
     return step
@@ -90,19 +105,36 @@ def _options(setting: Setting) -> dict[str, Any]:
     }
 
 
+def learner_of(setting: Setting) -> AbstractLearner:
+    """The learner of the workload's kind, with the common weights."""
+    kind, workload = setting.workload.kind, setting.workload
+    if kind == "reptile":
+        steps: dict[str, Any] = {name: getattr(workload, name) for name in ("inner_steps", "inner_lr", "inner_batch")}
+        return _ready(setting, Reptile(_net(setting), workload.way, **steps))
+    if kind == "protonet":
+        return _ready(setting, ProtoNet(_net(setting)), head=False)
+    gradient_based = FOMAML if kind == "fomaml" else MAML
+    return _ready(setting, gradient_based(_net(setting), **_options(setting)))
+
+
 def maml(setting: Setting) -> Job:
     """Second-order MAML."""
-    return _meta_step(setting, _ready(setting, MAML(_net(setting), **_options(setting))))
+    return _meta_step(setting, learner_of(setting))
+
+
+def loss(setting: Setting) -> Tensor:
+    """The loss of this process's part of a unit, once."""
+    return _meta_step(setting, learner_of(setting))()[0]
 
 
 def traced(setting: Setting) -> Job:
     """Second-order MAML, its operators played one after the other."""
-    return _compiled_step(setting, _ready(setting, MAML(_net(setting), **_options(setting))), "trace")
+    return _compiled_step(setting, learner_of(setting), "trace")
 
 
 def compiled(setting: Setting) -> Job:
     """Second-order MAML, its operators compiled."""
-    return _compiled_step(setting, _ready(setting, MAML(_net(setting), **_options(setting))), "inductor")
+    return _compiled_step(setting, learner_of(setting), "inductor")
 
 
 def adjoint(setting: Setting) -> Job:
@@ -112,17 +144,17 @@ def adjoint(setting: Setting) -> Job:
 
 def fomaml(setting: Setting) -> Job:
     """First-order MAML."""
-    return _meta_step(setting, _ready(setting, FOMAML(_net(setting), **_options(setting))))
+    return _meta_step(setting, learner_of(setting))
 
 
 def protonet(setting: Setting) -> Job:
     """A step of a prototypical network."""
-    return _meta_step(setting, _ready(setting, ProtoNet(_net(setting)), head=False))
+    return _meta_step(setting, learner_of(setting))
 
 
 def adapt(setting: Setting) -> Job:
     """Meta-testing by MAML: adapt, then predict."""
-    learner = _ready(setting, MAML(_net(setting), **_options(setting))).eval()
+    learner = learner_of(setting).eval()
     episode = _episode(setting)
 
     def step() -> list[Tensor]:
@@ -135,13 +167,5 @@ def adapt(setting: Setting) -> Job:
 
 def reptile(setting: Setting) -> Job:
     """A step of Reptile; returned is θ - φ, the mean over tasks."""
-    workload = setting.workload
-    learner = Reptile(
-        _net(setting),
-        workload.way,
-        inner_steps=workload.inner_steps,
-        inner_lr=workload.inner_lr,
-        inner_batch=workload.inner_batch,
-    )
-    meta_step = _meta_step(setting, _ready(setting, learner))
+    meta_step = _meta_step(setting, learner_of(setting))
     return lambda: meta_step()[1:]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -27,15 +28,16 @@ class WorkerProcess:
     Args:
         order: what it is to be.
         python: the interpreter of the peers' environment.
+        more: variables of its environment.
 
     Raises:
         WorkerError: it cannot be made, for instance because its library is not installed.
     """
 
-    def __init__(self, order: Order, python: str = sys.executable) -> None:
+    def __init__(self, order: Order, python: str = sys.executable, more: Mapping[str, str] | None = None) -> None:
         self.order = order
         environment = settings.environment(order.column, ours=order.is_ours)
-        environment["PYTHONPATH"] = f"{ROOT / 'src'}:{ROOT}"
+        environment |= {"PYTHONPATH": f"{ROOT / 'src'}:{ROOT}", **(more or {})}
         # What libraries say on import is of no use; what a worker could not do, it answers.
         self._process = subprocess.Popen(
             [python, "-m", "benchmarks.speed.worker", json.dumps(asdict(order))],

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.speed import report
 from benchmarks.speed.goals import GOALS
 from benchmarks.speed.harness import Plan, Row, measure
-from benchmarks.speed.machine import describe
+from benchmarks.speed.machine import compile_seconds, describe, source
 from benchmarks.speed.peak import measure_memory
 from benchmarks.speed.settings import COLUMNS, Column
 from benchmarks.speed.target import measure_goals
@@ -56,10 +56,16 @@ def run(options: Options, say: Say) -> int:
         say(f"There is no row {strange[0]!r}. There are {', '.join((*ALL, *report.GPU_ROWS))}.")
         return 2
     if not options.page_only:
-        say("The peaks of this machine ...")
-        machine = describe(options.plan.python)
+        compiling: dict[str, float] = {}
         for id in options.rows:
-            _measure(id, options, machine, say)
+            why = _unmeasurable(id, options.plan)
+            if why is not None:
+                say(f"{id}: not measured, {why}")
+                continue
+            if not compiling and not options.plan.quick:
+                compiling = {"compile_seconds": compile_seconds(options.plan.python)}
+                say(f"quickstudy's C files are compiled in {compiling['compile_seconds']:.1f} s, once on a machine.")
+            _measure(id, options, describe(options.plan.python) | compiling, say)
     if not options.plan.quick:
         options.page.write_text(report.page(options.results))
         say(f"Wrote {options.page}.")
@@ -73,17 +79,24 @@ def _known(id: str) -> bool:
         return False
 
 
+def _unmeasurable(id: str, plan: Plan) -> str | None:
+    """Why a row cannot be measured here."""
+    if id in report.GPU_ROWS and plan.device == "cpu":
+        return "there is no GPU (or --device cuda was not given)."
+    if id == "W6" and plan.data_root is None and not plan.quick:
+        return "it needs Omniglot: give --data-root or set QUICKSTUDY_DATA."
+    return None
+
+
 def _measure(id: str, options: Options, machine: dict[str, Any], say: Say) -> None:
     plan, quick = options.plan, options.plan.quick
-    if id in report.GPU_ROWS and (plan.device == "cpu" or machine["gpu"] is None):
+    if id in report.GPU_ROWS and machine["gpu"] is None:
         say(f"{id}: not measured, there is no GPU (or --device cuda was not given).")
         return
-    if id == "W6" and plan.data_root is None and not quick:
-        say("W6: not measured, it needs Omniglot: give --data-root or set QUICKSTUDY_DATA.")
-        return
+    origin = {"machine": machine, "source": source(), "command": report.command_line(options.arguments)}
     if id == "W7":
         say("W7: peak memory of W1m over inner steps")
-        about = measure_memory(find("W1m"), plan, say) | _origin(options, machine)
+        about = measure_memory(find("W1m"), plan, say) | origin
         if not quick:
             options.results.mkdir(parents=True, exist_ok=True)
             (options.results / "W7.json").write_text(json.dumps(about, indent=1) + "\n")
@@ -92,8 +105,7 @@ def _measure(id: str, options: Options, machine: dict[str, Any], say: Say) -> No
         say("T2A: time to accuracy")
         with tempfile.TemporaryDirectory() as thrown_away:
             path = (Path(thrown_away) if quick else options.results) / "T2A.json"
-            about = measure_goals(path, plan, options.limit, list(GOALS), say) | _origin(options, machine)
-            path.write_text(json.dumps(about, indent=1) + "\n")
+            measure_goals(path, plan, options.limit, list(GOALS), say, origin)
         return
     workload = find(id)
     for column in options.columns if plan.device == "cpu" else ("as-run",):
@@ -101,11 +113,7 @@ def _measure(id: str, options: Options, machine: dict[str, Any], say: Say) -> No
         row = measure(workload, column, replace(plan, row=id), say)
         _tell(row, say)
         if not quick:
-            report.save(row, machine, report.command_line(options.arguments), options.results)
-
-
-def _origin(options: Options, machine: dict[str, Any]) -> dict[str, Any]:
-    return {"machine": machine, "command": report.command_line(options.arguments)}
+            report.save(row, origin, options.results)
 
 
 def _tell(row: Row, say: Say) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.speed.jobs import Job, Setting
+from benchmarks.speed.jobs import Draw, Job, Setting
 
 __all__ = [
     "by_easyfsl",
@@ -76,14 +76,9 @@ class _Flat(Dataset[tuple[Tensor, int]]):
         return self.labels
 
 
-def _a_unit(setting: Setting, tasks: Iterator[Drawn]) -> Job:
-    """So many tasks of an endless iterator, one after the other; the last unit's are returned stacked."""
-
-    def step() -> list[Tensor]:
-        drawn = list(itertools.islice(tasks, setting.n_task))
-        return [torch.stack(part) for part in zip(*drawn, strict=True)]
-
-    return step
+def _a_unit(setting: Setting, tasks: Iterator[Drawn]) -> Draw:
+    """So many tasks of an endless iterator, one after the other, as its library hands them out."""
+    return lambda: list(itertools.islice(tasks, setting.n_task))
 
 
 def _sampler_takes_an_argument() -> None:
@@ -135,14 +130,14 @@ def learn2learn_tasks(data: Dataset[tuple[Tensor, int]], way: int, shot: int, qu
         yield x[in_support], y[in_support], x[~in_support], y[~in_support]
 
 
-def by_learn2learn(setting: Setting) -> Job:
+def by_learn2learn(setting: Setting) -> Draw:
     """learn2learn: a set of tasks with its transforms."""
     workload = setting.workload
     tasks = learn2learn_tasks(_Flat(_Pool.of(setting)), workload.way, workload.shot, workload.query)
     return _a_unit(setting, tasks)
 
 
-def by_easyfsl(setting: Setting) -> Job:
+def by_easyfsl(setting: Setting) -> Draw:
     """easyfsl: its sampler of tasks in torch's loader."""
     from easyfsl.samplers import TaskSampler
 
@@ -194,7 +189,7 @@ def torchmeta_batches(images: Tensor, way: int, shot: int, query: int, *, at_onc
     return iter(BatchMetaDataLoader(parted, batch_size=at_once, num_workers=0))
 
 
-def by_torchmeta(setting: Setting) -> Job:
+def by_torchmeta(setting: Setting) -> Draw:
     """torchmeta: its loader, a batch of tasks at a time."""
     workload, images = setting.workload, torch.from_numpy(_Pool.of(setting).images)
 

@@ -23,7 +23,9 @@ _WORDS = (
 )
 
 
-def measure_goals(path: Path, plan: Plan, limit: float, goals: list[str], say: Callable[[str], None]) -> dict[str, Any]:
+def measure_goals(
+    path: Path, plan: Plan, limit: float, goals: list[str], say: Callable[[str], None], origin: dict[str, Any]
+) -> dict[str, Any]:
     """Train those that the file does not hold yet, one after the other, and write it after each.
 
     Args:
@@ -32,6 +34,7 @@ def measure_goals(path: Path, plan: Plan, limit: float, goals: list[str], say: C
         limit: seconds of training for each.
         goals: names of ``goals.GOALS``.
         say: told of what happens.
+        origin: machine, commit and command, kept with each training.
     """
     about: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {"id": "T2A", "runs": {}}
     about["words"] = _WORDS
@@ -44,8 +47,8 @@ def measure_goals(path: Path, plan: Plan, limit: float, goals: list[str], say: C
             if name in known and (known[name]["reached"] is not None or known[name]["limit"] >= limit):
                 continue
             say(f"  {goal}, {name}, at most {limit / 60:.0f} minutes")
-            known[name] = _run(goal, name, limit, plan, say)
-            about["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+            known[name] = _run(goal, name, limit, plan, say) | origin
+            known[name]["date"] = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(json.dumps(about, indent=1) + "\n")
     return about

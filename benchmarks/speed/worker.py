@@ -3,9 +3,12 @@
 It reads one command a line from stdin, a JSON object, and answers with one on stdout:
 
     {"do": "check", "to": FILE}    one unit in float64 on few tasks; what it computed goes into FILE (.npz)
+    {"do": "check-all", "to": F}   the same on all tasks of a unit, which takes long
+    {"do": "check-timed", "to": F} what "time" times, once: all tasks, in float32
+    {"do": "first"}                seconds from nothing to the end of the first unit; to be asked of a fresh process
     {"do": "time", "seconds": S}   units in float32 until S seconds have passed; wall and processor seconds a unit
     {"do": "memory"}               one unit; the bytes by which the peak exceeds what was resident before
-    {"do": "about"}                versions, threads
+    {"do": "about"}                versions, threads, kernels
 """
 
 from __future__ import annotations
@@ -69,9 +72,9 @@ class _Worker:
         self.workload = replace(found, inner_steps=steps)
         self.order, self.make = order, maker(self.workload.kind, order.contestant)
         self.job: Job | None = None
-        self.first = 0.0
+        self.warm = False
 
-    def _setting(self, *, checking: bool) -> Setting:
+    def _setting(self, *, checking: bool, few: bool = False) -> Setting:
         import torch
 
         from benchmarks.speed.jobs import Setting
@@ -79,7 +82,7 @@ class _Worker:
         given = self.order.data_root
         return Setting(
             self.workload,
-            min(self.workload.tasks, self.workload.checked) if checking else self.workload.tasks,
+            min(self.workload.tasks, self.workload.checked) if few else self.workload.tasks,
             torch.float64 if checking else torch.float32,
             torch.device(self.order.device),
             data_root=None if checking or given is None else Path(given),
@@ -92,21 +95,35 @@ class _Worker:
 
     def check(self, to: str) -> dict[str, Any]:
         """One unit of few tasks in float64."""
-        import numpy as np
+        return _kept(self.make(self._setting(checking=True, few=True)), to)
 
-        found = self.make(self._setting(checking=True))()
-        np.savez(to, *(part.detach().cpu().numpy() for part in found))
-        return {}
+    def check_all(self, to: str) -> dict[str, Any]:
+        """One unit in float64."""
+        return _kept(self.make(self._setting(checking=True)), to)
+
+    def check_timed(self, to: str) -> dict[str, Any]:
+        """One unit as it is timed, but for a GPU's convolutions, which by default keep ten bits of each factor."""
+        import torch
+
+        if self.order.device == "cpu":
+            return _kept(self._timed_job(), to)
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return _kept(self._timed_job(), to)
+
+    def first(self) -> dict[str, Any]:
+        """Wall seconds of preparing the job and doing its first unit; torch is imported already."""
+        started = time.perf_counter()
+        self._timed_job()()
+        self._wait()
+        return {"wall": time.perf_counter() - started}
 
     def time(self, seconds: float) -> dict[str, Any]:
         """Units until that many seconds have passed; one at least, and one more before the first to warm up."""
-        new = self.job is None
-        job = self._timed_job()
-        started = time.perf_counter()
-        if new:
-            job()
+        if not self.warm:
+            self._timed_job()()
             self._wait()
-            self.first = time.perf_counter() - started
+            self.warm = True
+        job = self._timed_job()
         units, wall, processor = 0, time.perf_counter(), time.process_time()
         while units == 0 or time.perf_counter() - wall < seconds:
             job()
@@ -114,7 +131,6 @@ class _Worker:
         self._wait()
         return {
             "units": units,
-            "first": self.first,
             "wall": (time.perf_counter() - wall) / units,
             "processor": (time.process_time() - processor) / units,
         }
@@ -147,7 +163,27 @@ class _Worker:
                 versions[name] = importlib.metadata.version(name)
             except importlib.metadata.PackageNotFoundError:
                 continue
-        return {"versions": versions, "threads": torch.get_num_threads(), "python": sys.version.split()[0]}
+        about = {
+            "versions": versions,
+            "threads": torch.get_num_threads(),
+            "python": sys.version.split()[0],
+            "capability": torch.backends.cpu.get_cpu_capability(),
+        }
+        if self.order.is_ours:
+            from quickstudy import native
+
+            about["kernels"] = native.about()
+        return about
+
+
+def _kept(job: Job, to: str) -> dict[str, Any]:
+    """What a unit computed goes into a file."""
+    import numpy as np
+
+    from benchmarks.speed.jobs import stacked
+
+    np.savez(to, *(part.detach().cpu().numpy() for part in stacked(job())))
+    return {}
 
 
 def main() -> None:
@@ -166,11 +202,19 @@ def main() -> None:
         print(json.dumps({"error": f"{type(error).__name__}: {error}"}), file=answers, flush=True)
         return
     print(json.dumps({}), file=answers, flush=True)
-    commands = {"check": worker.check, "time": worker.time, "memory": worker.memory, "about": worker.about}
+    commands = {
+        "check": worker.check,
+        "check-all": worker.check_all,
+        "check-timed": worker.check_timed,
+        "first": worker.first,
+        "time": worker.time,
+        "memory": worker.memory,
+        "about": worker.about,
+    }
     for line in sys.stdin:
         command = json.loads(line)
         try:
-            answer: dict[str, Any] = commands[command.pop("do")](**command)  # type: ignore[operator]
+            answer = commands[command.pop("do")](**command)  # type: ignore[operator]
         except Exception as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         print(json.dumps(answer), file=answers, flush=True)

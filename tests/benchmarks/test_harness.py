@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import torch
 
 from benchmarks.speed import settings
-from benchmarks.speed.contestants import OURS, RANKS, REFERENCE, WRONG, contestants
+from benchmarks.speed.contestants import OURS, RANKS, REFERENCE, TRACED, WRONG, WRONG_TIMED, contestants
 from benchmarks.speed.goals import Clock, Reached
 from benchmarks.speed.harness import Plan, measure
 from benchmarks.speed.process import WorkerError, WorkerProcess
@@ -26,15 +29,56 @@ def test_who_is_right_is_timed_and_who_is_not_there_is_refused() -> None:
     assert {name: len(values) for name, values in row.seconds.items()} == {OURS: 2, RANKS: 2}
     assert row.refused == {"nobody": "not timed: KeyError: 'nobody'"}
     assert all(value > 0 for values in row.seconds.values() for value in values)
-    assert row.about[OURS]["threads"] == 1 and row.first[OURS] > 0
+    assert row.about[OURS]["threads"] == 1 and row.about[OURS]["kernels"].startswith("torch's")
+    assert row.about[OURS]["capability"] == torch.backends.cpu.get_cpu_capability() and row.first == {}
     assert row.best_peer is None and row.ratios() == {}
 
 
 def test_a_first_order_gradient_gets_no_time_in_w1() -> None:
     said: list[str] = []
     row = measure(find("W1"), "equal", Plan(1, 0.0, quick=True, contestants=(WRONG,)), said.append)
-    assert row.seconds == {} and "of the largest entry" in row.refused[WRONG]
+    assert row.seconds == {} and "of its largest entry (float64)" in row.refused[WRONG]
     assert f"  {WRONG} {row.refused[WRONG]}" in said
+
+
+def test_who_is_right_in_float64_alone_gets_no_time() -> None:
+    row = measure(find("W3"), "equal", Plan(1, 0.0, quick=True, contestants=(WRONG_TIMED,)), lambda words: None)
+    assert row.seconds == {} and "of its largest entry (float32)" in row.refused[WRONG_TIMED]
+
+
+def test_a_first_unit_is_that_of_a_fresh_process_with_empty_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+    caches: list[Path] = []
+
+    class Fake:
+        """A worker that computes nothing; each is a process of its own."""
+
+        def __init__(self, order: Order, python: str, more: dict[str, str] | None = None) -> None:
+            self.name, self.asked, self.more = order.contestant, list[str](), more or {}
+
+        def ask(self, do: str, **options: Any) -> dict[str, Any]:
+            asked.append((self.name, do))
+            if do.startswith("check"):
+                np.savez(options["to"], np.ones(2, np.float32 if do == "check-timed" else np.float64))
+            if do == "first":
+                assert self.asked == []  # nothing was imported or compiled by a check before it
+                caches.append(Path(self.more["TORCHINDUCTOR_CACHE_DIR"]))
+                assert caches[-1].parent == Path(self.more["TMPDIR"]) and list(caches[-1].parent.iterdir()) == []
+            self.asked.append(do)
+            return {"processor": 1.0, "wall": {OURS: 2.0}.get(self.name, 32.0)}
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("benchmarks.speed.harness.WorkerProcess", Fake)
+    plan = Plan(rounds=1, seconds=0.0, contestants=(OURS, TRACED))
+    row = measure(find("W3"), "equal", plan, lambda words: None)
+    assert row.first == {OURS: 2.0, TRACED: 32.0}
+    assert len(set(caches)) == 2 and not any(cache.parent.exists() for cache in caches)
+    assert asked[:6] == [
+        *((REFERENCE, do) for do in ("check", "check-all")),
+        *((name, do) for name in (OURS, TRACED) for do in ("check", "check-timed")),
+    ]
 
 
 def test_a_worker_says_what_it_cannot_do_and_goes_on() -> None:
