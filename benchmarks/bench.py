@@ -6,8 +6,8 @@
     python benchmarks/bench.py G1 G3 --device cuda
     python benchmarks/bench.py --page           makes RESULTS.md anew from what was measured
 
-Each contestant's float64 result must equal the reference's, or it is not timed. Writes benchmarks/results/*.json
-and benchmarks/RESULTS.md.
+Each contestant's result must be the reference's, in float64 and as it is timed, or it gets no time. Writes
+benchmarks/results/*.json and benchmarks/RESULTS.md.
 """
 
 from __future__ import annotations

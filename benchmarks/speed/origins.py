@@ -13,6 +13,7 @@ __all__ = ["APART", "mixed", "origins"]
 APART = 1.2
 """How many times faster one of a machine's peaks may be in one row than in another."""
 
+_UNKNOWN = "unknown"
 _PEAKS = {
     "matmul_flop_per_s": ("matmul", 1e9, "GFLOP/s"),
     "conv_flop_per_s": ("convolution", 1e9, "GFLOP/s"),
@@ -33,7 +34,7 @@ def _measured(found: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]
 def _commit(what: dict[str, Any]) -> str:
     source = what.get("source") or {}
     commit = source.get("commit")
-    return "unknown" if commit is None else commit[:7] + (" with changes" if source.get("changed") else "")
+    return _UNKNOWN if commit is None else commit[:7] + (" with changes" if source.get("changed") else "")
 
 
 def _processor(machine: dict[str, Any]) -> str:
@@ -53,9 +54,10 @@ def mixed(found: dict[str, Any]) -> str:
         least, most = (pick(what["machine"][key] for what in parts) for pick in (min, max))
         if most > APART * least:
             apart.append(f"{name} {least / unit:.0f} .. {most / unit:.0f} {word}")
-    if len(commits) == len(machines) == 1 and not apart:
+    if len(commits) == len(machines) == 1 and not apart and commits != [_UNKNOWN]:
         return f"All rows are of commit {commits[0]} and of one machine, {machines[0]}.\n"
     words = [f"of {len(commits)} commits ({', '.join(commits)})"] if len(commits) > 1 else []
+    words += ["of commits that were not kept"] if commits == [_UNKNOWN] else []
     words += [f"of {len(machines)} machines ({', '.join(machines)})"] if len(machines) > 1 else []
     words += [f"of a machine in several states, by its peaks ({', '.join(apart)})"] if apart else []
     return (

@@ -8,7 +8,7 @@ from benchmarks.speed.contestants import COMPILED, OURS, RANKS
 from benchmarks.speed.floors import floor
 from benchmarks.speed.workloads import Workload
 
-__all__ = ["LEAST_A_STEP", "MET", "MISSED", "mark", "promised", "verdict"]
+__all__ = ["LEAST_A_STEP", "MET", "MISSED", "in_advance", "mark", "promised", "verdict"]
 
 MET, MISSED = "✔", "✘"
 
@@ -44,6 +44,12 @@ def mark(workload: Workload, column: str, found: dict[str, Any], name: str) -> s
     met = found["ratios"][name]["median"] >= target
     over = f" {workload.promised.gpu_words}" if found["device"] != "cpu" else ""
     return f"{MET if met else MISSED} {target:g}{over}"
+
+
+def in_advance(workload: Workload) -> str:
+    """What was promised on a GPU, where nothing was measured."""
+    target = workload.promised.gpu
+    return f"promised {'' if target is None else f'{target:g} '}{workload.promised.gpu_words}"
 
 
 def verdict(workload: Workload, columns: dict[str, Any]) -> str:

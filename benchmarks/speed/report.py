@@ -14,7 +14,7 @@ from benchmarks.speed.harness import BUSY, Row
 from benchmarks.speed.markdown import in_words, ratio, table
 from benchmarks.speed.origins import mixed, origins
 from benchmarks.speed.process import ROOT
-from benchmarks.speed.promises import MET, MISSED, mark, verdict
+from benchmarks.speed.promises import MET, MISSED, in_advance, mark, verdict
 from benchmarks.speed.workloads import WORKLOADS, Workload, find
 
 __all__ = ["NOTES", "PAGE", "RESULTS", "command_line", "page", "save"]
@@ -114,7 +114,8 @@ def _summary(found: dict[str, Any], ids: Iterable[str]) -> str:
 def _summary_row(id: str, about: dict[str, Any] | None) -> list[str]:
     workload = find(id)
     if about is None:
-        return [id, workload.title, "not measured", *[""] * 5]
+        aim = in_advance(workload) if id in GPU_ROWS else ""
+        return [id, workload.title, "not measured", "", "", aim, "", ""]
     columns = about["columns"]
     first = columns.get("equal") or columns["as-run"]
     best, mine = first["best_peer"], _fastest_of_ours(first)
@@ -139,7 +140,7 @@ def _ratios_of(workload: Workload, column: str, found: dict[str, Any] | None) ->
         form = name.removeprefix("quickstudy").removeprefix("-")
         words.append(f"{form} {ratio(each)} {mark(workload, column, found, name)}".strip())
     if found["device"] != "cpu" and workload.promised.gpu is None:
-        words.append(workload.promised.gpu_words)
+        words.append(in_advance(workload))
     if (found.get("busy") or 0) > BUSY:
         words.append(f"(other programs used {found['busy']:.0%} of the machine)")
     return "; ".join(words)

@@ -30,7 +30,7 @@ class Promised:
 
 
 _OVER_A_LOOP = "over a task loop"
-_LAUNCH_FREE = "no ratio: close to the launch-free limit"
+_LAUNCH_FREE = "close to the launch-free limit"
 
 
 @dataclass(frozen=True)

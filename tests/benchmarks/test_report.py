@@ -81,6 +81,7 @@ def test_the_page_says_all(tmp_path: Path) -> None:
     )
     assert "torch's, and C compiled by cc (once, in 12.3 s)" in line
     assert text.endswith("## What was tried\n")
+    assert "| not measured |  |  | promised 40 over a task loop |" in text
     assert text.count("not measured") >= 12  # the other rows, the GPU's, W7 and T2A
 
 
@@ -130,8 +131,8 @@ def test_steps_are_divided_as_the_command_line_divides_them() -> None:
         ("G1", "**5.00** (5.00 .. 5.00) ✘ 10 over a task loop |"),
         ("G2", "**5.00** (5.00 .. 5.00) ✘ 10 over a task loop |"),
         ("G3", "**5.00** (5.00 .. 5.00) ✘ 40 over a task loop |"),
-        ("G4", "**5.00** (5.00 .. 5.00); no ratio: close to the launch-free limit |"),
-        ("G5", "**5.00** (5.00 .. 5.00); no ratio: close to the launch-free limit |"),
+        ("G4", "**5.00** (5.00 .. 5.00); promised close to the launch-free limit |"),
+        ("G5", "**5.00** (5.00 .. 5.00); promised close to the launch-free limit |"),
     ],
 )
 def test_a_gpu_has_promises_of_its_own(id: str, mark: str, tmp_path: Path) -> None:
@@ -158,7 +159,7 @@ def test_results_from_before_this_was_kept_have_a_page(tmp_path: Path) -> None:
     del kept["columns"]["equal"]["source"], kept["columns"]["equal"]["machine"]["family"]
     del kept["columns"]["equal"]["machine"]["capability"], kept["columns"]["equal"]["about"]["quickstudy"]
     path.write_text(json.dumps(kept))
-    assert "All rows are of commit unknown" in page(tmp_path, tmp_path / "none.md")
+    assert "**Rows are of commits that were not kept.**" in page(tmp_path, tmp_path / "none.md")
 
 
 def test_what_preparing_takes_is_told_beside_when_it_is_earned_back(tmp_path: Path) -> None:
