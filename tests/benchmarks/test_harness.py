@@ -81,6 +81,12 @@ def test_a_first_unit_is_that_of_a_fresh_process_with_empty_caches(monkeypatch: 
     ]
 
 
+def test_sampling_in_tiny_sizes_is_timed() -> None:
+    plan = Plan(rounds=1, seconds=0.0, quick=True, contestants=(OURS,))
+    row = measure(find("W6"), "equal", plan, lambda words: None)
+    assert row.refused == {} and set(row.seconds) == {OURS}
+
+
 def test_a_worker_says_what_it_cannot_do_and_goes_on() -> None:
     worker = WorkerProcess(Order("W3", OURS, "equal", quick=True))
     try:
