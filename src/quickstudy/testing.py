@@ -102,7 +102,8 @@ def evaluate(
         job = Job(_test_on_rank, (kind, *given), kind, threads_of_a_rank(count.number))
         from quickstudy.train.ranks_launch import run_ranks  # torch's launch takes a second to import
 
-        result = run_ranks(job, count.number, logs=folder.path / "ranks", episodes=shown)
+        # Their logs lie in a temporary folder: that of the run belongs to its training, which may be going on.
+        result = run_ranks(job, count.number, episodes=shown)
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     result.save(folder.evaluations / f"{result.id}.json")
     if report:

@@ -101,6 +101,7 @@ def train(
     with folder.locked(), _cleared(folder, new=old is None):
         folder.note(**count.record)
         say(remark(resolved.train.precision, where), line)
+        say(_remark_on_compiling(resolved, where), line)
         shown: list[Callback] = []
         if line is not None:
             shown = [_SaysRanks(count, line)] if ranks is not None else []
@@ -116,6 +117,14 @@ def train(
 
 
 # --- pieces ------------------------------------------------------------------------------------
+
+
+def _remark_on_compiling(recipe: Recipe, device: torch.device) -> str | None:
+    if recipe.train.compile == "no":
+        return None
+    from quickstudy.train import compiled  # what it needs of torch takes a while to load
+
+    return compiled.remark(recipe.train.compile, recipe.train.precision, device)
 
 
 def say(text: str | None, line: Line | None) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -87,6 +88,17 @@ def test_a_divided_test_gives_the_same_figures(alone: Path, quickstudy: Command)
         results.append({name: value for name, value in json.loads(done.out).items() if name != "seconds"})
     assert results[0] == results[1]
     assert len(results[0]["per_episode"]) == 40
+
+
+def test_a_test_leaves_the_folder_of_a_training_alone(alone: Path, tmp_path: Path) -> None:
+    """A training of the run may be going on, whose ranks print there."""
+    run = tmp_path / "run"
+    shutil.copytree(alone, run)
+    printed = run / "ranks" / "rank0.log"
+    printed.parent.mkdir()
+    printed.write_text("by a rank of the training")
+    quickstudy.evaluate(run, ranks=2, episodes=4, device="cpu", report=False)
+    assert [path.read_text() for path in printed.parent.iterdir()] == ["by a rank of the training"]
 
 
 class Kills(Silent):

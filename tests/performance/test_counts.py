@@ -1,4 +1,4 @@
-"""How much a meta-step does, in numbers that do not depend on the machine: operators, graph nodes.
+"""How much a meta-step does, in numbers that do not depend on the machine: operators, graph nodes, bytes alive.
 
 Each limit is a little above what is needed now. Where one is passed, something was added to every meta-step: look for
 work that is done once more for each layer, step or task. Where a change saves a lot, lower the limit.
@@ -6,6 +6,7 @@ work that is done once more for each layer, step or task. Where a change saves a
 
 from __future__ import annotations
 
+import gc
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.learners import FOMAML, MAML, AbstractLearner, ProtoNet
@@ -79,9 +82,9 @@ def sinusoid(learner: Callable[..., Any] = MAML) -> AbstractLearner:
     return found
 
 
-def omniglot(learner: Callable[..., Any]) -> AbstractLearner:
+def omniglot(learner: Callable[..., Any], inner_steps: int = 2, **more: Any) -> AbstractLearner:
     net = Conv4(1, 16, filters=4, norm="transductive")
-    found: AbstractLearner = learner(net, 3, inner_steps=2, transductive=True)
+    found: AbstractLearner = learner(net, 3, inner_steps=inner_steps, transductive=True, **more)
     return found
 
 
@@ -177,6 +180,79 @@ def test_evaluation_builds_no_graph(name: str) -> None:
     with torch.no_grad():
         outputs = learner.predict(learner.adapt(episode.support), episode.query.unlabelled())
     assert outputs.grad_fn is None and not outputs.requires_grad
+
+
+# --- memory -------------------------------------------------------------------------------------
+
+
+class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """The most bytes that were alive at once, of what operators put out; what they need inside is not seen."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.most = 0
+        self._there, self._sum = list[tuple[StorageWeakRef, int]](), 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        before = {leaf.untyped_storage()._cdata for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        for leaf in tree_leaves(out):
+            if isinstance(leaf, Tensor) and leaf.untyped_storage()._cdata not in before:  # no view, not in place
+                storage = leaf.untyped_storage()
+                before.add(storage._cdata)
+                self._there.append((StorageWeakRef(storage), storage.nbytes()))  # type: ignore[no-untyped-call]
+                self._sum += storage.nbytes()
+        if self._sum > self.most:  # only now does it matter which of them are gone
+            self._there = [each for each in self._there if not each[0].expired()]  # type: ignore[no-untyped-call]
+            self._sum = sum(size for _, size in self._there)
+            self.most = max(self.most, self._sum)
+        return out
+
+
+def peak(learner: AbstractLearner, episode: Episode) -> int:
+    """Bytes at the worst moment of a meta-step, the gradients included, weights and tasks not."""
+    alive = Alive()
+    gc.disable()  # it would clear circles away sooner or later, as it pleases
+    try:
+        for watching in (Counts(), alive):  # the first time fills what is kept from call to call
+            learner.train().zero_grad()
+            with watching:
+                learner.meta_loss(episode).loss.mean().backward()  # type: ignore[no-untyped-call]
+    finally:
+        gc.enable()
+    return alive.most
+
+
+BYTES = {
+    "maml-mlp": 2655308,
+    "fomaml-mlp": 807300,
+    "maml-conv4": 363886,
+    "fomaml-conv4": 112848,
+    "protonet-conv4": 172248,
+}
+
+
+@pytest.mark.parametrize("name", BYTES)
+def test_bytes_alive_in_a_meta_step(name: str) -> None:
+    build, draw, *_ = STEPS[name]
+    at_most(f"bytes alive in {name}", peak(build(), draw()), BYTES[name])
+
+
+def test_bytes_grow_with_the_inner_steps_only_where_they_must() -> None:
+    """Unrolled, each keeps its activations; by the adjoint, the weights after it; in first order, nothing."""
+    ways: dict[str, Callable[[int], AbstractLearner]] = {
+        "unrolled": lambda steps: omniglot(MAML, steps),
+        "adjoint": lambda steps: omniglot(MAML, steps, memory="adjoint"),
+        "first order": lambda steps: omniglot(FOMAML, steps),
+    }
+    found = {way: [peak(build(steps), pictures()) for steps in (1, 3, 5)] for way, build in ways.items()}
+    grown = {way: (most - more) // 2 for way, (_, more, most) in found.items()}
+    assert found["unrolled"][1] - found["unrolled"][0] == 2 * grown["unrolled"]
+    at_most("bytes of an unrolled inner step on Conv-4", grown["unrolled"], 127694)
+    n_task, weights = 2, sum(p.numel() * p.element_size() for p in omniglot(MAML).parameters())
+    assert grown["adjoint"] == n_task * weights, found
+    assert grown["first order"] == 0, found
+    assert found["adjoint"][2] < found["unrolled"][2] / 3, found
 
 
 def test_a_trace_has_no_more_operators() -> None:

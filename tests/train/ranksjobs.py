@@ -75,6 +75,18 @@ def die_until(ranks: AbstractRanks, starter: Starter, start: int) -> int:
     return now
 
 
+def want_memory(ranks: AbstractRanks, starter: Starter) -> None:
+    """Rank 1 has not the memory to exchange anything."""
+    del starter
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory, tried to allocate 20 GiB.\nAnd hints.")
+
+    if ranks.rank == 1:
+        torch.distributed.all_gather_object = full  # type: ignore[assignment]
+    ranks.exchange(None)
+
+
 def tell_steps(ranks: AbstractRanks, starter: Starter) -> None:
     """Rank 0 tells of steps, until a callback fails."""
     if ranks.rank == 0:

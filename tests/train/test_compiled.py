@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from quickstudy import api, native
 from quickstudy.data import Sinusoid
 from quickstudy.doctor.smalltasks import ragged_of
 from quickstudy.episode import Episode, EpisodeError, Examples, Real, may_read, values_unread
@@ -19,12 +21,15 @@ from quickstudy.errors import InputError, NonFiniteLoss
 from quickstudy.keys import Key
 from quickstudy.learners import MAML, AbstractLearner, ProtoNet
 from quickstudy.nets import MLP
+from quickstudy.nets.maps import C
 from quickstudy.train import History, fit
-from quickstudy.train.compiled import Compiled
+from quickstudy.train.compiled import Compiled, remark
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.cudagraph import captured, waits
 from quickstudy.train.tracing import Inventory, leaves_of, signature, trace
 from tests.table import ROWS, Row, make, tasks
+from tests.train.inturn import side_by_side, values
+from tests.train.test_engine import Small
 
 REFUSED = """reptile reptile-sgd reptile-shared reptile-real reptile-lora reptile-multi-label reptile-published maml++
  maml++-test-steps maml++-shared maml++-proto maml++-transductive maml++-first-order maml++-real imaml-newton feat
@@ -179,6 +184,53 @@ def test_settings_that_change_are_traced_anew(change: Callable[[MAML], None]) ->
     change(learner)
     assert_equal_steps(learner, compiled, sinusoid())
     assert compiled.traced == 2
+
+
+def test_weights_of_another_type_are_traced_anew() -> None:
+    """The tasks are the same: pictures and the like become what the weights are."""
+    learner = make(next(row for row in EVERY if row.name == "maml-head-proto"), torch.float32).train()
+    compiled = Compiled(learner, "trace")
+    out, _ = compiled(tasks())
+    assert out.loss.dtype == torch.float32
+    learner.double()
+    assert_equal_steps(learner, compiled, tasks())
+    assert compiled.traced == 2
+
+
+def test_weights_laid_out_otherwise_are_told_apart() -> None:
+    net = nn.Conv2d(2, 3, 3)
+    held = [Inventory.of(net).settings]
+    net.weight.data = net.weight.data.contiguous(memory_format=torch.channels_last)
+    held += [Inventory.of(net).settings]
+    held += [Inventory.of(nn.Conv2d(2, 3, 3, device="meta")).settings, Inventory.of(nn.Conv2d(2, 3, 5)).settings]
+    held += [Inventory.of(nn.BatchNorm1d(2)).settings, Inventory.of(nn.BatchNorm1d(2).double()).settings]
+    assert len(set(held)) == 6
+
+
+class Scaled(nn.Module):
+    """A network with a setting of its own that it keeps to itself, and a layer that can be exchanged."""
+
+    out_features = 3
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.act, self._scale = nn.Linear(1, 3), nn.Tanh(), 1.0
+
+    def forward(self, x: Tensor) -> Tensor:
+        """``[N, 1] -> [N, 3]``."""
+        return self._scale * self.act(self.first(x))  # type: ignore[no-any-return]
+
+
+def test_private_settings_and_other_layers_are_traced_anew() -> None:
+    net = Scaled()
+    learner = MAML(net, 1, "real", inner_steps=2).double()
+    compiled = Compiled(learner, "trace")
+    assert_equal_steps(learner, compiled, sinusoid())
+    net._scale = 2.0
+    assert_equal_steps(learner, compiled, sinusoid())
+    net.act = nn.Sigmoid()  # type: ignore[assignment]
+    assert_equal_steps(learner, compiled, sinusoid())
+    assert compiled.traced == 3
 
 
 def test_dropout_draws_anew_in_each_step() -> None:
@@ -359,11 +411,67 @@ def test_training_carries_batch_moments() -> None:
         torch.testing.assert_close(found[1][name], value, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.parametrize("n_task", [7, 1])
+def test_ranks_play_traces_of_their_own(n_task: int) -> None:
+    """Four and three tasks, which are two shapes; or one, of which the second rank has none."""
+    options = {"tasks_per_step": n_task, "optimizer": "sgd", "lr": 0.01}
+    whole = trained(small_maml(), "no", **options)
+    divided = values(side_by_side(lambda ranks: trained(small_maml(), "trace", ranks=ranks, **options), 2))
+    for state, _ in divided:
+        for name, value in whole[0].items():
+            torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-10)
+    assert [step["loss"] for step in divided[0][1]] == pytest.approx([step["loss"] for step in whole[1]])
+    assert not divided[1][1]
+
+
+def test_ranks_that_play_traces_carry_batch_moments() -> None:
+    row = next(row for row in EVERY if row.name == "r2d2-batchnorm")
+    options = {"source": Small(), "tasks_per_step": 5, "optimizer": "sgd", "lr": 0.01}
+    whole = trained(make(row), "no", **options)[0]
+    assert any("running_mean" in name and value.abs().sum() > 0 for name, value in whole.items())
+    for state, _ in values(side_by_side(lambda ranks: trained(make(row), "trace", ranks=ranks, **options), 2)):
+        for name, value in whole.items():
+            torch.testing.assert_close(state[name], value, rtol=1e-10, atol=1e-10)
+
+
+def test_what_cannot_be_traced_is_refused_on_all_ranks() -> None:
+    row = next(row for row in EVERY if row.name == "reptile")
+    options = {"source": Small(), "tasks_per_step": 5}
+    for found in side_by_side(lambda ranks: trained(make(row), "trace", ranks=ranks, **options), 2):
+        assert isinstance(found, InputError) and "Cannot compile Reptile" in str(found)
+
+
 def test_training_that_diverges_is_stopped() -> None:
     learner = small_maml()
     learner.loop.lr = 1e200
     with pytest.raises(NonFiniteLoss, match="The loss of task 0 became"):
         trained(learner, "trace")
+
+
+# --- where a trace is slower --------------------------------------------------------------------
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.skipif(not C.there(), reason="no C compiler")
+def test_that_a_trace_does_without_the_kernels_in_c_is_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    overrides = {"train.steps": 2, "train.validate-every": 0, "train.compile": "trace"}
+    with caplog.at_level(logging.WARNING):
+        api.train("sinusoid-maml", overrides=overrides, runs=tmp_path, device="cpu")
+    (said,) = [record.getMessage() for record in caplog.records]
+    assert said.startswith("compile: a trace runs torch's operators and not the kernels in C")
+    assert said == remark("trace", "float64", CPU) == remark("trace", "tf32", CPU)
+
+
+def test_nothing_is_said_where_a_trace_is_not_known_to_be_slower(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert remark("inductor", "float32", CPU) is remark("no", "float32", CPU) is None
+    assert remark("trace", "bf16", CPU) is remark("trace", "float32", torch.device("cuda")) is None
+    with native.kernels("torch"):
+        assert remark("trace", "float32", CPU) is None
+    monkeypatch.setattr(C, "there", lambda: False)  # no compiler
+    assert remark("trace", "float32", CPU) is None
 
 
 # --- the graph, and the ways to run it ----------------------------------------------------------

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -335,6 +336,16 @@ def test_a_rank_that_is_gone_is_not_waited_for() -> None:
         ranks.exchange(0)
 
     assert [type(error) for error in failures(work)] == [PeerLost, SystemExit]
+
+
+def test_what_torch_said_of_a_lost_rank_is_one_line_after_our_own_words() -> None:
+    own = "Nothing can be exchanged with the other ranks, of which one may be gone."
+    assert str(PeerLost()) == own
+    lost: PeerLost = pickle.loads(
+        pickle.dumps(PeerLost("[pair.cc:553] Connection closed by peer\n" + "at frame\n" * 9))
+    )
+    assert str(lost) == f"{own} torch said: [pair.cc:553] Connection closed by peer."
+    assert len(PeerLost("word " * 1000).said) < 220 and PeerLost("word " * 1000).said.endswith(" ....")
 
 
 class Odd(Exception):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 import tempfile
 import time
@@ -101,6 +102,38 @@ def test_a_killed_rank_takes_the_others_with_it_and_all_are_started_again(
     assert callback.ends == ["failed after 3"]  # the job told of no end of its own
     assert capfd.readouterr() == ("", "")
     assert list(tmp_path.iterdir()) == []
+
+
+class Tidies(Silent):
+    """Removes a folder after the second step."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @override
+    def step(self, event: StepEvent) -> None:
+        if event.step == 2:
+            shutil.rmtree(self.folder)
+
+
+def test_ranks_start_again_though_their_logs_are_gone(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    logs = tmp_path / "logs"
+    job = Job(ranksjobs.die_until, (1,), "cpu", threads=1)
+    with pytest.warns(UserWarning, match="told once"):
+        assert run_ranks(job, 2, callbacks=[Tidies(logs)], logs=logs, restarts=1) == 1
+    assert capfd.readouterr() == ("", "")
+    assert not logs.exists()
+
+
+def test_why_results_could_not_be_exchanged_is_said(tmp_path: Path) -> None:
+    """No rank was killed: torch failed on one, for want of memory, and the other hears of it."""
+    said = (
+        r"^Ranks were lost 1 times, the last time as rank 1 could not exchange its results, perhaps for want of "
+        r"memory\. What they printed is in .*logs\. Close other programs, or use fewer ranks\. "
+        r"torch said: CUDA out of memory, tried to allocate 20 GiB\.$"
+    )
+    with pytest.raises(RanksLost, match=said):
+        run_ranks(Job(ranksjobs.want_memory, (), "cpu", threads=1), 2, logs=tmp_path / "logs", restarts=0)
 
 
 @pytest.mark.e2e

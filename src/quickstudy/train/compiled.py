@@ -21,17 +21,34 @@ from typing import Literal, TypeAlias, get_args
 import torch
 from torch import Tensor, fx
 
+from quickstudy import native
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, check_episode
+from quickstudy.nets.maps import C
 from quickstudy.train.cudagraph import captured
 from quickstudy.train.graphs import quick
 from quickstudy.train.precision import Precision
 from quickstudy.train.tracing import Inventory, Layout, Program, leaves_of, signature, trace
 
-__all__ = ["Compile", "Compiled"]
+__all__ = ["Compile", "Compiled", "remark"]
 
 Compile: TypeAlias = Literal["no", "trace", "inductor"]
+
+
+def remark(how: Compile, precision: str, device: torch.device) -> str | None:
+    """A sentence where a way to compile is slower than none; None where it is not, as far as is known.
+
+    >>> remark("inductor", "float32", torch.device("cpu")) is remark("trace", "bf16", torch.device("cpu")) is None
+    True
+    """
+    # In bf16 there are no kernels in C either way.
+    if how != "trace" or precision == "bf16" or device.type != "cpu" or native.asked() == "torch" or not C.there():
+        return None
+    return (
+        "compile: a trace runs torch's operators and not the kernels in C, with which most runs are faster on a CPU "
+        "than with 'trace'; try train.compile = 'no' or 'inductor'."
+    )
 
 
 @dataclass(eq=False)

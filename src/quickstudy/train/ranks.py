@@ -18,6 +18,7 @@ import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from textwrap import shorten
 from typing import Any, TypeVar, cast
 
 import torch
@@ -42,7 +43,26 @@ T = TypeVar("T")
 
 
 class PeerLost(RunError):
-    """Another rank cannot be reached; it died, or left with an error of its own."""
+    """Another rank cannot be reached; it died, or left with an error of its own.
+
+    Backends have no common error for that, so all of torch's are taken for it; in truth it may be want of memory here.
+
+    Args:
+        why: what torch said.
+    """
+
+    def __init__(self, why: str = "") -> None:
+        super().__init__(why)
+
+    @property
+    def said(self) -> str:
+        """What torch said, a sentence of one line; nothing where it said nothing."""
+        line = next(iter(str(self.args[0]).strip().splitlines()), "").rstrip(".")
+        return f"torch said: {shorten(line, 200, placeholder=' ...')}." if line else ""
+
+    @override
+    def __str__(self) -> str:
+        return f"Nothing can be exchanged with the other ranks, of which one may be gone. {self.said}".rstrip()
 
 
 class RanksLost(RunError):
@@ -216,7 +236,7 @@ def _naming_the_loss() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's own are all of this kind
-        raise PeerLost(f"Another rank cannot be reached: {str(error).splitlines()[0]}") from error
+        raise PeerLost(str(error)) from error
 
 
 @contextmanager

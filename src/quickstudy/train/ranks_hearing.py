@@ -12,6 +12,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from quickstudy.train.callbacks import Callback, EndEvent
+from quickstudy.train.ranks import PeerLost
 from quickstudy.train.ranks_messages import Answered, Ended, Job, Leave, Stop, Told
 
 __all__ = ["Hearing"]
@@ -48,9 +49,14 @@ class Hearing:
         return self.failed or next((error for error in errors if error is not None), None)
 
     @property
+    def losses(self) -> list[tuple[int, PeerLost]]:
+        """Ranks that could not reach the others any more, and why, as they said it one after the other."""
+        return [(rank, ended.lost) for rank, ended in self.ended.items() if ended.lost is not None]
+
+    @property
     def decided(self) -> bool:
         """All ranks have said how it ended, and it ended for good."""
-        lost = any(ended.lost for ended in self.ended.values())
+        lost = bool(self.losses)
         return len(self.ended) == self.size and (not lost or self.error is not None)
 
     def hear(self, asked: threading.Event) -> None:
@@ -181,7 +187,7 @@ class Hearing:
         """
         for connection, rank in self.ranks.items():
             ended = self.ended.get(rank)
-            if ended is not None and ended.lost and self.error is None:
+            if ended is not None and ended.lost is not None and self.error is None:
                 self._send(connection, Leave(1))
             elif ended is not None and (self.error is not None or self.decided):
                 self._send(connection, Leave(0))

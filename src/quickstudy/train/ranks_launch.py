@@ -27,7 +27,7 @@ from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 from quickstudy.errors import InputError
 from quickstudy.train.callbacks import Callback
 from quickstudy.train.contexts import polite_interrupt
-from quickstudy.train.ranks import RanksLost
+from quickstudy.train.ranks import PeerLost, RanksLost
 from quickstudy.train.ranks_hearing import Hearing
 from quickstudy.train.ranks_messages import Job
 from quickstudy.train.ranks_rendezvous import BACKEND, LOOPBACK, register
@@ -45,6 +45,7 @@ _LONGEST_ADDRESS = 100  # bytes of a socket's path; systems allow 104 to 108
 _BEGIN = """
 import os, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
+os.makedirs(sys.argv[2], exist_ok=True)  # where somebody tidied up since, a rank can start again all the same
 printed = os.open(sys.argv[2] + "/rank" + os.environ["RANK"] + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
 os.dup2(printed, 1)
 os.dup2(printed, 2)
@@ -105,7 +106,7 @@ def run_ranks(
         while not hearing.decided and agent.thread.is_alive():
             hearing.hear(asked)
         if not hearing.decided and hearing.error is None:
-            hearing.failed = agent.error(restarts, logs)
+            hearing.failed = agent.error(restarts, logs, hearing.losses)
         return hearing.verdict()
 
 
@@ -144,17 +145,25 @@ class _Agent:
         except BaseException as error:
             self._failed = error
 
-    def error(self, restarts: int, logs: Path | None) -> BaseException:
-        """Why ranks left without saying how it ended."""
+    def error(self, restarts: int, logs: Path | None, losses: Sequence[tuple[int, PeerLost]]) -> BaseException:
+        """Why ranks left without saying how it ended.
+
+        Args:
+            restarts: how often they were started again.
+            logs: where they printed.
+            losses: which ranks could not reach the others any more, and why, the first one first.
+        """
         where = f" What they printed is in {logs}." if logs is not None and logs.exists() else ""
         if isinstance(self._failed, ChildFailedError):
             # Of those that ended together, the one that was killed: the others left because of it.
             rank, failure = min(self._failed.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[0]))
+            lost = f"Ranks were lost {restarts + 1} times, the last time"
+            todo = f"perhaps for want of memory.{where} Close other programs, or use fewer ranks."
+            if failure.exitcode >= 0 and losses:  # none was killed: the first that gave up knows why
+                rank, loss = losses[0]
+                return RanksLost(f"{lost} as rank {rank} could not exchange its results, {todo} {loss.said}".rstrip())
             how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
-            return RanksLost(
-                f"Ranks were lost {restarts + 1} times, the last time rank {rank} ({how}), perhaps for want of "
-                f"memory.{where} Close other programs, or use fewer ranks."
-            )
+            return RanksLost(f"{lost} rank {rank} ({how}), {todo}")
         return RanksLost(f"The ranks left without a word: {self._failed!r}.{where} Try ranks=1.")
 
 
@@ -164,7 +173,7 @@ def _quiet_elastic(logs: Path) -> Iterator[None]:
     loggers = [logging.getLogger(name) for name in ("torch.distributed.elastic", "torchelastic-events-null")]
     propagated = [logger.propagate for logger in loggers]
     variable = os.environ.get(_SIGNALS)
-    handler = logging.FileHandler(logs / "launch.log", delay=True)
+    handler = logging.FileHandler(logs / "launch.log")  # opened now, as the folder may be gone when there is news
     for logger in loggers:
         logger.addHandler(handler)
         logger.propagate = False

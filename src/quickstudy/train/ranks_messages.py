@@ -13,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
+from quickstudy.train.ranks import PeerLost
+
 __all__ = ["Answered", "Ended", "Event", "Hello", "Job", "Leave", "Stop", "Told"]
 
 Event: TypeAlias = Literal["step", "validation", "saving", "end", "episodes", "note", "warning"]
@@ -80,12 +82,12 @@ class Ended:
     Args:
         value: what it gave, on rank 0.
         error: how it failed.
-        lost: it failed because another rank was gone.
+        lost: it failed because another rank was gone, or so it seemed.
     """
 
     value: Any = None
     error: BaseException | None = None
-    lost: bool = False
+    lost: PeerLost | None = None
 
 
 @dataclass(frozen=True)

@@ -160,8 +160,8 @@ def _ended(job: Job, starter: Starter) -> Ended:
         return Ended(value if ranks.rank == 0 else None)
     # In what follows the group is not taken down: ranks that wait for this one hear that it is gone when the process
     # ends, and the starter has heard the reason by then.
-    except PeerLost:
-        return Ended(lost=True)
+    except PeerLost as lost:
+        return Ended(lost=lost)
     except (Exception, Interrupted) as error:
         return Ended(error=portable(error))
 

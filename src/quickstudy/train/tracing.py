@@ -37,6 +37,8 @@ Program: TypeAlias = Callable[[Sequence[Tensor]], list[Tensor]]
 
 _PACKAGE = str(Path(torch.__file__).parent)
 _PLAIN = frozenset({bool, int, float, str, type(None)})
+_TORCH = frozenset(vars(nn.Module())) - {"training"}
+"""What every module has for torch's own book-keeping."""
 
 
 class _DrawsFromKey(Exception):
@@ -112,8 +114,12 @@ def signature(episode: Episode) -> tuple[object, ...]:
         sides = tuple(part.side) if isinstance(part.side, dict) else part.side is None
         kinds.append((type(part.target), getattr(part.target, "dim", None), names, sides))
         kinds.append((part.y is None, part.mask is None))
-    kinds += [(leaf.shape, leaf.stride(), leaf.dtype, leaf.device) for leaf in leaves_of(episode)]
+    kinds += map(_form, leaves_of(episode))
     return tuple(kinds)
+
+
+def _form(tensor: Tensor) -> tuple[object, ...]:
+    return tensor.shape, tensor.stride(), tensor.dtype, tensor.device
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +129,8 @@ class Inventory:
     Args:
         parameters: each once, in the order of ``named_parameters``.
         buffers: each once, in the order of ``named_buffers``.
-        settings: Python's values in it and its parts, which a trace holds as constants; hashable, to be compared.
+        settings: what a trace holds as constants: kinds of its parts, Python's values in them, their own private ones
+            among these, and the form of each tensor; hashable, to be compared.
     """
 
     parameters: list[Tensor]
@@ -137,15 +144,19 @@ class Inventory:
         buffers: dict[int, Tensor] = {}
         found: list[object] = []
         for part in module.modules():
+            found.append(type(part))
             for name, value in vars(part).items():
                 kind = type(value)
-                if name[0] != "_" and (kind in _PLAIN or (value := _plain(value)) is not None):
+                if name not in _TORCH and (kind in _PLAIN or (value := _plain(value)) is not None):
                     found += (name, kind, value)
             for p in part._parameters.values():
                 if p is not None:
                     parameters[id(p)] = p
-                    found.append(p.requires_grad)
-            buffers |= {id(b): b for b in part._buffers.values() if b is not None}
+                    found += (p.requires_grad, _form(p))
+            for b in part._buffers.values():
+                if b is not None:
+                    buffers[id(b)] = b
+                    found.append(_form(b))
         return cls([*parameters.values()], [*buffers.values()], tuple(found))
 
 
