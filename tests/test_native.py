@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
 import torch
+from torch.autograd import forward_ad
 
 from quickstudy import native
 from quickstudy.errors import InputError
@@ -29,6 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("QUICKSTUDY_CACHE", str(tmp_path / "cache"))
     monkeypatch.delenv("QUICKSTUDY_KERNELS", raising=False)
     native._missing.clear()
+    monkeypatch.setattr(native, "_loaded", set())
     for cached in (native.library, native._compiler, native._from_environment):
         cached.cache_clear()
     return tmp_path / "cache" / "kernels"
@@ -185,3 +188,55 @@ def test_what_c_can_read() -> None:
 
     compiled = torch.compile(traced, backend="eager")
     assert float(compiled(torch.zeros(1))) == 2
+
+
+def test_of_several_tensors_each_is_looked_at() -> None:
+    class Other(torch.Tensor):
+        """Whose memory may be anywhere."""
+
+    good = torch.zeros(2, 2)
+    negated = torch.zeros(2, dtype=torch.complex64).conj().imag
+    assert negated.is_neg() and negated.dtype == torch.float32
+    unfit = [good.as_subclass(Other), good.half(), good.to("meta"), good.to_sparse(), negated]
+    assert native.usable() and native.usable(good, good.double())
+    for other in unfit:
+        assert not native.usable(good, other) and not native.usable(other, good)
+
+
+def test_not_where_a_tangent_or_a_trace_would_be_lost() -> None:
+    x, found = torch.zeros(2), []
+    with forward_ad.dual_level():
+        assert not native.usable(x) and native.watched()
+    assert native.usable(x) and not native.watched()
+
+    def traced(x: torch.Tensor) -> torch.Tensor:
+        found.append(native.usable(x))
+        return x + 1
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(traced, x, check_trace=False)  # type: ignore[no-untyped-call]
+    assert found == [False]
+
+
+@needs_compiler
+def test_what_is_told_is_what_was_used(tmp_path: Path, cache: Path) -> None:
+    assert native.about().startswith("torch's; none in C used yet, ")
+    assert native.library(source(tmp_path)) is not None
+    assert native.about().startswith("torch's, and C compiled by ") and native.about().endswith(" (add.c)")
+    (tmp_path / "wrong.c").write_text("this is not C")
+    assert native.library(tmp_path / "wrong.c") is None
+    assert " (add.c); without wrong.c: " in native.about()
+
+
+@needs_compiler
+def test_another_torch_has_files_of_its_own(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its OpenMP may be another, and what did not load with one may with the other."""
+    path = source(tmp_path)
+    places = []
+    for version in ("2.0", "2.1"):
+        monkeypatch.setattr(torch, "__version__", version)
+        native.library.cache_clear()
+        assert native.library(path) is not None
+        places.append({file.name for file in cache.iterdir()})
+    assert len(places[0]) == 1 and len(places[1]) == 2

@@ -3,7 +3,7 @@
 Torch's operators are the reference, and what is used wherever there is no C compiler, no CPU, or another dtype. A file
 of C beside the Python module that calls it has functions with names ending in ``_f32`` and ``_f64``; they are called
 through ctypes with the addresses of tensors. :func:`usable` says when that may be done: never inside a trace, a
-transform or another dispatch mode, which could not see what C does.
+transform, forward-mode differentiation or another dispatch mode, which could not see what C does.
 
 ``QUICKSTUDY_KERNELS`` names the choice: ``auto``, ``torch`` (never C) or ``c`` (an error where it cannot be had).
 """
@@ -28,15 +28,18 @@ from typing import Literal, TypeAlias, get_args
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 
 from quickstudy.errors import InputError
 
-__all__ = ["KERNELS", "Kernels", "about", "kernels", "library", "suffix", "suffixes", "usable"]
+__all__ = ["KERNELS", "Kernels", "about", "kernels", "library", "suffix", "suffixes", "usable", "watched"]
 
 Kernels: TypeAlias = Literal["auto", "torch", "c"]
 KERNELS: tuple[Kernels, ...] = get_args(Kernels)
 
 _SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
+_TYPES = (Tensor, torch.nn.Parameter)
+_has_storage = torch._C._has_storage
 # OpenMP's calls are left open, so that torch's own OpenMP answers them: a second one would fight for the cores.
 _WAYS = (("-march=native", "-fopenmp"), ("-march=native",), ())
 # ISO C alone keeps gcc from multiplying and adding in one instruction; clang does so of itself.
@@ -44,6 +47,7 @@ _ALWAYS = ("-O3", "-fPIC", "-std=c11", "-ffp-contract=fast", "-fno-math-errno", 
 _SECONDS = 120  # for the compiler
 
 _missing: dict[str, str] = {}  # why files could not be compiled
+_loaded: set[str] = set()  # files whose kernels were loaded
 _asked: ContextVar[Kernels | None] = ContextVar("quickstudy_kernels", default=None)
 
 
@@ -62,22 +66,27 @@ def asked() -> Kernels:
     return _asked.get() or _from_environment()
 
 
-def usable(x: Tensor) -> bool:
-    """Whether C may compute on the memory of ``x`` (and of what is made from it) here and now."""
-    return (
-        x.device.type == "cpu"
-        and x.dtype in _SUFFIX
-        and asked() != "torch"
-        and type(x) in (Tensor, torch.nn.Parameter)
-        and not torch._C._are_functorch_transforms_active()
-        and not torch._C._len_torch_dispatch_stack()
-        and not torch.compiler.is_compiling()
-    )
+def usable(*tensors: Tensor) -> bool:
+    """Whether C may compute on the memory of these (and of what is made from them) here and now: ask it of each."""
+    if torch.compiler.is_compiling() or asked() == "torch" or watched() or torch._C._len_torch_dispatch_stack():
+        return False
+    for x in tensors:  # asked in every operator, so in a plain loop
+        if type(x) not in _TYPES or not x.is_cpu or x.dtype not in _SUFFIX:
+            return False
+        # Its numbers may lie elsewhere (is_grads_batched), or have yet to be negated.
+        if not _has_storage(x) or x.is_neg():
+            return False
+    return True
 
 
-def suffix(x: Tensor) -> str:
+def watched() -> bool:
+    """Whether a transform, a trace or forward-mode differentiation needs to see each of torch's operators."""
+    return bool(torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0 or torch._C._is_tracing())
+
+
+def suffix(dtype: torch.dtype) -> str:
     """What the names of functions for tensors of this dtype end in."""
-    return _SUFFIX[x.dtype]
+    return _SUFFIX[dtype]
 
 
 def suffixes() -> tuple[str, ...]:
@@ -93,7 +102,9 @@ def library(source: Path) -> ctypes.CDLL | None:
         InputError: QUICKSTUDY_KERNELS asks for C, and it cannot be had.
     """
     try:
-        return _loaded(source)
+        found = _load(source)
+        _loaded.add(source.name)
+        return found
     except _NoKernelsError as error:
         _missing[source.name] = str(error)
         if asked() == "c":
@@ -105,15 +116,16 @@ def library(source: Path) -> ctypes.CDLL | None:
 
 
 def about() -> str:
-    """Whose kernels are in use, half a sentence for a run's record."""
+    """Whose kernels were used so far, half a sentence for a run's record."""
     if asked() == "torch":
         return "torch's, as QUICKSTUDY_KERNELS asks"
     compiler = _compiler()
     if compiler is None:
         return "torch's; no C compiler was found"
-    if _missing:
-        return f"torch's; {next(iter(_missing.values()))}"
-    return f"torch's, and C compiled by {compiler.name}"
+    if not _loaded:
+        return f"torch's; {next(iter(_missing.values()), f'none in C used yet, {compiler.name} would compile them')}"
+    lacking = f"; without {', '.join(sorted(_missing))}: {next(iter(_missing.values()))}" if _missing else ""
+    return f"torch's, and C compiled by {compiler.name} ({', '.join(sorted(_loaded))}){lacking}"
 
 
 class _NoKernelsError(Exception):
@@ -138,7 +150,7 @@ def _compiler() -> Path | None:
     return None if found is None or sys.platform == "win32" else Path(found)
 
 
-def _loaded(source: Path) -> ctypes.CDLL:
+def _load(source: Path) -> ctypes.CDLL:
     compiler = _compiler()
     if compiler is None:
         raise _NoKernelsError("no C compiler was found")
@@ -168,7 +180,8 @@ def _place(source: Path, compiler: Path, flags: tuple[str, ...]) -> Path:
 
     there = compiler.resolve().stat()
     read = [path.read_bytes() for path in (source, *sorted(source.parent.glob("*.h")))]
-    parts = [*read, str(compiler.resolve()), there.st_size, there.st_mtime_ns, *_ALWAYS, *flags, _cpu()]
+    made_by = (str(compiler.resolve()), there.st_size, there.st_mtime_ns, *_ALWAYS, *flags, _cpu())
+    parts = [*read, *made_by, torch.__version__]  # whose OpenMP decides which form loads
     digest = hashlib.sha256("\0".join(map(repr, parts)).encode()).hexdigest()[:20]
     return cache_root() / "kernels" / f"{source.stem}-{digest}.so"
 

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from quickstudy import native
 from quickstudy.episode import Episode, Examples, Real
@@ -78,11 +79,43 @@ def test_what_it_does_not_do() -> None:
     x, y, layers = drawn()
     assert descend_chain(x.clone().requires_grad_(), y, layers, steps=1, lr=0.1) is None
     assert descend_chain(x, y.float(), layers, steps=1, lr=0.1) is None
+    assert descend_chain(x, y.to("meta"), layers, steps=1, lr=0.1) is None
     assert descend_chain(x, y[:, :, :1], layers, steps=1, lr=0.1) is None  # would broadcast
     assert descend_chain(x, y, layers, steps=0, lr=0.1) is None
     assert torch.func.vmap(lambda a: torch.tensor(descend_chain(a, y, layers, steps=1, lr=0.1) is None))(x[None]).all()
     with torch.autocast("cpu", torch.bfloat16):
         assert descend_chain(x, y, layers, steps=1, lr=0.1) is None
+
+
+@pytest.mark.parametrize("which", ["torch", "auto"])
+@pytest.mark.parametrize("recorded", [True, False])
+def test_many_cotangents_at_once(which: native.Kernels, recorded: bool) -> None:
+    """Vectorised by torch, whose wrappers have no memory that C could read."""
+    x, y, layers = drawn()
+    flat = [part for layer in layers for part in layer]
+    with native.kernels(which):
+        end = descend_chain(x, y, layers, steps=2, lr=0.1)
+        assert end is not None
+        after = end[0][0]
+        many = torch.randn(4, *after.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        together = torch.autograd.grad(
+            after, flat, many, is_grads_batched=True, retain_graph=True, create_graph=recorded
+        )
+        alone = [torch.autograd.grad(after, flat, one, retain_graph=True) for one in many]
+    for number, part in enumerate(together):
+        torch.testing.assert_close(part, torch.stack([found[number] for found in alone]), rtol=1e-10, atol=1e-10)
+        assert part.requires_grad is recorded
+
+
+def test_a_way_back_that_a_dispatch_mode_watches() -> None:
+    x, y, layers = drawn()
+    end = descend_chain(x, y, layers, steps=2, lr=0.1)
+    assert end is not None
+    expected = torch.autograd.grad(end[0][0].sum(), layers[0], retain_graph=True)
+    with FlopCounterMode(display=False) as counted:
+        found = torch.autograd.grad(end[0][0].sum(), layers[0])
+    assert counted.get_total_flops() > 0
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
 
 
 def waves(n_task: int = 3) -> Episode:

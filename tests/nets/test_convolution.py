@@ -144,6 +144,17 @@ def test_nan_reaches_the_outputs_that_see_it_and_no_others(place: tuple[int, int
     assert mine.isnan().any() and torch.equal(mine.isnan(), theirs.isnan())
 
 
+@pytest.mark.parametrize("place", [(0, 0), (1, 2), (4, 5), (5, 3)])
+def test_infinity_reaches_the_outputs_that_see_it_and_no_others(place: tuple[int, int]) -> None:
+    """As it does by torch, but perhaps as NaN; the others keep their numbers."""
+    x, weight = drawn(2, 8, 6, 7), drawn(8, 8, 3, 3, seed=1)
+    x[1, 3, *place] = torch.inf
+    mine, theirs = winograd.convolve(x, weight, 1, 1), F.conv2d(x, weight, None, 1, 1)
+    seen = theirs.isinf()
+    assert seen.any() and torch.equal(mine.isfinite(), ~seen)
+    torch.testing.assert_close(mine[~seen], theirs[~seen], rtol=1e-10, atol=1e-10)
+
+
 @contextmanager
 def threads(number: int) -> Iterator[None]:
     before = torch.get_num_threads()

@@ -7,7 +7,7 @@ layers put out on the way are kept, and no graph is built. With φ the weights, 
     c_k = c_{k+1} - α (dg/dφ)(φ_k)ᵀ c_{k+1}          back through them, from the last one's cotangent
 
 by the formulas of ``nets/dense.py``; in first order c_k = c_{k+1}. Derivatives of that are taken through plain
-operators.
+operators, as is the way back itself where C may not take it (``is_grads_batched``, a dispatch mode).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from quickstudy import native
 from quickstudy.nets.chain import Shape, chain_ascend, chain_descend, plain_value
 from quickstudy.nets.dense import Layer, needs_plain
 
@@ -68,7 +69,7 @@ def descend_chain(
     if not (targets[0].numel() and steps):
         return None
     fits = targets.shape == (*x.shape[:2], layers[-1][0].shape[1]) and start[0].dim() == 3
-    if not fits or any(part.dtype is not x.dtype for part in (targets, *start)):
+    if not fits or any(part.dtype is not x.dtype or part.device != x.device for part in (targets, *start)):
         return None
     how = _Steps(Shape(len(layers), False), steps, lr, second_order)
     if torch.is_grad_enabled() and any(part.requires_grad for part in start):
@@ -95,21 +96,25 @@ class _Descent(torch.autograd.Function):
         how, (x, targets, *start) = ctx.how, ctx.saved_tensors
         if not how.second_order:
             return None, None, None, *cotangents
-        if torch.is_grad_enabled():
-            return None, None, None, *_plain_back(how, x, targets, start, cotangents)
+        recorded = torch.is_grad_enabled()
+        if recorded or needs_plain(x) or not native.usable(*cotangents):
+            return None, None, None, *_plain_back(how, x, targets, start, cotangents, recorded=recorded)
         found = chain_ascend(how.shape, x, ctx.kept, cotangents, steps=how.steps, rate=how.rate(targets))
         return None, None, None, *found
 
 
 def _plain_back(
-    how: _Steps, x: Tensor, targets: Tensor, start: Sequence[Tensor], cotangents: Sequence[Tensor]
-) -> Sequence[Tensor | None]:
-    """The cotangents of ``start``, of plain operators that can be differentiated."""
+    how: _Steps, x: Tensor, targets: Tensor, start: Sequence[Tensor], cotangents: Sequence[Tensor], *, recorded: bool
+) -> Sequence[Tensor]:
+    """The cotangents of ``start``, of plain operators; they can be differentiated where ``recorded``."""
     # As other tensors than those that one of them may have been made from.
-    start = [part.view_as(part) if part.requires_grad else part.detach().requires_grad_() for part in start]
-    params, count = start, how.shape.layers
-    for _ in range(how.steps):
-        off = plain_value(how.shape, x, params[:count], params[count:])[-1] - targets
-        by = torch.autograd.grad(off.square().mean((1, 2)).sum(), params, create_graph=True)
-        params = [part - how.lr * grad for part, grad in zip(params, by, strict=True)]
-    return torch.autograd.grad(params, start, cotangents, create_graph=True)
+    count = how.shape.layers
+    with torch.enable_grad():
+        params = start = [
+            part.view_as(part) if part.requires_grad else part.detach().requires_grad_() for part in start
+        ]
+        for _ in range(how.steps):
+            off = plain_value(how.shape, x, params[:count], params[count:])[-1] - targets
+            by = torch.autograd.grad(off.square().mean((1, 2)).sum(), params, create_graph=True)
+            params = [part - how.lr * grad for part, grad in zip(params, by, strict=True)]
+    return torch.autograd.grad(params, start, cotangents, create_graph=recorded)

@@ -16,11 +16,18 @@ import torch
 from torch import Tensor
 
 from quickstudy import native
+from quickstudy.nets.joined import Functions, relaid
 
-_SUFFIX = {torch.float32: "_f32", torch.float64: "_f64"}
-_FUNCTIONS = ("value", "derivative", "second", "descend", "ascend")
+_C = Functions(
+    Path(__file__).with_name("chain.c"),
+    dict.fromkeys([f"chain_{name}" for name in ("value", "derivative", "second", "descend", "ascend")], 1),
+    numbers={
+        "chain_descend": (ctypes.c_int64, ctypes.c_int64, ctypes.c_double),
+        "chain_ascend": (ctypes.c_int64, ctypes.c_double),
+    },
+    result=ctypes.c_int,
+)
 _MOST = 16  # layers that C has room for
-_SOURCE = Path(__file__).with_name("chain.c")
 _WIDEST = 192  # above it torch's matrix products are faster with few rows
 _WORTH_THREADS = 1 << 21  # multiplications
 
@@ -45,12 +52,12 @@ def chain_value(shape: Shape, x: Tensor, weights: Sequence[Tensor], biases: Sequ
         weights: ``[T, O, I]`` of each layer.
         biases: ``[T, O]`` of each layer.
     """
-    plan = _planned(shape, x, weights)
+    plan = _planned(shape, x, weights, biases)
     if plan is None or not plan.takes(biases):
         return plain_value(shape, x, weights, biases)
     biases = [_laid(bias) for bias in biases]
-    found = [torch.empty(size, dtype=x.dtype) for size in plan.outs]
-    plan.call(plan.value, [x.contiguous(), *weights, *biases, *found], [bias.stride(0) for bias in biases])
+    found = [_room(x, size) for size in plan.outs]
+    plan.call("value", [x.contiguous(), *weights, *biases, *found], [bias.stride(0) for bias in biases])
     return found
 
 
@@ -72,16 +79,15 @@ def chain_derivative(
         outs: what each layer puts out; the last one's where it is rectified.
         asked: for x, each weight, each bias.
     """
-    plan = _planned(shape, x, weights)
+    plan = _planned(shape, x, weights, [*outs, *[part for part in cotangents if part is not None]])
     if plan is None:
         return plain_derivative(shape, cotangents, x, weights, outs, asked)
     count = shape.layers
     sizes = (plan.x, *plan.weights, *plan.biases)
-    found = [torch.empty(size, dtype=x.dtype) if wanted else None for size, wanted in zip(sizes, asked, strict=True)]
-    steps = [torch.empty_like(out) for out in outs]
-    steps += [torch.empty(size, dtype=x.dtype) for size in plan.outs[len(steps) :]]
-    given = [None if tensor is None else tensor.contiguous() for tensor in cotangents]
-    plan.call(plan.derivative, [x.contiguous(), *weights, *outs, *[None] * (count - len(outs)), *given, *found, *steps])
+    found = [_room(x, size) if wanted else None for size, wanted in zip(sizes, asked, strict=True)]
+    steps = [_room(x, size) for size in plan.outs]
+    outs, given = relaid(*outs), relaid(*cotangents)
+    plan.call("derivative", [x.contiguous(), *weights, *outs, *[None] * (count - len(outs)), *given, *found, *steps])
     return found, steps
 
 
@@ -105,24 +111,24 @@ def chain_second(
         steps: the derivative's ``d_l``.
         asked: for all that it reads.
     """
-    plan = _planned(shape, x, weights)
+    plan = _planned(shape, x, weights, [*outs, *steps, *[part for part in cotangents if part is not None]])
     if plan is None:
         return plain_second(shape, cotangents, x, weights, outs, steps, asked)
     count = shape.layers
-    given = [None if tensor is None else tensor.contiguous() for tensor in cotangents]
+    outs, steps, given = relaid(*outs), relaid(*steps), relaid(*cotangents)
     found: list[Tensor | None] = [None] * len(asked)
     e = given[0] is not None
     for number in range(1, count + 1):
         reads = 1 if number == 1 else count + number  # where x stands, or what the layer below puts out
         if asked[reads] and given[number] is not None:
-            found[reads] = torch.empty_like(steps[number - 2]) if number > 1 else torch.empty(plan.x, dtype=x.dtype)
+            found[reads] = _room(x, plan.outs[number - 2] if number > 1 else plan.x)
         if asked[1 + number] and e:
-            found[1 + number] = torch.empty(plan.weights[number - 1], dtype=x.dtype)
+            found[1 + number] = _room(x, plan.weights[number - 1])
         e = e or given[number] is not None or given[count + number] is not None
     if asked[0] and e:
-        found[0] = torch.empty_like(steps[-1])
+        found[0] = _room(x, plan.outs[-1])
     puts = [found[0], found[1], *found[count + 2 : 2 * count + 1], *found[2 : count + 2]]
-    plan.call(plan.second, [x.contiguous(), *weights, *outs, *[None] * (count - len(outs)), *steps, *given, *puts])
+    plan.call("second", [x.contiguous(), *weights, *outs, *[None] * (count - len(outs)), *steps, *given, *puts])
     return found
 
 
@@ -143,16 +149,15 @@ def chain_descend(
     Returns:
         Weights and biases after the steps, and what was kept, for :func:`chain_ascend`.
     """
-    count, dtype = shape.layers, x.dtype
-    plan = _planned(shape, x, params[:count])
+    count = shape.layers
+    plan = _planned(shape, x, params[:count], [targets, *params[count:]])
     if plan is not None and plan.takes(params[count:]):
         n_step = steps if keep else 1
-        made = [torch.empty((n_step, *size), dtype=dtype) for size in plan.kinds]
+        made = [_room(x, (n_step, *size)) for size in plan.kinds]
         biases = [_laid(bias) for bias in params[count:]]
         read = [x.contiguous(), targets.contiguous(), *params[:count], *biases]
-        numbers = ctypes.c_int64(steps), ctypes.c_int64(keep), ctypes.c_double(rate)
         strides = [bias.stride(0) for bias in biases]
-        plan.call(plan.descend, [*read, *made], strides, numbers)
+        plan.call("descend", [*read, *made], strides, (steps, keep, rate))
         return [part[-1] for part in made[: 2 * count]], (plan, read, made, strides) if keep else None
     asked, none = (False, *[True] * len(params)), [None] * (count - 1)
     path = []
@@ -183,7 +188,7 @@ def chain_ascend(
     if isinstance(kept, tuple):
         plan, read, made, strides = kept
         found = [part.clone(memory_format=torch.contiguous_format) for part in cotangents]
-        plan.call(plan.ascend, [*read, *made, *found], strides, (ctypes.c_int64(steps), ctypes.c_double(rate)))
+        plan.call("ascend", [*read, *made, *found], strides, (steps, rate))
         return found
     reads, asked = (True, False, *[True] * (2 * count - 1)), (False, *[True] * (2 * count))
     for weights, outs, ways in reversed(kept):
@@ -329,21 +334,18 @@ class _Plan:
         widths = [width, *[weight[1] for weight in weights]]
         self.sizes = [n_task, n_row, *shape, threads, *widths, *steps]
         self.array = _int64s(self.sizes)
-        library = native.library(_SOURCE)
         self.kinds = [*weights, *self.biases, *self.outs, *self.outs]  # what a step of descent leaves
-        self.value, self.derivative, self.second, self.descend, self.ascend = (
-            getattr(library, f"chain_{name}{_SUFFIX[dtype]}") for name in _FUNCTIONS
-        )
 
     def takes(self, biases: Sequence[Tensor]) -> bool:
         """Whether these are biases of such a chain."""
         pairs = zip(biases, self.biases, strict=True)
-        return all(bias.shape == size and bias.dtype is self.dtype and bias.is_cpu for bias, size in pairs)
+        return all(bias.shape == size for bias, size in pairs)
 
     def call(
-        self, function: Any, tensors: Sequence[Tensor | None], steps: Sequence[int] = (), numbers: Sequence[Any] = ()
+        self, name: str, tensors: Sequence[Tensor | None], steps: Sequence[int] = (), numbers: Sequence[float] = ()
     ) -> None:
         """Let C compute; ``tensors`` and ``numbers`` as the function there names them, ``steps`` of the biases."""
+        function = _C.form(f"chain_{name}", self.dtype)
         pointers = [None if tensor is None else tensor.data_ptr() for tensor in tensors]
         sizes = _int64s([*self.sizes, *steps]) if steps else self.array
         if function(sizes, (ctypes.c_void_p * len(pointers))(*pointers), *numbers):
@@ -353,22 +355,23 @@ class _Plan:
 _plan = functools.lru_cache(maxsize=256)(_Plan)
 
 
-def _planned(shape: Shape, x: Tensor, weights: Sequence[Tensor]) -> _Plan | None:
-    """How C computes it; None where it cannot, or where torch's operators are faster."""
-    if not native.usable(x) or len(weights) > _MOST:
+def _planned(shape: Shape, x: Tensor, weights: Sequence[Tensor], others: Sequence[Tensor]) -> _Plan | None:
+    """How C computes it, which reads others, too; None where it cannot, or where torch's operators are faster."""
+    read = (*weights, *others)
+    if len(weights) > _MOST or not native.usable(x, *read) or any(part.dtype is not x.dtype for part in read):
         return None
     width, n_task = x.shape[2], x.shape[0]
     shapes, steps = [], []
     for weight in weights:
         size, stride = weight.shape, weight.stride()
         laid = stride[2] == 1 and stride[1] == size[2]
-        fits = size[2] == width <= _WIDEST and size[0] == n_task and weight.dtype is x.dtype and weight.is_cpu
+        fits = size[2] == width <= _WIDEST and size[0] == n_task
         if not (laid and fits):
             return None
         width = size[1]
         shapes.append(size)
         steps.append(stride[0])
-    if width > _WIDEST or native.library(_SOURCE) is None:
+    if width > _WIDEST or not _C.there():
         return None
     return _plan(shape, x.dtype, x.shape, tuple(shapes), tuple(steps), torch.get_num_threads())
 
@@ -376,6 +379,11 @@ def _planned(shape: Shape, x: Tensor, weights: Sequence[Tensor]) -> _Plan | None
 def _laid(bias: Tensor) -> Tensor:
     """One number after the other in memory; tasks may share what they read."""
     return bias if bias.stride(1) == 1 else bias.contiguous()
+
+
+def _room(x: Tensor, size: Sequence[int]) -> Tensor:
+    """Where C writes; ``x.new_empty`` is two operators."""
+    return torch.empty(size, dtype=x.dtype, device=x.device)
 
 
 def _int64s(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:

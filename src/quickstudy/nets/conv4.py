@@ -13,9 +13,10 @@ from quickstudy import native
 from quickstudy.episode import may_read
 from quickstudy.errors import InputError
 from quickstudy.nets.convolution import conv2d
-from quickstudy.nets.norms import AbstractNorm, BatchNorm, Seen, make_norm
+from quickstudy.nets.norms import AbstractNorm, BatchNorm, Seen, made_here, make_norm
 from quickstudy.nets.rectify import rectify
 from quickstudy.nets.stem import MOST_INPUTS, stem
+from quickstudy.nets.strategy import listened_to
 from quickstudy.nets.summary import extremes, summarise
 from quickstudy.nets.tail import Tail, tail
 
@@ -46,7 +47,7 @@ class ConvBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W] -> [N, channels, H/2, W/2]``."""
-        if any(layer._forward_hooks or layer._forward_pre_hooks for layer in (self.conv, self.norm)):
+        if not self.as_built:
             return self._one_by_one(x)
         own: dict[str, Tensor] = dict(self.norm.named_parameters(recurse=False))
         first = self._as_stem(x, self.conv.weight, own)
@@ -57,8 +58,18 @@ class ConvBlock(nn.Module):
             x = x + self.conv.bias[:, None, None]
         return self._after(x, own)
 
+    @property
+    def as_built(self) -> bool:
+        """Whether nobody exchanged a layer, changed what it does, or listens to it: else each has to be called."""
+        conv, steps = self.conv, 2 if self.pool == "stride" else 1
+        if type(conv) is not nn.Conv2d or not made_here(self.norm) or listened_to(conv, self.norm):
+            return False
+        window = (conv.kernel_size, conv.stride, conv.padding, conv.dilation)
+        built = ((3, 3), (steps, steps), (self.padding, self.padding), (1, 1))
+        return window == built and conv.groups == 1 and conv.padding_mode == "zeros"
+
     def _one_by_one(self, x: Tensor) -> Tensor:
-        """The same by calling each layer, for those who listen to it."""
+        """The same by calling each layer."""
         x = self.norm(self.conv(x))
         return F.relu(F.max_pool2d(x, 2) if self.pool == "max" else x)
 
@@ -85,7 +96,7 @@ class ConvBlock(nn.Module):
             return halved.view(*lead, *halved.shape[1:])
         norm, pooled = self.norm, self.pool == "max"
         norm.check(x, own)
-        signs = self._signs(own["weight"], lead) if pooled else None
+        signs = self._signs(own["weight"], lead, x.dtype) if pooled else None
         if norm.reads_rows:
             groups = Seen.groups(x, len(lead), pooled=norm.pools_rows)
             summary = summarise(maps, signs, peaks=pooled, groups=groups)
@@ -98,7 +109,8 @@ class ConvBlock(nn.Module):
     def _as_stem(self, x: Tensor, kernel: Tensor, own: dict[str, Tensor]) -> Tensor | None:
         """The whole block as one operator, where it is a network's first and C may be used; else None."""
         norm = self._over_rows()
-        if norm is None or x.requires_grad or x.shape[-3] > MOST_INPUTS:  # before the rows are laid out
+        # Asked before the rows are laid out. A bias that was put in moves the running mean.
+        if norm is None or self.conv.bias is not None or x.requires_grad or x.shape[-3] > MOST_INPUTS:
             return None
         rows, groups = x.flatten(0, -4), Seen.groups(x, x.dim() - 3, pooled=True)
         own_weights = kernel.dim() == 5
@@ -141,7 +153,7 @@ class ConvBlock(nn.Module):
     def _over_rows(self) -> BatchNorm | None:
         """The norm, if it takes its moments over all rows of a task together."""
         norm = self.norm
-        return norm if isinstance(norm, BatchNorm) and norm.reads_rows and norm.pools_rows else None
+        return norm if type(norm) is BatchNorm and norm.reads_rows and norm.pools_rows else None
 
     @staticmethod
     def _met(found: Tail, norm: BatchNorm, lead: torch.Size, *, beside: bool = False) -> Tensor:
@@ -150,22 +162,23 @@ class ConvBlock(nn.Module):
         norm.met(mean, var, found.count)
         return apart(found.y, lead[0]) if beside else found.y.view(*lead, *found.y.shape[1:])
 
-    def _signs(self, weight: Tensor, lead: torch.Size) -> Tensor | None:
+    def _signs(self, weight: Tensor, lead: torch.Size, dtype: torch.dtype) -> Tensor | None:
         """-1 where a norm's scale turns a channel's smallest value into the largest; None if nowhere.
 
         Args:
             weight: the norm's, ``[C]`` or ``[T, C]``.
             lead: the axes before the channels, N or T and N.
+            dtype: the map's, which need not be the norm's.
 
         Returns:
             ``[C]`` or ``[T·N, C]``.
         """
         weight = weight.detach()
         # Where looking would make a GPU wait, or is not possible, the signs are always used.
-        if may_read() and not weight.is_cuda and not torch._C._are_functorch_transforms_active():
+        if may_read() and not weight.is_cuda and not native.watched():
             if not bool((weight < 0).any()):
                 return None
-        signs = torch.where(weight < 0, -1.0, 1.0).to(weight.dtype)
+        signs = torch.where(weight < 0, -1.0, 1.0).to(dtype)
         return signs if weight.dim() == 1 else signs.repeat_interleave(lead[1], 0)
 
 
@@ -270,6 +283,11 @@ class Conv4(nn.Module):
                 f"{self.image_size}], received {list(x.shape[-3:])}. Resize the pictures, or build the network with "
                 f"in_channels={x.shape[-3] if x.dim() > 2 else '?'} and image_size={x.shape[-1]}."
             )
+
+    @property
+    def layers_as_built(self) -> bool:
+        """Whether its form with a task axis computes what its layers do; see ``nets.strategy``."""
+        return all(type(block) is ConvBlock and block.as_built for block in self.blocks)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W] -> [N, out_features]``."""

@@ -7,8 +7,8 @@ here as such, in the layout of the maps; ``benchmarks/kernels.py`` compares that
     y = x * w                                  (dx, dw) = B(dy, x, w), the derivative
     (u, v) cotangents of (dx, dw):             dy: u * w + x * v,  (x, w): B(dy, u, v)
 
-Each is computed by ``winograd.py`` or ``strided.py`` where one fits, else by torch's operators. Inside torch.func's
-transforms and under autocast it is torch's own operator altogether.
+Each is computed by ``winograd.py`` or ``strided.py`` where one fits, else by torch's operators. Where these must be
+seen (``dense.needs_plain``) it is torch's own operator altogether.
 """
 
 from __future__ import annotations
@@ -78,12 +78,13 @@ def products(
 ) -> tuple[Tensor | None, Tensor | None]:
     """``(dx, dw)``, those that are asked for, without a graph."""
     stride, padding, groups = window
-    if x.is_contiguous(memory_format=torch.channels_last) and not dy.is_contiguous(memory_format=torch.channels_last):
-        dy = dy.contiguous(memory_format=torch.channels_last)
-    if winograd.fits(x, weight, *window) and native.usable(dy):
+    last, in_c = torch.channels_last, native.usable(dy)
+    if in_c and x.is_contiguous(memory_format=last) and not dy.is_contiguous(memory_format=last):
+        dy = dy.contiguous(memory_format=last)
+    if in_c and winograd.fits(x, weight, *window):
         dx = winograd.convolve(dy, weight, 2 - padding, groups, turned=True) if asked[0] else None
         return dx, winograd.correlate(x, dy, padding, groups) if asked[1] else None
-    if strided.fits(x, weight, *window) and native.usable(dy):
+    if in_c and strided.fits(x, weight, *window):
         dx = strided.spread(dy, weight, x.shape, *window) if asked[0] else None
         return dx, strided.correlate(x, dy, *window) if asked[1] else None
     dx, dw, _ = torch.ops.aten.convolution_backward(

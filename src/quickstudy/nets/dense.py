@@ -10,8 +10,8 @@ their work. So a whole chain of layers is one operator, its derivative another, 
     dc_L = e_L,  dh_{l-1} = d_l U_l,  dW_l = d_lᵀ e_{l-1}           dx, dW_l, db_l
 
 What the layers put out is put out by the operator, too, so that ways through the value and through its derivative meet
-there. Third derivatives are taken through plain operators. Inside torch.func's transforms and under autocast, of which
-such a function knows nothing, there are plain operators altogether. The three themselves stand in ``chain.py``.
+there. Third derivatives are taken through plain operators. Where torch's operators must be seen (``needs_plain``) there
+are plain operators altogether. The three themselves stand in ``chain.py``.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from quickstudy import native
 from quickstudy.nets.chain import (
     Shape,
     chain_derivative,
@@ -91,8 +92,8 @@ def own_layers(x: Tensor, layers: Sequence[Layer]) -> tuple[list[Tensor], list[T
 
 
 def needs_plain(x: Tensor) -> bool:
-    """Whether an own function with a context would be refused, or get mixed precisions."""
-    return torch._C._are_functorch_transforms_active() or torch.is_autocast_enabled(x.device.type)
+    """Whether an own function with a context would be refused or not be seen, or get mixed precisions (autocast)."""
+    return native.watched() or torch.is_autocast_enabled(x.device.type)
 
 
 class _Chain(torch.autograd.Function):

@@ -29,9 +29,17 @@ C = Functions(
 )
 
 
-def readable(x: Tensor) -> bool:
-    """Whether C may pass over the maps ``x``, ``[R, C, H, W]``."""
-    return native.usable(x) and x.numel() > 0 and x.shape[1] <= MOST_CHANNELS and C.there()
+def readable(x: Tensor, *others: Tensor, pooled: bool = False) -> bool:
+    """Whether C may pass over the maps ``x``, ``[R, C, H, W]``.
+
+    Args:
+        x: maps.
+        others: what else it reads then.
+        pooled: whether it pools them; torch's operators refuse maps that have no window.
+    """
+    if not native.usable(x, *others) or any(other.dtype is not x.dtype for other in others):
+        return False
+    return x.numel() > 0 and x.shape[1] <= MOST_CHANNELS and not (pooled and min(x.shape[2:]) < 2) and C.there()
 
 
 class _Shape(ctypes.Structure):
@@ -66,10 +74,11 @@ def shape(
 
 def sums(x: Tensor, count: int) -> Tensor:
     """Room for so many sums of each picture's channels."""
-    return torch.empty(x.shape[0] * count * x.shape[1], dtype=torch.float64)
+    return torch.empty(x.shape[0] * count * x.shape[1], dtype=torch.float64, device=x.device)
 
 
 def halved(x: Tensor, dtype: torch.dtype) -> Tensor:
     """Room for a number of each window of ``x``."""
     n_row, channels, height, width = x.shape
-    return torch.empty((n_row, channels, height // 2, width // 2), dtype=dtype, memory_format=torch.channels_last)
+    small = (n_row, channels, height // 2, width // 2)
+    return torch.empty(small, dtype=dtype, device=x.device, memory_format=torch.channels_last)

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from quickstudy.errors import InputError
 from quickstudy.nets.dense import Layer, task_chain, task_linear
-from quickstudy.nets.norms import AbstractNorm, make_norm
+from quickstudy.nets.norms import AbstractNorm, made_here, make_norm
+from quickstudy.nets.strategy import listened_to
 
 _ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": F.relu, "tanh": torch.tanh}
 
@@ -79,13 +80,20 @@ class MLP(nn.Module):
         return x
 
     @property
+    def layers_as_built(self) -> bool:
+        """Whether nobody exchanged a layer, or listens to one: else each has to be called."""
+        linears = all(type(linear) is nn.Linear and linear.bias is not None for linear in self.linears)
+        return linears and all(map(made_here, self.norms)) and not listened_to(*self.linears, *self.norms)
+
+    @property
     def _is_chain(self) -> bool:
-        """Nothing but linear layers and ReLUs."""
+        """Nothing but linear layers and ReLUs, where the layers are as they were built."""
         return self.activation == "relu" and not any(isinstance(norm, AbstractNorm) for norm in self.norms)
 
     def as_chain(self, params: dict[str, Tensor], x: Tensor) -> tuple[Tensor, list[Layer]] | None:
         """Inputs ``[T, N, I]`` and the layers, each rectified, where that is all of it; see ``inner.chained``."""
-        if type(self) is not MLP or not self._is_chain:  # a class made from this one may compute something else
+        # A class made from this one may compute something else.
+        if type(self) is not MLP or not self._is_chain or not self.layers_as_built:
             return None
         return self._flat(x, 2), self._layers(params)
 

@@ -344,39 +344,26 @@ class TaskNorm(AbstractNorm):
         assert seen is not None
         the_pass = current_pass()
         name = the_pass.names.get(self, "")
-        # Moments about a point near the mean, the first and the second: a mixture's are the mixture of its parts'.
         given = the_pass.given
         if given is None:
             weights = row_weights(the_pass, seen.mean)
-            about = _average(seen.mean.detach(), weights, -2)  # [..., 1, C]
-            parts = _about(about, seen.mean, seen.var)
-            support = _average(parts, weights, -2)
-            rows = about.new_full(about.shape[:-2], seen.mean.shape[-2]) if weights is None else weights.sum((-2, -1))
-            mean, var = _from_about(about, support)
+            mean, var = pool_moments(seen.mean, seen.var, weights, -2)  # [..., 1, C]
+            rows = mean.new_full(mean.shape[:-2], seen.mean.shape[-2]) if weights is None else weights.sum((-2, -1))
             leave(the_pass, name, mean=mean.squeeze(-2), var=var.squeeze(-2), count=rows)
         else:
-            about = given[f"{name}.mean"].detach().unsqueeze(-2)
-            parts = _about(about, seen.mean, seen.var)
-            support = _about(about, given[f"{name}.mean"].unsqueeze(-2), given[f"{name}.var"].unsqueeze(-2))
+            mean, var = (given[f"{name}.{part}"].unsqueeze(-2) for part in ("mean", "var"))
             rows = given[f"{name}.count"]
-        if not seen.space:
-            mean, var = pool_moments(seen.mean, seen.var, None, -1)
-            parts = _about(about, mean, var)
+        mine = (seen.mean, seen.var) if seen.space else pool_moments(seen.mean, seen.var, None, -1)
         blend = torch.sigmoid(own["scale"] * rows + own["offset"])[..., None, None]
-        return self.standardised(*_from_about(about, torch.lerp(parts, support, blend)), own)
+        return self.standardised(*_mixed(mine, (mean, var), blend.to(mean.dtype)), own)
 
 
-def _about(point: Tensor, mean: Tensor, var: Tensor) -> Tensor:
-    """The first and second moment about ``point``, ``[2, ...]``."""
-    off = mean - point
-    second = var + off * off
-    return torch.stack((off.expand_as(second), second))  # addcmul has a dearer derivative
-
-
-def _from_about(point: Tensor, moments: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean and variance from what :func:`_about` gives."""
-    off, second = moments.unbind()
-    return off + point, second - off * off
+def _mixed(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor], share: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of a mixture of two, of which ``other`` has a share."""
+    (mean, var), (other_mean, other_var) = one, other
+    # No term is negative: a second moment less the squared mean could be, where one mean is far from the other.
+    between = (share * (1 - share)) * (other_mean - mean).square()
+    return torch.lerp(mean, other_mean, share), torch.lerp(var, other_var, share) + between
 
 
 class GroupNorm(AbstractNorm):
@@ -403,6 +390,14 @@ class GroupNorm(AbstractNorm):
         pooled = pool_moments(mean, var, None, -1)  # [..., N, G, 1]
         mean, var = (part.expand(*part.shape[:-1], size).flatten(-2) for part in pooled)
         return self.standardised(mean, var, own)
+
+
+def made_here(layer: nn.Module) -> bool:
+    """Whether ``layer`` is what :func:`make_norm` makes, not a class of others or one made from ours.
+
+    Only then may what it computes be computed elsewhere, together with the layers around it.
+    """
+    return type(layer) in (BatchNorm, TaskNorm, GroupNorm, nn.Identity)
 
 
 def make_norm(kind: str, channels: int) -> nn.Module:

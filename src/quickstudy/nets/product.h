@@ -27,7 +27,7 @@ typedef int64_t whole;
 #define BYTES 16
 #define PANEL 2
 #endif
-#define BLOCK 48 /* rows of a product that are taken together; as in winograd.py */
+#define BLOCK 48 /* rows of a product that are taken together; as in products.py */
 #define INLINE static inline __attribute__((always_inline))
 #define GLUED(name, suffix) name##suffix
 #define JOINED(name, suffix) GLUED(name, suffix)

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from quickstudy import native
 from quickstudy.nets import maps
 from quickstudy.nets.dense import needs_plain
-from quickstudy.nets.joined import plain_derivative, plain_second
+from quickstudy.nets.joined import derivative_of, relaid, second_of
 
 _LAST = torch.channels_last
 
@@ -36,8 +36,12 @@ def rectify(x: Tensor, scale: Tensor, shift: Tensor) -> Tensor:
     Returns:
         ``[..., N, C, H, W]``.
     """
+    if needs_plain(x):
+        return plain_rectify(x, scale, shift)
     maps_of_all = x.flatten(0, -4)
-    if scale.dtype != x.dtype or not maps.readable(maps_of_all) or needs_plain(x):
+    # The others' faults are told by torch's operators.
+    fits = scale.shape[-2:] == shift.shape[-2:] and scale.shape[-2:] in ((1, x.shape[-3]), x.shape[-4:-2])
+    if not fits or not maps.readable(maps_of_all, scale, shift):
         return plain_rectify(x, scale, shift)
     # Each for so many maps in a row.
     scale, shift = (part.expand(*x.shape[:-4], *part.shape[-2:]).flatten(0, -2) for part in (scale, shift))
@@ -71,10 +75,10 @@ class _Rectify(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor, ...]:
-        x, scale, shift, y = ctx.saved_tensors
+        x, scale, shift, y = relaid(*ctx.saved_tensors)
         recorded = torch.is_grad_enabled()
-        if not native.usable(dy):
-            return plain_derivative(_plain_sets, (x, scale, shift), dy, recorded=recorded)
+        if not native.usable(dy, x, scale, shift, y):
+            return derivative_of(_plain_sets, (x, scale, shift), dy, recorded=recorded)
         dy = dy.contiguous(memory_format=_LAST)
         if recorded:
             return _Derivative.apply(dy, x, scale, shift, y)  # type: ignore[no-any-return, no-untyped-call]
@@ -100,12 +104,12 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        dy, x, scale, shift, y = ctx.saved_tensors
+        dy, x, scale, shift, y = relaid(*ctx.saved_tensors)
         given = [cotangent for cotangent in cotangents if cotangent is not None]
         if not given:
             return (None,) * 5
-        if torch.is_grad_enabled() or not all(map(native.usable, given)):
-            return *plain_second(_plain_sets, (x, scale, shift), dy, cotangents)[:3], None, None
+        if torch.is_grad_enabled() or not native.usable(*given, dy, x, scale, shift, y):
+            return *second_of(_plain_sets, (x, scale, shift), dy, cotangents)[:3], None, None
         u, *others = cotangents
         u = torch.zeros_like(x) if u is None else u.contiguous(memory_format=_LAST)
         alpha, beta = (torch.zeros_like(scale) if part is None else part.contiguous() for part in others)

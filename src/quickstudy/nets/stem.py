@@ -32,7 +32,7 @@ from torch.nn import functional as F
 
 from quickstudy import native
 from quickstudy.nets.dense import needs_plain
-from quickstudy.nets.joined import Functions, from_groups, plain_derivative, plain_second, to_groups
+from quickstudy.nets.joined import Functions, derivative_of, from_groups, relaid, second_of, to_groups
 from quickstudy.nets.tail import Tail, fit, plain_tail
 
 MOST_INPUTS = 4  # 9 taps of each; as in stem.c
@@ -79,16 +79,14 @@ def stem(
         eps: added to the variance.
         beside: put out the groups side by side, ``[R / groups, groups * C, H', W']``.
     """
-    if pictures.requires_grad or not (native.usable(pictures) and pictures.numel()) or needs_plain(pictures):
+    if pictures.requires_grad or needs_plain(pictures) or not native.usable(pictures, kernel, weight, bias):
         return None
     inputs, channels = pictures.shape[1], kernel.shape[-4]
-    if inputs > MOST_INPUTS or (pooled and stride != 1):
+    if not pictures.numel() or inputs > MOST_INPUTS or (pooled and stride != 1):
         return None
     # The others' faults are told by torch's operators.
     window = (channels, inputs, 3, 3)
-    right = (
-        kernel.shape in (window, (groups, *window)) and kernel.dtype == pictures.dtype and kernel.device.type == "cpu"
-    )
+    right = kernel.shape in (window, (groups, *window)) and kernel.dtype == pictures.dtype
     if not (right and fit(pictures, weight, groups, channels) and fit(pictures, bias, groups, channels)):
         return None
     setting = Setting(groups, pooled, stride, padding, eps, beside)
@@ -135,12 +133,12 @@ class _Stem(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor]:
         channels, taps = weight.shape[-1], 9 * pictures.shape[1]
         small = _small(pictures, kernel, setting)
-        y = torch.empty(small, dtype=pictures.dtype, memory_format=_LAST)
-        where = torch.empty(small, dtype=torch.uint8, memory_format=_LAST) if setting.pooled else None
+        y = torch.empty(small, dtype=pictures.dtype, device=kernel.device, memory_format=_LAST)
+        where = torch.empty_like(y, dtype=torch.uint8) if setting.pooled else None
         mean, var = weight.new_empty(2, setting.groups, channels).unbind()
-        sums = torch.empty(setting.groups, taps, dtype=torch.float64)
-        products = torch.empty(setting.groups, taps, taps, dtype=torch.float64)
-        partial = torch.empty(pictures.shape[0], taps + taps * taps, dtype=torch.float64)
+        sums = torch.empty(setting.groups, taps, dtype=torch.float64, device=kernel.device)
+        products = torch.empty(setting.groups, taps, taps, dtype=torch.float64, device=kernel.device)
+        partial = torch.empty(pictures.shape[0], taps + taps * taps, dtype=torch.float64, device=kernel.device)
         turned = kernel.new_empty(setting.groups * taps * _filled(channels))
         own = [part.contiguous() for part in (kernel, weight, bias)]
         room = _room(pictures, setting)
@@ -158,9 +156,10 @@ class _Stem(torch.autograd.Function):
             return (None,) * 5
         pictures, *own, y, where, mean, var, sums, products = ctx.saved_tensors
         recorded = torch.is_grad_enabled()
-        if not native.usable(dy):
-            return None, *plain_derivative(_plainly(pictures, ctx.setting), own, dy, recorded=recorded), None
-        dy, found = dy.contiguous(memory_format=_LAST), (y, where, mean, var, sums, products)
+        y, where, mean, var, sums, products = found = relaid(y, where, mean, var, sums, products)
+        if not native.usable(dy, pictures, *own, y, mean, var, sums, products):
+            return None, *derivative_of(_plainly(pictures, ctx.setting), own, dy, recorded=recorded), None
+        dy = dy.contiguous(memory_format=_LAST)
         if recorded:
             return None, *_Derivative.apply(dy, *own, pictures, ctx.setting, *found), None  # type: ignore[no-untyped-call]
         kernel, weight, _ = own
@@ -187,9 +186,9 @@ def _derivative(
 ) -> _Derived:
     groups, channels, taps = setting.groups, weight.shape[-1], 9 * pictures.shape[1]
     of_weight, of_bias = weight.new_empty(2, groups, channels).unbind()
-    chosen = torch.empty(groups, channels, taps, dtype=torch.float64)
+    chosen = torch.empty(groups, channels, taps, dtype=torch.float64, device=kernel.device)
     derived = _Derived(kernel.new_empty(groups, channels, taps), of_weight, of_bias, chosen)
-    partial = torch.empty(pictures.shape[0], taps + 1, _filled(channels), dtype=torch.float64)
+    partial = torch.empty(pictures.shape[0], taps + 1, _filled(channels), dtype=torch.float64, device=kernel.device)
     y, where, *moments = found
     known = (dy, y, where, pictures, kernel.contiguous(), weight.contiguous(), *moments)
     room = _room(pictures, setting)
@@ -219,14 +218,16 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *cotangents: Tensor | None) -> tuple[Tensor | None, ...]:
-        dy, kernel, weight, bias, pictures, y, where, *moments, of_weight, of_bias, chosen = ctx.saved_tensors
+        dy, kernel, weight, bias, pictures, *rest = ctx.saved_tensors
+        dy, y, where, *moments, of_weight, of_bias, chosen = relaid(dy, *rest)
         others = (None,) * 9
         given = [cotangent for cotangent in cotangents if cotangent is not None]
         if not given:
             return None, None, None, *others
         setting = ctx.setting
-        if torch.is_grad_enabled() or not all(map(native.usable, given)):
-            found = plain_second(_plainly(pictures, setting), (kernel, weight, bias), dy, cotangents)
+        read = (*given, dy, kernel, weight, pictures, y, *moments, of_weight, of_bias, chosen)
+        if torch.is_grad_enabled() or not native.usable(*read):
+            found = second_of(_plainly(pictures, setting), (kernel, weight, bias), dy, cotangents)
             return *found[:3], *others
         groups, channels, taps = chosen.shape
         shapes = ((groups, channels, taps), (groups, channels), (groups, channels))

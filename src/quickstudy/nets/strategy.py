@@ -27,7 +27,10 @@ STRATEGIES: tuple[Strategy, ...] = get_args(Strategy)
 
 @runtime_checkable
 class HasBatchedForm(Protocol):
-    """A network that can run all tasks at once by hand-written kernels."""
+    """A network that can run all tasks at once by hand-written kernels.
+
+    It may say ``layers_as_built = False`` where somebody exchanged its layers: it has no such form then.
+    """
 
     batched_on_cpu: bool  # whether that is faster than a loop on a CPU, by measurement
 
@@ -169,8 +172,14 @@ def choose(net: nn.Module, leaf: Tensor, *, shared: bool) -> Choice:
 
 
 def has_batched_form(net: object) -> bool:
-    """``isinstance(net, HasBatchedForm)``, which Python works out anew, member by member, at each call."""
-    return callable(getattr(net, "batched", None)) and hasattr(net, "batched_on_cpu")
+    """``isinstance(net, HasBatchedForm)``, which Python works out anew at each call, and its layers are its own."""
+    formed = callable(getattr(net, "batched", None)) and hasattr(net, "batched_on_cpu")
+    return formed and bool(getattr(net, "layers_as_built", True))
+
+
+def listened_to(*layers: nn.Module) -> bool:
+    """Whether a hook waits for one of these layers to be called."""
+    return any(layer._forward_hooks or layer._forward_pre_hooks for layer in layers)
 
 
 @functools.cache

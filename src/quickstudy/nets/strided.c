@@ -96,7 +96,7 @@ void NAMED(spread)(const Shape *s, const REAL *dy, const REAL *w, REAL *weights,
     NAMED(laid)(s, w, 1, weights);
 #pragma omp parallel for schedule(static) num_threads((int)s->threads) if (s->threads > 1)
     for (whole work = 0; work < G * chunks; work++) {
-        const whole group = work % G, from = work / G * chunk * places;
+        const whole group = work / chunks, from = work % chunks * chunk * places;
         const whole end = from + chunk * places < s->rows * places ? from + chunk * places : s->rows * places;
         REAL *out = room + (whole)THREAD * BLOCK * 9 * A;
         for (whole first = from; first < end; first += BLOCK) {

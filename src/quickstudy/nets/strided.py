@@ -18,7 +18,7 @@ from torch import Tensor
 
 from quickstudy import native
 from quickstudy.nets.joined import Functions
-from quickstudy.nets.winograd import BLOCK, filled, lies_right
+from quickstudy.nets.products import BLOCK, filled, lies_right
 
 __all__ = ["LEAST_CHANNELS", "MOST_CHANNELS", "MOST_PLACES", "convolve", "correlate", "fits", "spread", "value_fits"]
 
@@ -52,8 +52,7 @@ def fits(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> b
         and LEAST_CHANNELS <= few
         and many <= MOST_CHANNELS
         and lies_right(x, weight, padding, groups)
-        and native.usable(x)
-        and native.usable(weight)
+        and native.usable(x, weight)
         and _C.there()
     )
 
@@ -80,7 +79,7 @@ def convolve(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) 
     n_row, _, height, width = x.shape
     inputs, outputs = weight.shape[1], weight.shape[0] // groups
     down, across = ((n + 2 * padding - 3) // stride + 1 for n in (height, width))
-    y = torch.empty((n_row, groups * outputs, down, across), dtype=x.dtype, memory_format=_LAST)
+    y = torch.empty((n_row, groups * outputs, down, across), dtype=x.dtype, device=x.device, memory_format=_LAST)
     laid = x.new_empty(groups * 9 * inputs * filled(outputs))
     room = x.new_empty(torch.get_num_threads() * _room(inputs, outputs))
     shape = _shape(n_row, groups, inputs, outputs, height, width, padding, stride, torch.get_num_threads())
@@ -91,7 +90,7 @@ def convolve(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) 
 def spread(dy: Tensor, weight: Tensor, size: torch.Size, stride: int, padding: int, groups: int) -> Tensor:
     """The derivative in x of a size; the arguments are those of :func:`convolve`, ``dy`` is channels-last."""
     inputs, outputs = weight.shape[1], weight.shape[0] // groups
-    dx = torch.empty(size, dtype=dy.dtype, memory_format=_LAST).zero_()
+    dx = torch.empty(size, dtype=dy.dtype, device=dy.device, memory_format=_LAST).zero_()
     laid = dy.new_empty(groups * 9 * outputs * filled(inputs))
     room = dy.new_empty(torch.get_num_threads() * _room(inputs, 0))
     shape = _shape(size[0], groups, inputs, outputs, *size[2:], padding, stride, torch.get_num_threads())

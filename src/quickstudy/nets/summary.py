@@ -21,9 +21,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from quickstudy import native
 from quickstudy.nets import maps
 from quickstudy.nets.dense import needs_plain
+from quickstudy.nets.joined import relaid
 
 
 class Summary(NamedTuple):
@@ -52,13 +52,20 @@ def summarise(x: Tensor, signs: Tensor | None = None, *, peaks: bool, groups: in
         peaks: whether the extremes are wanted.
     """
     recorded = torch.is_grad_enabled() and x.requires_grad
-    if not needs_plain(x) and (recorded or maps.readable(x)):
+    if not needs_plain(x) and (recorded or _in_c(x, signs, peaks)):
         x = x.contiguous(memory_format=torch.channels_last)
         mean, var, found, _ = _Summarise.apply(x, signs, peaks, groups or x.shape[0])  # type: ignore[no-untyped-call]
         return Summary(mean, var, found)
     if not peaks:
         return Summary(*moments(x, groups), None)
     return Summary(*moments(x, groups), extremes(x, signs))
+
+
+def _in_c(x: Tensor, signs: Tensor | None, peaks: bool) -> bool:
+    """Whether C may read the maps, and the signs."""
+    if signs is None:
+        return maps.readable(x, pooled=peaks)
+    return signs.shape in (x.shape[1:2], x.shape[:2]) and maps.readable(x, signs, pooled=peaks)
 
 
 def extremes(x: Tensor, signs: Tensor | None) -> Tensor:
@@ -116,7 +123,7 @@ def _where(inside: Tensor, x: Tensor) -> Tensor:
 
 def _flat(values: Tensor) -> Tensor:
     """Maps ``[R, C, h, w]`` in the order of channels-last memory."""
-    return values.permute(0, 2, 3, 1).flatten()
+    return values.permute(0, 2, 3, 1).reshape(-1)  # not flatten, which is_grads_batched has no rule for
 
 
 class _Summarise(torch.autograd.Function):
@@ -124,7 +131,7 @@ class _Summarise(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, signs: Tensor | None, peaks: bool, groups: int) -> tuple[Tensor | None, ...]:
-        if maps.readable(x):
+        if _in_c(x, signs, peaks):
             mean, var, found, inside = _summarise_in_c(x, signs, peaks, groups)
         else:
             mean, var = moments(x, groups)
@@ -142,7 +149,7 @@ class _Summarise(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, _: Any) -> tuple[Tensor | None, ...]:
-        x, mean, inside = ctx.saved_tensors
+        x, mean, inside = relaid(*ctx.saved_tensors)
         derive = _Spread.apply if torch.is_grad_enabled() else _spread
         return derive(d_mean, d_var, d_peaks, x, mean, inside), None, None, None
 
@@ -163,7 +170,8 @@ def _spread(
     d_mean: Tensor, d_var: Tensor, d_peaks: Tensor | None, x: Tensor, mean: Tensor, inside: Tensor | None
 ) -> Tensor:
     """``dx``, in channels-last layout."""
-    if (inside is None or inside.dtype == torch.uint8) and maps.readable(x) and native.usable(d_mean):
+    given = [part for part in (mean, d_mean, d_var, d_peaks) if part is not None]
+    if (inside is None or inside.dtype == torch.uint8) and maps.readable(x, *given):
         dx, pooled = torch.empty_like(x), inside is not None
         told = maps.shape(x.shape, mean.shape[0], pooled=pooled)
         if d_peaks is not None:
@@ -192,15 +200,15 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor) -> tuple[Tensor | None, ...]:
-        d_var, x, mean, inside = ctx.saved_tensors
+        d_var, x, mean, inside = relaid(*ctx.saved_tensors)
         groups = mean.shape[0]
         in_c = (inside is None or inside.dtype == torch.uint8) and not torch.is_grad_enabled()
-        if in_c and maps.readable(x) and native.usable(u):
+        if in_c and maps.readable(x, u, d_var, mean):
             u, ddx = u.contiguous(memory_format=torch.channels_last), torch.empty_like(x)
             of_mean, of_var = torch.empty_like(mean), torch.empty_like(mean)
             of_peaks = None if inside is None else maps.halved(x, x.dtype)
             told = maps.shape(x.shape, groups, pooled=inside is not None)
-            known = (u, d_var.contiguous(), x, inside, mean, maps.sums(x, 2))
+            known = (u, d_var, x, inside, mean, maps.sums(x, 2))
             maps.C.call("respond", told, *known, of_mean, of_var, of_peaks, ddx)
             return of_mean, of_var, of_peaks, ddx, None, None
         rows, cotangent = _rows(x, groups), _rows(u, groups)

@@ -30,7 +30,7 @@ from torch.nn import functional as F
 from quickstudy import native
 from quickstudy.nets import maps
 from quickstudy.nets.dense import needs_plain
-from quickstudy.nets.joined import from_groups, plain_derivative, plain_second, to_groups
+from quickstudy.nets.joined import derivative_of, from_groups, relaid, second_of, to_groups
 from quickstudy.nets.summary import extremes, summarise
 
 _LAST = torch.channels_last
@@ -64,7 +64,7 @@ def tail(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, pooled: bool, 
         pooled: whether windows of 2x2 are pooled.
         eps: added to the variance.
     """
-    if not maps.readable(x) or needs_plain(x):
+    if not maps.readable(x, weight, bias, pooled=pooled) or needs_plain(x):
         return None
     if not fit(x, weight, groups, x.shape[1]) or not fit(x, bias, groups, x.shape[1]) or weight.dim() != bias.dim():
         return None
@@ -117,14 +117,14 @@ class _Tail(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor | None, *_: Any) -> tuple[Tensor | None, ...]:
         if dy is None:
             return None, None, None, None
-        x, weight, bias, *rest = ctx.saved_tensors
-        recorded = torch.is_grad_enabled()
-        if not native.usable(dy):
-            return *plain_derivative(_plainly(ctx.setting), (x, weight, bias), dy, recorded=recorded), None
+        x, weight, bias, *rest = relaid(*ctx.saved_tensors)
+        recorded, found = torch.is_grad_enabled(), _Found(*rest)
+        if not native.usable(dy, x, weight, bias, found.y, found.mean, found.var):
+            return *derivative_of(_plainly(ctx.setting), (x, weight, bias), dy, recorded=recorded), None
         dy = dy.contiguous(memory_format=_LAST)
         if recorded:
             return *_Derivative.apply(dy, x, weight, bias, ctx.setting, *rest), None  # type: ignore[no-untyped-call]
-        dx, dw, db = _derivative(dy, x, weight, ctx.setting, _Found(*rest))
+        dx, dw, db = _derivative(dy, x, weight, ctx.setting, found)
         return dx, from_groups(dw, weight, 2), from_groups(db, weight, 2), None
 
 
@@ -154,12 +154,12 @@ class _Derivative(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, u: Tensor | None, omega: Tensor | None, beta: Tensor | None) -> tuple[Tensor | None, ...]:
-        dy, x, weight, bias, y, p, where, mean, var, dw, db = ctx.saved_tensors
+        dy, x, weight, bias, y, p, where, mean, var, dw, db = relaid(*ctx.saved_tensors)
         given = [cotangent for cotangent in (u, omega, beta) if cotangent is not None]
         if not given:
             return (None,) * 10
-        if torch.is_grad_enabled() or not all(map(native.usable, given)):
-            found = plain_second(_plainly(ctx.setting), (x, weight, bias), dy, (u, omega, beta))
+        if torch.is_grad_enabled() or not native.usable(*given, dy, x, weight, bias, y, mean, var, dw, db):
+            found = second_of(_plainly(ctx.setting), (x, weight, bias), dy, (u, omega, beta))
             return *found[:3], *(None,) * 7
         u = torch.zeros_like(x) if u is None else u.contiguous(memory_format=_LAST)
         ddy, ddx, ddw = torch.empty_like(dy), torch.empty_like(x), torch.empty_like(mean)
@@ -174,7 +174,7 @@ def plain_tail(x: Tensor, weight: Tensor, bias: Tensor, *, groups: int, pooled: 
     """The same as :func:`tail` of differentiable operators."""
     signs = None
     if pooled:
-        signs = torch.where(weight.detach() < 0, -1.0, 1.0).to(weight.dtype)
+        signs = torch.where(weight.detach() < 0, -1.0, 1.0).to(x.dtype)
         signs = signs if weight.dim() == 1 else signs.repeat_interleave(x.shape[0] // groups, 0)
     summary = summarise(x, peaks=False, groups=groups)
     found = extremes(x, signs) if pooled else x

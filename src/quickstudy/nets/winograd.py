@@ -13,7 +13,8 @@ networks", CVPR 2016. For each tile of 2x2 outputs y, with its window d of 4x4 i
          0  1  0 -1             0   0   1
 
 which takes 16 multiplications where the plain sum takes 36. The factors are powers of two, so rounding stays what it is
-in the plain sum, to a small factor, and a number of d that is NaN reaches the outputs that see it and no others.
+in the plain sum, to a small factor. A number of d that is NaN reaches the outputs that see it and no others. So does
+one that is infinite, but they may be NaN where the plain sum is infinite, as the brackets subtract.
 ``benchmarks/kernels.py`` compares the time with torch's convolutions.
 """
 
@@ -29,8 +30,9 @@ from torch import Tensor
 
 from quickstudy import native
 from quickstudy.nets.joined import Functions
+from quickstudy.nets.products import BLOCK, filled, lies_right
 
-__all__ = ["BLOCK", "LEAST_CHANNELS", "MOST_CHANNELS", "convolve", "correlate", "filled", "fits", "lies_right"]
+__all__ = ["LEAST_CHANNELS", "MOST_CHANNELS", "convolve", "correlate", "fits"]
 
 LEAST_CHANNELS = 32
 """Below, the transforms cost more than the products save."""
@@ -38,11 +40,7 @@ LEAST_CHANNELS = 32
 MOST_CHANNELS = 512
 """Above, the transformed weights leave the cache, and torch's convolution is as fast."""
 
-BLOCK = 48
-"""Rows of a product that are taken together, as in ``product.h``."""
-
 _SKEW = 16  # numbers, at most
-_FILLED = 16  # channels are filled up to a multiple of 16 at most
 _C = Functions(Path(__file__).with_name("winograd.c"), {"convolve": 5, "correlate": 5})
 
 
@@ -63,24 +61,8 @@ def fits(x: Tensor, weight: Tensor, stride: int, padding: int, groups: int) -> b
         and LEAST_CHANNELS <= few
         and many <= MOST_CHANNELS
         and lies_right(x, weight, padding, groups)
-        and native.usable(x)
-        and native.usable(weight)
+        and native.usable(x, weight)
         and _C.there()
-    )
-
-
-def lies_right(x: Tensor, weight: Tensor, padding: int, groups: int) -> bool:
-    """Whether torch would take these sizes, of a 3x3 window, and the map lies as C reads it; see :func:`fits`."""
-    return (
-        x.dim() == 4
-        and weight.dim() == 4
-        and weight.shape[2:] == (3, 3)
-        and x.shape[1] == groups * weight.shape[1]
-        and weight.shape[0] % groups == 0
-        and min(x.shape[2:]) + 2 * padding >= 3
-        and x.numel() > 0
-        and x.dtype == weight.dtype
-        and x.is_contiguous(memory_format=torch.channels_last)
     )
 
 
@@ -103,7 +85,7 @@ def convolve(x: Tensor, weight: Tensor, padding: int, groups: int, *, turned: bo
     a, b = (outputs, inputs) if turned else (inputs, outputs)
     threads = torch.get_num_threads()
     size = (n_row, groups * b, height + 2 * padding - 2, width + 2 * padding - 2)
-    y = torch.empty(size, dtype=x.dtype, memory_format=torch.channels_last)
+    y = torch.empty(size, dtype=x.dtype, device=x.device, memory_format=torch.channels_last)
     transformed = x.new_empty(groups * 16 * a * filled(b))
     room = x.new_empty(threads * _room(a, b))
     shape = _shape(n_row, groups, inputs, outputs, height, width, padding, turned, threads)
@@ -149,8 +131,3 @@ def _shape(*numbers: int) -> Any:
 def _room(inputs: int, outputs: int) -> int:
     """Numbers that a block of tiles takes up, of what goes in and of what comes out."""
     return 16 * (BLOCK * (filled(inputs) + filled(outputs)) + 2 * _SKEW)
-
-
-def filled(channels: int) -> int:
-    """Channels filled up to whole vectors, at most."""
-    return -(-channels // _FILLED) * _FILLED
