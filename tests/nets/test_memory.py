@@ -114,6 +114,16 @@ def test_hooks_may_lay_saved_tensors_otherwise(name: str) -> None:
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
+def test_hooks_may_lay_what_layers_put_out_otherwise() -> None:
+    """And leave the weights, so that C computes the derivatives of the chain."""
+    inputs = leaves("chain")
+    expected = orders("chain", inputs)
+    with saved_tensors_hooks(lambda saved: saved, lambda saved: turned(saved) if saved.shape[1:2] == (5,) else saved):
+        found = orders("chain", inputs)
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
 @pytest.mark.filterwarnings("ignore:There is a performance drop:UserWarning")
 @pytest.mark.parametrize("name", list(OPERATORS))
 def test_many_cotangents_at_once(name: str) -> None:

@@ -97,7 +97,9 @@ class _Descent(torch.autograd.Function):
         if not how.second_order:
             return None, None, None, *cotangents
         recorded = torch.is_grad_enabled()
-        if recorded or needs_plain(x) or not native.usable(*cotangents):
+        # Many at once (is_grads_batched) lie in another tensor, and torch has no rule for what chain_ascend calls.
+        bundled, in_c = not all(map(torch._C._has_storage, cotangents)), not isinstance(ctx.kept, list)
+        if recorded or bundled or needs_plain(x) or (in_c and not native.usable(*cotangents)):
             return None, None, None, *_plain_back(how, x, targets, start, cotangents, recorded=recorded)
         found = chain_ascend(how.shape, x, ctx.kept, cotangents, steps=how.steps, rate=how.rate(targets))
         return None, None, None, *found
