@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 def test_omniglot_protonet_fast(data_root: Path, tmp_path: Path) -> None:
     """One checkpoint for all cells, inductive, 1,000 episodes of the Vinyals test classes."""
     run = quickstudy.train("omniglot-protonet-fast", runs=tmp_path, data_root=data_root)
-    for way, shot, query, floor in ((5, 1, 15, 0.975), (5, 5, 15, 0.993), (20, 1, 5, 0.92)):
+    for way, shot, query, floor in ((5, 1, 15, 0.978), (5, 5, 15, 0.993), (20, 1, 5, 0.935)):
         found = quickstudy.evaluate(run, way=way, shot=shot, query=query, episodes=1000, data_root=data_root)
         assert found.mean >= floor and not found.transductive, (way, shot, found.mean)
 
