@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.speed.checks import differs, of_what_is_timed, wrong_tasks
+from benchmarks.speed.checks import differs, of_what_is_checked, of_what_is_timed, wrong_tasks
 from benchmarks.speed.contestants import COMPILED, OURS, REFERENCE, TRACED, contestants
 from benchmarks.speed.machine import busy_share
 from benchmarks.speed.process import WorkerError, WorkerProcess
@@ -193,7 +193,7 @@ def _admitted(
             if few is None or every is None:
                 wrong = wrong_tasks(found, workload.quick() if plan.quick else workload)
             else:
-                wrong = differs(found, few)
+                wrong = differs(found, few, of_what_is_checked(workload))
                 if wrong is None:
                     wrong = differs(_found(worker, "check-timed", folder), every, of_what_is_timed(workload))
         except WorkerError as error:

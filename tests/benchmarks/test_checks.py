@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.speed import ours, ranks, reference, samplers
-from benchmarks.speed.checks import differs, of_what_is_timed, wrong_tasks
+from benchmarks.speed.checks import differs, of_what_is_checked, of_what_is_timed, wrong_tasks
 from benchmarks.speed.jobs import Make, Setting, stacked
 from benchmarks.speed.workloads import find
 from quickstudy.train import StepEvent
@@ -195,3 +195,13 @@ def test_what_is_wrong_with_tasks(spoil: Any, why: str) -> None:
     tasks = {name: part.copy() for name, part in drawn().items()}
     spoil(tasks)
     assert why in str(wrong_tasks(tasks, find("W6")))
+
+
+def test_reptiles_steps_have_room_in_single_entries_only() -> None:
+    expected = {"0": np.zeros(1) + 1.0, "1": np.ones(10_000)}
+    one, all_ = np.ones(10_000), np.ones(10_000) + 2e-10
+    one[3] += 5e-9
+    how = of_what_is_checked(find("W8"))
+    assert differs(expected | {"1": one}, expected, how) is None
+    assert "array 1 differs" in str(differs(expected | {"1": all_}, expected, how))
+    assert "array 1 differs" in str(differs(expected | {"1": one}, expected, of_what_is_checked(find("W1"))))
