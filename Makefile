@@ -5,6 +5,7 @@
 #   make test-all     the same, then the deep checks; stopped, it goes on where it was
 #   make test-peers   losses and meta-gradients beside higher, torchopt, learn2learn, easyfsl, torchmeta
 #   make bench        speed beside these libraries, every row; some: make bench W="W3 W6" ARGS="--rounds 5"
+#   make results      every field's comparison on real data; some: make results D="speech finance"
 #   make check        linter and types only, seconds
 #   make install      the environment for developing, .venv
 #   make system-deps  what the tests use of Debian: chromium
@@ -20,7 +21,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # What stands in the caller's environment must not decide which packages are found.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all test-peers bench check install system-deps
+.PHONY: demo test test-all test-peers bench results check install system-deps
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-core
@@ -41,6 +42,10 @@ test-peers: .venv-peers/installed
 
 bench: .venv-peers/installed
 	@.venv-peers/bin/python benchmarks/bench.py $(W) $(ARGS)
+
+results: $(VENV)/installed-dev
+	@$(BIN)/python benchmarks/results.py $(D) $(ARGS)
+	@$(BIN)/python docs/make_results.py
 
 .venv-peers/installed: tests/peers/requirements.txt tests/peers/install.sh
 	@$(MAKE) --no-print-directory VENV=.venv-peers .venv-peers/bin/python

@@ -16,12 +16,15 @@ REPOSITORY = Path(__file__).parents[1]
 
 # A room is a package or a single module; its floor is its number here.
 FLOORS = {
-    0: {"episode", "targets", "keys", "registry", "errors", "files", "callable_module", "allocator", "native"},
+    0: {
+        *("episode", "targets", "keys", "registry", "errors", "files", "metrics"),
+        *("callable_module", "allocator", "native"),
+    },
     1: {"nets", "data"},
     2: {"inner"},
     3: {"learners"},
     4: {"train", "evaluate"},
-    5: {"recipes", "doctor"},
+    5: {"recipes", "doctor", "domains"},
     6: {"api", "training", "testing", "running", "rankcount", "runs", "reporting", "progress", "notes"},
     7: {"cli", "__init__", "__main__"},
 }

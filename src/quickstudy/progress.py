@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TextIO
 
+from quickstudy.metrics import metric
 from quickstudy.train.callbacks import EndEvent, Silent, StepEvent, ValidationEvent
 
 __all__ = ["EvaluationProgress", "Line", "TrainingProgress", "duration"]
@@ -107,7 +108,7 @@ class TrainingProgress(Silent):
     def validation(self, event: ValidationEvent) -> None:
         """Show what was found, on a line that stays."""
         found = event.result
-        if found.metric == "accuracy":
+        if metric(found.metric).percent:
             figure = f"{100 * found.value:.1f} ± {100 * found.ci95:.1f} %"
         else:
             figure = f"{found.value:.3g} ± {found.ci95:.2g}"

@@ -14,7 +14,7 @@ from torch import Tensor
 from quickstudy.data.source import TaskShape
 from quickstudy.episode import Episode, EpisodeError, Examples
 from quickstudy.errors import InputError
-from quickstudy.evaluate import class_ci95, meta_test
+from quickstudy.evaluate import Result, class_ci95, meta_test
 from quickstudy.evaluate.metatest import diverged_episodes, evaluating
 from quickstudy.keys import Integers, Keys
 from quickstudy.learners.learner import task_metric
@@ -256,3 +256,52 @@ def test_nan_in_the_data_is_no_divergence_but_an_error() -> None:
         EpisodeError, match=r"query\.x: expected finite numbers, found NaN or infinity in task 1, row 1"
     ):
         meta_test(Factor({}), WithNaN(), episodes=5, tasks_at_once=2)
+
+
+class Weighed(Points):
+    """Points whose own figures are the mean absolute error of the label numbers, and one that task 1 does not have."""
+
+    def figures(self, outputs: torch.Tensor, episode: Episode) -> dict[str, np.ndarray]:
+        assert episode.query.y is not None
+        off = (outputs.argmax(2) - episode.query.y).abs().double().mean(1).numpy()
+        return {"mae": off, "auroc": np.where(episode.indices.numpy() == 1, np.nan, 0.5)}
+
+
+def test_a_source_may_have_figures_of_its_own() -> None:
+    plain, own = (meta_test(NearestMean(), source(), episodes=6) for source in (Points, Weighed))
+    assert (own.metric, list(own.others)) == ("mae", ["auroc", "accuracy"]) and own.smaller_is_better
+    assert own.others["accuracy"].per_episode == plain.per_episode and own.others["accuracy"].mean == plain.mean
+    assert own.others["auroc"].per_episode == (0.5, None, 0.5, 0.5, 0.5, 0.5)
+    assert own.by("accuracy").per_episode == plain.per_episode and own.by("accuracy").metric == "accuracy"
+    assert Result.from_json(own.to_json()) == own
+    assert "mae" in str(own) and "accuracy " in str(own)
+    with pytest.raises(InputError, match=r"'auroc' is not defined for 1 of 6 episodes"):
+        own.by("auroc")
+    with pytest.raises(InputError, match=r"has no figure 'mse'. It has mae, auroc, accuracy"):
+        own.by("mse")
+
+
+def test_an_answer_that_is_no_number_has_the_worst_of_the_sources_figures() -> None:
+    found = meta_test(NearestMean(broken=(2,)), Weighed(), episodes=4)
+    assert found.per_episode[2] == np.inf and np.isfinite(found.per_episode[1]) and found.diverged == 1
+
+
+def test_own_figures_of_another_number_of_tasks_are_refused() -> None:
+    class Wrong(Points):
+        def figures(self, outputs: torch.Tensor, episode: Episode) -> dict[str, np.ndarray]:
+            return {"mae": np.zeros(1)}
+
+    with pytest.raises(InputError, match=r"own figure 'mae' cannot be used: expected one number for each of the 3"):
+        meta_test(NearestMean(), Wrong(), episodes=3)
+
+
+def test_who_observes_is_told_of_every_answer() -> None:
+    seen: list[tuple[tuple[int, ...], list[int]]] = []
+    meta_test(
+        NearestMean(),
+        Points(),
+        episodes=5,
+        tasks_at_once=2,
+        observe=lambda outputs, episode: seen.append((tuple(outputs.shape), episode.indices.tolist())),
+    )
+    assert [indices for _, indices in seen] == [[0, 1], [2, 3], [4]] and seen[0][0] == (2, 15, 5)

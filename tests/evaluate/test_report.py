@@ -20,8 +20,9 @@ import pytest
 from PIL import Image
 
 from quickstudy.errors import InputError, StorageError
-from quickstudy.evaluate import Curve, Entry, EpisodePicture, compare, render_report, write_report
-from quickstudy.evaluate.figures import draw_curves, draw_intervals
+from quickstudy.evaluate import Curve, Entry, EpisodePicture, Section, compare, render_report, write_report
+from quickstudy.evaluate.figures import draw_curves, draw_intervals, drawing, dress
+from quickstudy.evaluate.picture import png
 from tests.evaluate.fakes import a_result
 
 VOID = {"meta", "img", "br", "source"}
@@ -277,3 +278,19 @@ def test_a_browser_shows_the_page_in_light_and_in_dark(chromium: str, tmp_path: 
     # The figures' blue, in each theme's own shade, and the red frames: pictures and styles pass the page's policy.
     assert holds(light, "#0063a8") > 200 and holds(dark, "#5ab4f0") > 200
     assert holds(light, "#b3261e") > 100 and holds(dark, "#ff8a80") > 100
+
+
+def test_a_section_of_its_own() -> None:
+    figure = drawing(lambda axes, theme: dress(axes, theme, "reliability", grid="y"), (3, 2), "a reliability diagram")
+    section = Section(
+        "Calibration <raw>",
+        text=["Said and found."],
+        drawings=[figure],
+        pictures=[(base64.b64decode(png(np.zeros((4, 4), np.uint8)).partition(",")[2]), "a spectrogram")],
+        head=["bin", "found"],
+        rows=[["0.1", "0.2"]],
+    )
+    page = Page(render_report(title="t", sections=[section]))
+    alts = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
+    assert alts == ["a reliability diagram", "a spectrogram"]
+    assert all(word in page.text for word in ("Calibration <raw>", "Said and found.", "bin", "0.1", "0.2"))

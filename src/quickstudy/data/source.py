@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
 
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
@@ -63,6 +65,20 @@ class TaskSource(ABC):
         Args:
             indices: T non-negative task numbers.
         """
+
+    def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
+        """What a learner's outputs are worth by the metrics of the tasks' own field, beside accuracy or squared error.
+
+        Args:
+            outputs: ``[T, Nq, W]`` logits or ``[T, Nq, D]`` values, on the CPU.
+            episode: the tasks as :meth:`episodes` gave them.
+
+        Returns:
+            A metric's name (``quickstudy.metrics``) -> ``[T]``; the first becomes the main figure of a result. None of
+            its own by default. A task for which one is not defined has NaN.
+        """
+        del outputs, episode
+        return {}
 
     def batches(self, size: int) -> BatchSource:
         """The same examples as plain labelled batches, for training a classifier over all classes.

@@ -15,8 +15,8 @@ from quickstudy.evaluate.intervals import class_ci95, episode_ci95
 from quickstudy.evaluate.metatest import meta_test
 from quickstudy.evaluate.paired import Paired, paired
 from quickstudy.evaluate.picture import EpisodePicture, picture_episode
-from quickstudy.evaluate.report import render_report, write_report
-from quickstudy.evaluate.result import Result
+from quickstudy.evaluate.report import Section, render_report, write_report
+from quickstudy.evaluate.result import Other, Result
 from quickstudy.evaluate.table import render_table
 
 __all__ = [
@@ -25,9 +25,11 @@ __all__ = [
     "Curve",
     "Entry",
     "EpisodePicture",
+    "Other",
     "Paired",
     "Result",
     "Row",
+    "Section",
     "cell_name",
     "class_ci95",
     "compare",

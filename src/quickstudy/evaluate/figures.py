@@ -19,11 +19,12 @@ from quickstudy.errors import InputError
 from quickstudy.evaluate.comparison import Comparison
 from quickstudy.evaluate.picture import data_address
 from quickstudy.evaluate.wording import figure, metric_name, number
+from quickstudy.metrics import metric
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Drawing", "draw_curves", "draw_intervals"]
+__all__ = ["Curve", "Drawing", "Theme", "draw_curves", "draw_intervals", "drawing", "dress"]
 
 POINTS = 200
 """At most so many points a line; more steps are averaged in bins, with the middle 80 % shaded."""
@@ -73,18 +74,20 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class _Theme:
+class Theme:
+    """Colours of a page: of text, of what lies behind, and of lines, to be taken in this order."""
+
     ink: str
     faint: str
     lines: tuple[str, ...]
 
 
 # Hues of Okabe and Ito, told apart by colour-blind readers, darkened or lightened for the page behind them.
-_LIGHT = _Theme("#3d4450", "#d9dde3", ("#0063a8", "#c24a00", "#007a5a", "#a8477f", "#8a6d00", "#4a4a4a"))
-_DARK = _Theme("#c3c9d4", "#3a414d", ("#5ab4f0", "#ff9a4d", "#3fcf9f", "#e08fbd", "#e6c84a", "#b8b8b8"))
+_LIGHT = Theme("#3d4450", "#d9dde3", ("#0063a8", "#c24a00", "#007a5a", "#a8477f", "#8a6d00", "#4a4a4a"))
+_DARK = Theme("#c3c9d4", "#3a414d", ("#5ab4f0", "#ff9a4d", "#3fcf9f", "#e08fbd", "#e6c84a", "#b8b8b8"))
 
 Floats: TypeAlias = NDArray[np.float64]
-_Draw: TypeAlias = "Callable[[Axes, _Theme], None]"
+_Draw: TypeAlias = "Callable[[Axes, Theme], None]"
 
 
 def draw_curves(curves: Sequence[Curve]) -> list[Drawing]:
@@ -98,15 +101,15 @@ def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
     """One panel; ``names`` are those of all panels, for the same colours in each."""
     quantity, percent = curves[0].quantity, curves[0].percent
 
-    def draw(axes: Axes, theme: _Theme) -> None:
+    def draw(axes: Axes, theme: Theme) -> None:
         for curve in curves:
             _line(axes, curve, theme.lines[names.index(curve.name) % len(theme.lines)])
-        _dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
+        dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
         axes.set_xlabel("training step", color=theme.ink)
         axes.legend(frameon=False, labelcolor=theme.ink)
 
     alt = f"Training curve, {quantity} against step. " + " ".join(_spoken(curve) for curve in curves)
-    return _render(draw, (4.7, 3.1), alt)
+    return drawing(draw, (4.7, 3.1), alt)
 
 
 def _line(axes: Axes, curve: Curve, colour: str) -> None:
@@ -130,8 +133,8 @@ def _binned(steps: Floats, values: Floats) -> tuple[Floats, Floats, Floats, Floa
 
 
 def _spoken(curve: Curve) -> str:
-    metric, unit = ("accuracy", " %") if curve.percent else ("", "")
-    first, last = (f"{number(curve.values[i], metric)}{unit} at step {curve.steps[i]:g}" for i in (0, -1))
+    name, unit = ("accuracy", " %") if curve.percent else ("mse", "")
+    first, last = (f"{number(curve.values[i], name)}{unit} at step {curve.steps[i]:g}" for i in (0, -1))
     return f"{curve.name}: from {first} to {last}."
 
 
@@ -143,9 +146,9 @@ def draw_intervals(table: Comparison) -> list[Drawing]:
 def _draw_column(table: Comparison, column: int) -> Drawing:
     measured = [(row, row.cells[column]) for row in reversed(table.rows)]  # matplotlib counts upwards
     shown = [(row, cell.result) for row, cell in measured if cell is not None]
-    scale = 100 if table.metric == "accuracy" else 1
+    scale = 100 if metric(table.metric).percent else 1
 
-    def draw(axes: Axes, theme: _Theme) -> None:
+    def draw(axes: Axes, theme: Theme) -> None:
         for height, (row, result) in enumerate(shown):
             colour = theme.ink if row.baseline else theme.lines[0]
             fill = "none" if row.baseline else colour
@@ -153,17 +156,18 @@ def _draw_column(table: Comparison, column: int) -> Drawing:
             mean, spread = (result.mean * scale, result.ci95 * scale) if finite else (math.nan, 0.0)
             spread = spread if math.isfinite(spread) else 0.0
             axes.errorbar(mean, height, xerr=spread, fmt="o", color=colour, mfc=fill, capsize=3, ms=6)
-        _dress(axes, theme, table.columns[column], grid="x")
+        dress(axes, theme, table.columns[column], grid="x")
         axes.set_yticks(range(len(shown)), [row.name for row, _ in shown])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlabel(metric_name(table.metric), color=theme.ink)
 
     spoken = " ".join(f"{row.name}: {figure(result)}." for row, result in reversed(shown))
     alt = f"{table.columns[column]}, means with 95 % intervals, {metric_name(table.metric)}. {spoken}"
-    return _render(draw, (4.9, 1.1 + 0.33 * len(shown)), alt)
+    return drawing(draw, (4.9, 1.1 + 0.33 * len(shown)), alt)
 
 
-def _dress(axes: Axes, theme: _Theme, title: str, grid: Literal["x", "y"]) -> None:
+def dress(axes: Axes, theme: Theme, title: str, grid: Literal["x", "y"]) -> None:
+    """Title, grid and frame as all figures have them."""
     axes.set_title(title, loc="left", color=theme.ink, fontsize=10.5)
     axes.set_facecolor("none")
     axes.grid(True, axis=grid, color=theme.faint, linewidth=0.8)
@@ -174,8 +178,15 @@ def _dress(axes: Axes, theme: _Theme, title: str, grid: Literal["x", "y"]) -> No
         spine.set_color(theme.faint)
 
 
-def _render(draw: _Draw, size: tuple[float, float], alt: str) -> Drawing:
-    """Both versions. The salt makes the ids in the file, and so the report, the same every time."""
+def drawing(draw: _Draw, size: tuple[float, float], alt: str) -> Drawing:
+    """A figure of one panel, for light and for dark pages.
+
+    Args:
+        draw: draws on the axes with the theme's colours; called for each theme.
+        size: width and height in inches.
+        alt: what it shows, in words.
+    """
+    # The salt makes the ids in the file, and so the report, the same every time.
     import matplotlib
     from matplotlib.figure import Figure
 

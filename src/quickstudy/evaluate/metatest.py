@@ -17,7 +17,7 @@ from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.evaluate.intervals import class_ci95, episode_ci95
-from quickstudy.evaluate.result import Result
+from quickstudy.evaluate.result import Other, Result
 from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
@@ -55,6 +55,7 @@ def meta_test(
     seed: int = 0,
     progress: Progress | None = None,
     division: Division | None = None,
+    observe: Callable[[Tensor, Episode], None] | None = None,
 ) -> Result:
     """Adapt to each episode's support set and score the predictions for its query set.
 
@@ -83,6 +84,8 @@ def meta_test(
             this process has done of its part, as if all were as far.
         division: processes that call this function with the same arguments and do a part each, in whole chunks; each
             gets the whole result, which is that of one process.
+        observe: told of each chunk's outputs (CPU) and tasks, for figures over all answers together, such as
+            calibration; where the test is divided, of this process's part.
 
     Raises:
         InputError: the learner cannot learn this kind of task, or lies on another device.
@@ -101,7 +104,10 @@ def meta_test(
         with evaluating(learner):
             for numbers in mine:
                 episode = source.episodes(numbers)
-                tally.add(score(answer(learner, episode, seed=seed, device=where), episode), episode)
+                outputs = answer(learner, episode, seed=seed, device=where).cpu()
+                tally.add(score(outputs, episode, source), episode)
+                if observe is not None:
+                    observe(outputs, episode)
                 done += len(numbers)
                 if progress is not None:
                     progress(episodes * done // in_all, episodes)
@@ -199,12 +205,25 @@ class _Tally:
         return diverged_episodes(self.values, unusable, np.concatenate(labels) if labels else None)
 
     @property
+    def others(self) -> dict[str, Other]:
+        found = {n: np.concatenate([part.others[n] for part in self.parts]) for n in self.parts[0].others}
+        return {name: _other(values) for name, values in found.items() if not np.isnan(values).all()}
+
+    @property
     def ci95_classes(self) -> float | None:
         if len(self.classes) < len(self.parts):
             return None
         widest = max(part.shape[1] for part in self.classes)  # ragged chunks have each their own way
         padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=-1) for part in self.classes]
         return class_ci95(self.values, np.concatenate(padded))
+
+
+def _other(values: Floats) -> Other:
+    defined = values[~np.isnan(values)]
+    with np.errstate(over="ignore"):
+        mean = float(defined.mean())
+    each = tuple(None if np.isnan(value) else float(value) for value in values)
+    return Other(mean=mean, ci95=episode_ci95(defined), per_episode=each)
 
 
 def _result(
@@ -240,6 +259,7 @@ def _result(
         balanced_prior=learner.traits.balanced_prior,
         seconds=seconds,
         per_episode=tuple(values.tolist()),
+        others=tally.others,
     )
 
 

@@ -11,13 +11,34 @@ from typing import Any
 import jinja2
 
 from quickstudy.evaluate.comparison import Cell, Comparison
-from quickstudy.evaluate.figures import Curve, draw_curves, draw_intervals
-from quickstudy.evaluate.picture import EpisodePicture, png
+from quickstudy.evaluate.figures import Curve, Drawing, draw_curves, draw_intervals
+from quickstudy.evaluate.picture import EpisodePicture, data_address, png
 from quickstudy.evaluate.result import Result
 from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict
 from quickstudy.files import atomic_write_bytes
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["Section", "render_report", "write_report"]
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of a report that suits its field: figures, a table, words.
+
+    Args:
+        title: its heading.
+        text: paragraphs.
+        drawings: from ``figures.drawing``.
+        pictures: PNG bytes with what each shows in words, such as spectrograms or frames of a rollout (GIF works too).
+        head: the columns of a table.
+        rows: its rows, text.
+    """
+
+    title: str
+    text: Sequence[str] = ()
+    drawings: Sequence[Drawing] = ()
+    pictures: Sequence[tuple[bytes, str]] = ()
+    head: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
 
 
 def write_report(
@@ -28,6 +49,7 @@ def write_report(
     table: Comparison | None = None,
     curves: Sequence[Curve] = (),
     pictures: Sequence[EpisodePicture] = (),
+    sections: Sequence[Section] = (),
     settings: Mapping[str, Any] | None = None,
     versions: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -43,6 +65,7 @@ def write_report(
         table=table,
         curves=curves,
         pictures=pictures,
+        sections=sections,
         settings=settings,
         versions=versions,
         notes=notes,
@@ -57,6 +80,7 @@ def render_report(
     table: Comparison | None = None,
     curves: Sequence[Curve] = (),
     pictures: Sequence[EpisodePicture] = (),
+    sections: Sequence[Section] = (),
     settings: Mapping[str, Any] | None = None,
     versions: Mapping[str, Any] | None = None,
     notes: Sequence[str] = (),
@@ -69,6 +93,7 @@ def render_report(
         table: learners beside baselines; its intervals are drawn too.
         curves: what was measured along training.
         pictures: episodes to look at.
+        sections: what else belongs to the field.
         settings: name -> value, values may be mappings again (the resolved recipe).
         versions: name -> version, and whatever else describes the machine.
         notes: further paragraphs, such as what the figures do not show.
@@ -86,6 +111,7 @@ def render_report(
         details=[] if table is None else list(_details(table)),
         curves=draw_curves(curves) if curves else None,
         pictures=[_picture_view(picture) for picture in pictures],
+        sections=[(section, [_image(*one) for one in section.pictures]) for section in sections],
         settings=list(_flat(settings or {})),
         versions=list(_flat(versions or {})),
         notes=notes,
@@ -128,6 +154,11 @@ def _cell_view(cell: Cell | None) -> dict[str, Any] | None:
         "verdict": verdict(cell),
         "beats": cell.beats_baseline,
     }
+
+
+def _image(data: bytes, alt: str) -> tuple[str, str]:
+    kind = "image/gif" if data.startswith(b"GIF8") else "image/png"
+    return data_address(kind, data), alt
 
 
 @dataclass(frozen=True)

@@ -8,19 +8,36 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write_bytes
+from quickstudy.metrics import metric
 
 SCHEMA = 1
 Count: TypeAlias = int | tuple[int, int] | None
 """A number, a range (low, high) for ragged tasks, or None where tasks have no such thing."""
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
+class Other:
+    """A further figure of the same answers.
+
+    Args:
+        mean: over the episodes for which it is defined.
+        ci95: half-width of the usual 95 % interval over them.
+        per_episode: each episode's figure, in order; None where it is not defined.
+    """
+
+    mean: float
+    ci95: float
+    per_episode: tuple[float | None, ...] = field(repr=False)
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
@@ -30,7 +47,7 @@ class Result:
     Accuracies are fractions in 0 .. 1 here and in the file; only what people read is in percent.
 
     Args:
-        metric: ``"accuracy"`` or ``"mse"`` (mean squared error).
+        metric: of ``quickstudy.metrics``, such as ``"accuracy"`` or ``"mse"`` (mean squared error).
         mean: over all episodes; infinite if any episode's error is.
         ci95: half-width of the usual 95 % interval over episodes.
         ci95_classes: half-width of the interval over classes; None where tasks have no
@@ -57,6 +74,7 @@ class Result:
         checkpoint: which checkpoint, such as ``"last"``; empty if unknown.
         seconds: how long the meta-test took.
         per_episode: each episode's figure, in order.
+        others: further metrics of the same answers, by name.
         schema: version of this layout.
     """
 
@@ -86,6 +104,7 @@ class Result:
     checkpoint: str = ""
     seconds: float
     per_episode: tuple[float, ...] = field(repr=False)
+    others: dict[str, Other] = field(default_factory=dict, repr=False)
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -112,7 +131,36 @@ class Result:
     @property
     def smaller_is_better(self) -> bool:
         """True for errors, False for accuracies."""
-        return self.metric != "accuracy"
+        return metric(self.metric).smaller_is_better
+
+    def by(self, name: str) -> Result:
+        """The same test by another of its metrics, to be compared and shown like the main one.
+
+        Raises:
+            InputError: it has no such figure, or not of every episode.
+        """
+        if name == self.metric:
+            return self
+        if name not in self.others:
+            known = ", ".join([self.metric, *self.others])
+            raise InputError(f"This result has no figure {name!r}. It has {known}.")
+        other = self.others[name]
+        values = [value for value in other.per_episode if value is not None]
+        if len(values) < self.episodes:
+            missing = self.episodes - len(values)
+            raise InputError(f"{name!r} is not defined for {missing} of {self.episodes} episodes of this result.")
+        return replace(
+            self,
+            metric=name,
+            mean=other.mean,
+            ci95=other.ci95,
+            ci95_classes=None,
+            median=float(np.median(values)),
+            mean_converged=None,
+            ci95_converged=None,
+            per_episode=tuple(values),
+            others={n: o for n, o in self.others.items() if n != name},
+        )
 
     def to_json(self) -> str:
         """One JSON object, indented."""

@@ -7,7 +7,7 @@ by accident.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -15,8 +15,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from quickstudy.data.source import TaskSource
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel
 from quickstudy.errors import InputError
+from quickstudy.metrics import metric
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -28,7 +30,7 @@ class Scores:
     """What the outputs for T tasks are worth.
 
     Args:
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: ``"accuracy"`` or ``"mse"``, or the source's own.
         values: float64 ``[T]``: accuracy in 0 .. 1, or mean squared error (infinite where outputs are no numbers).
         unusable: bool ``[T]``: some output of the task is no usable number.
         labels: float64 ``[R, D]``: the labels scored against, for real targets; None otherwise.
@@ -40,14 +42,16 @@ class Scores:
     unusable: Flags
     labels: Floats | None = None
     predicted: Tensor | None = None
+    others: dict[str, Floats] = field(default_factory=dict)
 
 
-def score(outputs: Tensor, episode: Episode) -> Scores:
+def score(outputs: Tensor, episode: Episode, source: TaskSource | None = None) -> Scores:
     """Score a learner's outputs for the query rows of T tasks.
 
     Args:
         outputs: ``[T, Nq, W]`` logits, or ``[T, Nq, D]`` values, on any device.
         episode: the tasks, query labels included (CPU).
+        source: where they come from, if it has figures of its own.
 
     Raises:
         InputError: a task has no labelled query row, or the outputs have another shape.
@@ -64,10 +68,30 @@ def score(outputs: Tensor, episode: Episode) -> Scores:
             "Meta-test on labelled queries."
         )
     if isinstance(query.target, Classes):
-        return _score_classes(outputs, query.y, counted)
-    if isinstance(query.target, MultiLabel):
-        return _score_labels(outputs, query.y, counted, query.target.way)
-    return _score_values(outputs, query.y, counted)
+        scores = _score_classes(outputs, query.y, counted)
+    elif isinstance(query.target, MultiLabel):
+        scores = _score_labels(outputs, query.y, counted, query.target.way)
+    else:
+        scores = _score_values(outputs, query.y, counted)
+    own = {} if source is None else source.figures(outputs, episode)
+    return _by_own_figures(scores, own) if own else scores
+
+
+def _by_own_figures(scores: Scores, own: dict[str, Floats]) -> Scores:
+    """With the source's own first figure as the main one; what is usually said stands beside it."""
+    wrong = next((name for name, values in own.items() if values.shape != scores.values.shape), None)
+    if wrong is not None:
+        raise InputError(
+            f"The source's own figure {wrong!r} cannot be used: expected one number for each of the "
+            f"{len(scores.values)} tasks, found shape {list(own[wrong].shape)}."
+        )
+    main, *rest = own
+    worst = np.inf if metric(main).smaller_is_better else 0.0
+    values = np.where(scores.unusable, worst, own[main])
+    others = {name: own[name] for name in rest}
+    if scores.metric not in own:
+        others[scores.metric] = scores.values
+    return replace(scores, metric=main, values=values, labels=None, others=others)
 
 
 def _check_shape(outputs: Tensor, query: Examples) -> None:

@@ -7,19 +7,23 @@ import math
 from quickstudy.evaluate.comparison import Cell, cell_name
 from quickstudy.evaluate.paired import Paired
 from quickstudy.evaluate.result import Result
+from quickstudy.metrics import metric
 
 __all__ = ["count", "figure", "marks", "metric_name", "number", "sentence", "verdict"]
 
-_METRICS = {"accuracy": "accuracy in %", "mse": "mean squared error"}
+
+def metric_name(name: str) -> str:
+    """What the figures of a table are.
+
+    >>> metric_name("accuracy"), metric_name("mse")
+    ('accuracy in %', 'mean squared error')
+    """
+    known = metric(name)
+    return f"{known.title} in %" if known.percent else known.title
 
 
-def metric_name(metric: str) -> str:
-    """What the figures of a table are."""
-    return _METRICS.get(metric, metric)
-
-
-def number(value: float, metric: str, *, sign: bool = False) -> str:
-    """An accuracy in percent with one decimal, an error with three digits behind the point.
+def number(value: float, name: str, *, sign: bool = False) -> str:
+    """A fraction in percent with one decimal, any other figure with three digits behind the point.
 
     >>> number(0.7971, "accuracy"), number(-0.7971, "accuracy", sign=True), number(0.3512, "mse")
     ('79.7', '−79.7', '0.351')
@@ -28,9 +32,10 @@ def number(value: float, metric: str, *, sign: bool = False) -> str:
         return "undefined"
     if math.isinf(value):
         return ("−" if value < 0 else "+" if sign else "") + "∞"
-    scaled, digits = (100 * value, 1) if metric == "accuracy" else (value, 3)
+    percent = metric(name).percent
+    scaled, digits = (100 * value, 1) if percent else (value, 3)
     text = f"{abs(scaled):.{digits}f}"
-    if abs(scaled) >= 1e5 or (metric != "accuracy" and float(text) == 0 != scaled):
+    if abs(scaled) >= 1e5 or (not percent and float(text) == 0 != scaled):
         text = f"{abs(scaled):.1e}"
     negative = scaled < 0 and float(text) != 0
     return ("−" if negative else "+" if sign else "") + text
@@ -68,30 +73,34 @@ def marks(result: Result) -> tuple[str, ...]:
 
 def sentence(result: Result) -> str:
     """The figure with both intervals, and what must stand beside it."""
-    unit = " %" if result.metric == "accuracy" else ""
+    unit = " %" if metric(result.metric).percent else ""
     said = [f"{result.metric} {figure(result)}{unit} over {count(result.episodes)} episodes"]
     if result.ci95_classes is not None:
         said.append(f"± {number(result.ci95_classes, result.metric)}{unit} over classes")
+    said += [
+        f"{name} {number(other.mean, name)} ± {number(other.ci95, name)}{' %' if metric(name).percent else ''}"
+        for name, other in result.others.items()
+    ]
     said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
     return "; ".join(said)
 
 
 def verdict(cell: Cell) -> str:
     """How a learner's cell stands to the best baseline, in words; empty where it is compared with nothing."""
-    versus, metric = cell.versus, cell.result.metric
+    versus, name = cell.versus, cell.result.metric
     if versus is None:
         return ""
-    interval = f"{number(abs(versus.difference), metric)} ± {number(versus.ci95, metric)}"
+    interval = f"{number(abs(versus.difference), name)} ± {number(versus.ci95, name)}"
     if cell.beats_baseline:
         said = f"beats {cell.baseline} by {interval}"
     elif versus.excludes_zero:
         said = f"does not beat {cell.baseline}: worse by {interval}"
     else:
-        said = f"does not clearly beat {cell.baseline}: {_unclear(versus, metric)}"
+        said = f"does not clearly beat {cell.baseline}: {_unclear(versus, name)}"
     return said if versus.episodes == cell.result.episodes else f"{said} (first {count(versus.episodes)} episodes)"
 
 
-def _unclear(versus: Paired, metric: str) -> str:
+def _unclear(versus: Paired, name: str) -> str:
     if math.isnan(versus.difference):
         return f"infinite errors; better in {versus.a_better}, worse in {versus.b_better} of {versus.episodes} episodes"
-    return f"{number(versus.difference, metric, sign=True)} ± {number(versus.ci95, metric)} includes 0"
+    return f"{number(versus.difference, name, sign=True)} ± {number(versus.ci95, name)} includes 0"

@@ -104,8 +104,7 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
     for key, quantity in (
         ("loss", "loss"),
         ("accuracy", "training accuracy"),
-        ("validation_accuracy", "validation accuracy"),
-        ("validation_mse", "validation error"),
+        *_validations(records),
     ):
         # A loss over all training classes is no loss of a task, and that of a student none of its teacher's: each
         # phase has a curve of its own.
@@ -114,6 +113,13 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
             steps, values = [record["step"] for record in of_phase], [record[key] for record in of_phase]
             curves.append(Curve(name, _PREFIX.get(phase, "") + quantity, steps, values))
     return curves
+
+
+def _validations(records: Iterable[Mapping[str, Any]]) -> list[tuple[str, str]]:
+    """The keys under which validations are written, and what they are called."""
+    keys = dict.fromkeys(key for record in records for key in record if key.startswith("validation_"))
+    named = {"validation_mse": "validation error"}
+    return [(key, named.get(key, key.replace("_", " "))) for key in keys]
 
 
 _PREFIX = {("batches", 0): "batches: ", ("batches", 1): "batches, second time: "}

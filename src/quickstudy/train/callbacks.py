@@ -22,6 +22,7 @@ from typing import Any, Literal, Protocol, TypeAlias
 from typing_extensions import override
 
 from quickstudy.files import atomic_write_bytes, storage_error
+from quickstudy.metrics import metric
 
 Outcome: TypeAlias = Literal["finished", "interrupted", "failed"]
 
@@ -31,7 +32,7 @@ class Validation:
     """What a meta-validation found.
 
     Args:
-        metric: ``"accuracy"`` or ``"mse"``.
+        metric: of ``quickstudy.metrics``, such as ``"accuracy"`` or ``"mse"``.
         value: its mean over the validation episodes.
         ci95: half-width of its interval over them.
     """
@@ -44,7 +45,7 @@ class Validation:
         """Whether this is the best so far (NaN never is)."""
         if other is None:
             return self.value == self.value
-        return self.value > other if self.metric == "accuracy" else self.value < other
+        return self.value < other if metric(self.metric).smaller_is_better else self.value > other
 
 
 @dataclass(frozen=True)

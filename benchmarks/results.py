@@ -1,0 +1,200 @@
+"""Every field's comparison: meta-trained, plainly pretrained, and the field's baselines on the same tasks.
+
+    make results                        every field
+    make results D="speech finance"     some
+    python benchmarks/results.py speech --data-root DIR
+
+Trains what has no finished run yet in `runs/`, tests everything, prints the table, and writes `results/FIELD/*.json` (a
+result with its provenance, one a cell) and `FIELD.html` beside the run. `python docs/make_results.py` makes the page.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import quickstudy
+from quickstudy import keep_large_blocks
+from quickstudy.data.source import TaskSource
+from quickstudy.domains.study import Column, Found, Study, studies, study
+from quickstudy.errors import QuickstudyError
+from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
+from quickstudy.files import atomic_write_bytes
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.recipes import load_recipe, recipe_hash
+from quickstudy.recipes.building import build_data, test_tasks
+from quickstudy.recipes.schema import Recipe
+from quickstudy.runs import is_run, learner_of, which_checkpoint
+from quickstudy.train import RunFolder
+from quickstudy.train.runfolder import describe_environment
+
+ROOT = Path(__file__).resolve().parents[1]
+DONE = "trained.json"  # in the folder of a run that is finished
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("fields", nargs="*", metavar="FIELD", help=f"of {', '.join(studies.names())}; all by default")
+    parser.add_argument("--data-root", type=Path, default=None)
+    parser.add_argument("--runs", type=Path, default=ROOT / "runs")
+    parser.add_argument("--results", type=Path, default=ROOT / "results")
+    parser.add_argument(
+        "--episodes", type=int, default=None, help="of each kind of tasks, as the study says by default"
+    )
+    parser.add_argument("--override", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of recipes")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    keep_large_blocks()
+    try:
+        for name in given.fields or studies.names():
+            found = study(name)
+            if given.episodes is not None:
+                found = replace(found, episodes=given.episodes)
+            found = replace(found, overrides={**found.overrides, **dict(given.override)})
+            print(f"\n{name}\n")
+            print(render_table(run(found, given.runs, given.results, given.data_root)), flush=True)
+    except QuickstudyError as error:
+        sys.exit(f"error: {error}")
+
+
+@dataclass(frozen=True)
+class _Trained:
+    """A run that is finished, and how long its training took."""
+
+    folder: RunFolder
+    recipe: Recipe
+    seconds: float
+
+    @property
+    def learner(self) -> AbstractLearner:
+        return learner_of(self.folder, self.recipe, which_checkpoint(self.folder))
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"recipe": self.recipe.name, "train_seconds": self.seconds}
+
+
+class _Runner:
+    """Trains and tests everything of a study.
+
+    Args:
+        study: what is compared.
+        runs: folder of runs; what is trained there by the same recipe is taken.
+        data_root: folder of data sets.
+    """
+
+    def __init__(self, study: Study, runs: Path, data_root: Path | None) -> None:
+        self.study, self.runs, self.data_root = study, runs, data_root
+        self.main = self._trained(study.recipe)
+        self.sources = {column.name: self._tasks(column) for column in study.columns}
+        self.provenance: dict[str, dict[str, Any]] = {}
+        self.rivals: dict[str, AbstractLearner] = {}
+
+    def entries(self) -> list[Entry]:
+        """The learner, the same network plainly pretrained, and the baselines."""
+        found = [self._of_run(self.main.recipe.learner.name, self.main, baseline=False)]
+        if self.study.plain is not None:
+            plain = self._trained(self.study.plain)
+            found.append(self._of_run(f"{plain.recipe.learner.name}, pretrained", plain, baseline=True))
+        training, first = self._training(), next(iter(self.sources.values()))
+        for rival in self.study.rivals:
+            self.rivals[rival.name] = learner = rival.build(first.shape, training)
+            episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
+            found.append(self._tested(rival.name, learner, episodes, baseline=True))
+        return found
+
+    def _of_run(self, name: str, trained: _Trained, *, baseline: bool) -> Entry:
+        self.provenance[name] = trained.about
+        digest = recipe_hash(trained.recipe)
+        return self._tested(name, trained.learner, self.study.episodes, baseline=baseline, digest=digest)
+
+    def _tested(self, name: str, learner: AbstractLearner, episodes: int, *, baseline: bool, digest: str = "") -> Entry:
+        results: dict[str, Result] = {}
+        for column, source in self.sources.items():
+            found = meta_test(learner, source, episodes=episodes)
+            results[column] = replace(found, learner=name, recipe_hash=digest)
+            say(f"{name}, {column}: {results[column]}")
+        return Entry(name, results, baseline)
+
+    def _trained(self, name: str) -> _Trained:
+        """A finished run of the recipe as it is now, trained where there is none."""
+        recipe = load_recipe(name, self.study.overrides)
+        for path in sorted(self.runs.glob(f"{recipe.name}-s{recipe.seed}-*"), reverse=True):
+            if is_run(path) and (path / DONE).is_file():
+                about = json.loads((path / DONE).read_text())
+                if about["recipe"] == recipe_hash(recipe):
+                    say(f"{name}: trained before, in {path}")
+                    return _Trained(RunFolder(path), recipe, about["seconds"])
+        started = time.perf_counter()
+        found = quickstudy.train(recipe, runs=self.runs, data_root=self.data_root, progress=True, ranks="auto")
+        seconds = time.perf_counter() - started
+        about = {"recipe": recipe_hash(recipe), "seconds": seconds}
+        atomic_write_bytes(found.path / DONE, json.dumps(about).encode())
+        return _Trained(found.folder, found.recipe, seconds)
+
+    def _tasks(self, column: Column) -> TaskSource:
+        recipe = self.main.recipe
+        if column.data:
+            recipe = load_recipe(self.study.recipe, {**self.study.overrides, **column.data})
+        return test_tasks(recipe, build_data(recipe, self.data_root), **column.tasks)
+
+    def _training(self) -> TaskSource:
+        """What was trained on, for baselines that are fitted to it."""
+        recipe = self.main.recipe
+        size = recipe.episodes.train
+        data = build_data(recipe, self.data_root)
+        return data.tasks(recipe.train.role, way=size.way, shot=size.shot, query=size.query, seed=recipe.seed)
+
+
+def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comparison:
+    """Train and test everything of a study, and write it down."""
+    runner = _Runner(study, runs, data_root)
+    entries, versions = runner.entries(), describe_environment()
+    command = f"python benchmarks/results.py {study.name}"
+    for entry in entries:
+        about = {"study": study.name, "command": command, "row": entry.name, "baseline": entry.baseline}
+        about |= {"versions": versions, **runner.provenance.get(entry.name, {})}
+        for column, result in entry.results.items():
+            path = results / study.name / f"{_slug(entry.name)}--{_slug(column)}.json"
+            _save(path, result, about | {"column": column})
+    table, page = compare(entries), runner.main.folder.path / f"{study.name}.html"
+    write_report(
+        page,
+        title=f"quickstudy: {study.name}",
+        lead=f"The recipe {study.recipe}, the same network plainly pretrained, and the field's baselines, on the same "
+        "tasks.",
+        table=table,
+        sections=study.sections(Found(runner.main.learner, runner.sources, runner.rivals)),
+        settings=runner.main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+        versions=versions,
+        notes=study.notes,
+    )
+    say(f"report: {page}")
+    return table
+
+
+def _save(path: Path, result: Result, provenance: dict[str, Any]) -> None:
+    about = json.loads(result.to_json()) | {"provenance": provenance}
+    atomic_write_bytes(path, (json.dumps(about) + "\n").encode())
+
+
+def _slug(words: str) -> str:
+    return re.sub(r"[^a-z0-9+]+", "-", words.lower()).strip("-")
+
+
+def say(words: str) -> None:
+    """On stderr, with the time."""
+    print(f"[{time.strftime('%H:%M:%S')}] {words}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Write docs/results.md from results/*/*.json, and from nothing else.
+
+python docs/make_results.py            writes
+python docs/make_results.py --check    exits with 1 where the page is not what this would write
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.errors import DataError, InputError
+from quickstudy.evaluate import Comparison, Entry, Result, compare
+from quickstudy.evaluate.wording import count, figure, marks, metric_name, verdict
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGE = ROOT / "docs" / "results.md"
+HEAD = """# Results
+
+Made by `docs/make_results.py` from `results/*/*.json`, which `make results` measures. Mean over episodes ± half the
+width of its 95 % interval; every row of a table saw the same tasks, and a learner is compared with the best baseline of
+its column, episode by episode. What a field's figures show and what they do not stands on its page in `docs/domains/`.
+"""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One file: a result, and how it came about."""
+
+    result: Result
+    provenance: dict[str, Any]
+
+
+def read(folder: Path) -> list[Measured]:
+    """Every result of a study, in the order of their names.
+
+    Raises:
+        DataError: a file is no result, or does not say how it came about.
+    """
+    found = []
+    for path in sorted(folder.glob("*.json")):
+        about = json.loads(path.read_bytes())
+        provenance = about.pop("provenance", None)
+        if not isinstance(provenance, dict):
+            raise DataError(f"{path} does not say how it was measured (no provenance). Measure it with `make results`.")
+        found.append(Measured(Result.from_json(json.dumps(about), str(path)), provenance))
+    return found
+
+
+def tables(measured: list[Measured]) -> Iterator[Comparison]:
+    """One for the main metric, and one for each other that all results have."""
+    names = [measured[0].result.metric]
+    names += [n for n in measured[0].result.others if all(n in one.result.others for one in measured)]
+    for name in names:
+        try:
+            yield compare(_entries(measured, name))
+        except InputError:  # a figure that is not defined for every episode
+            continue
+
+
+def _entries(measured: list[Measured], metric: str) -> list[Entry]:
+    rows: dict[str, tuple[bool, dict[str, Result]]] = {}
+    for one in measured:
+        _, results = rows.setdefault(one.provenance["row"], (one.provenance["baseline"], {}))
+        results[one.provenance["column"]] = one.result.by(metric)
+    return [Entry(name, results, baseline) for name, (baseline, results) in rows.items()]
+
+
+def _lines(table: Comparison) -> Iterator[str]:
+    better = "smaller" if next(c for row in table.rows for c in row.cells if c).result.smaller_is_better else "larger"
+    yield f"| {metric_name(table.metric)} ({better} is better) | {' | '.join(table.columns)} |"
+    yield "|---" * (len(table.columns) + 1) + "|"
+    for row in table.rows:
+        cells = []
+        for cell in row.cells:
+            said = ["" if cell is None else figure(cell.result)]
+            if cell is not None:
+                said += [*marks(cell.result), verdict(cell)]
+            cells.append("; ".join(part for part in said if part))
+        name = f"{row.name} (baseline)" if row.baseline else f"**{row.name}**"
+        yield f"| {name} | {' | '.join(cells)} |"
+
+
+def page(results: Path) -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for folder in sorted(path for path in results.glob("*") if path.is_dir()):
+        measured = read(folder)
+        if not measured:
+            continue
+        first = measured[0]
+        parts.append(f"## {folder.name}\n")
+        parts += ["\n".join(_lines(table)) + "\n" for table in tables(measured)]
+        numbers = sorted({count(one.result.episodes) for one in measured})
+        versions = first.provenance["versions"]
+        told = f"{' and '.join(numbers)} episodes; `{first.provenance['command']}`"
+        parts.append(f"{told}; {versions.get('machine', versions.get('platform', ''))}.\n")
+        trained = {one.provenance["row"]: one.provenance for one in measured if "train_seconds" in one.provenance}
+        for row, about in trained.items():
+            parts.append(f"{row}: recipe `{about['recipe']}`, trained in {about['train_seconds'] / 60:.1f} minutes.\n")
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Write, or check."""
+    made = page(ROOT / "results")
+    if "--check" in sys.argv:
+        sys.exit(0 if PAGE.exists() and PAGE.read_text() == made else f"{PAGE.name} is not what results/ says.")
+    PAGE.write_text(made)
+
+
+if __name__ == "__main__":
+    main()

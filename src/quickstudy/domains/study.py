@@ -1,0 +1,104 @@
+"""Floor 5: what is compared in a field, on the same tasks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from quickstudy.data.source import TaskShape, TaskSource
+from quickstudy.errors import UnknownName
+from quickstudy.evaluate import Section
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.registry import Registry
+
+__all__ = ["Column", "Found", "Rival", "Study", "studies", "study"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One kind of test tasks.
+
+    Args:
+        name: how the table calls it, such as ``"5-way 1-shot, English digits"``.
+        tasks: arguments of ``recipes.building.test_tasks``: way, shot, query, role.
+        data: overrides of the recipe's [data] for the test alone, such as ``{"data.name": "spoken-digits"}``.
+    """
+
+    name: str
+    tasks: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A baseline of the field.
+
+    Args:
+        name: how the table calls it.
+        build: makes it for tasks of a shape; it may have been fitted to the training tasks, which it is given, too.
+        episodes: how many of the tasks it learns, where each takes long; None: all.
+    """
+
+    name: str
+    build: Callable[[TaskShape, TaskSource], AbstractLearner]
+    episodes: int | None = None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a report's sections are made from.
+
+    Args:
+        learner: the meta-trained learner, in eval mode.
+        sources: column -> the tasks it was tested on.
+        rivals: baseline -> as it was tested.
+    """
+
+    learner: AbstractLearner
+    sources: Mapping[str, TaskSource]
+    rivals: Mapping[str, AbstractLearner]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A field's comparison.
+
+    Args:
+        name: of the field, such as ``"speech"``.
+        recipe: of the meta-learner.
+        plain: the recipe of the same network, plainly pretrained on the same training data; None where there is no such
+            thing, with the reason in the field's page.
+        rivals: baselines.
+        columns: test tasks.
+        episodes: how many of each kind.
+        overrides: of both recipes.
+        sections: the field's own parts of the report.
+        notes: what its figures do not show.
+    """
+
+    name: str
+    recipe: str
+    plain: str | None
+    rivals: Sequence[Rival]
+    columns: Sequence[Column]
+    episodes: int = 600
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+    sections: Callable[[Found], Sequence[Section]] = lambda found: ()
+    notes: Sequence[str] = ()
+
+
+studies = Registry("study", "quickstudy.studies", {})
+"""Field -> a function without arguments that gives its :class:`Study`."""
+
+
+def study(name: str) -> Study:
+    """The study of a field.
+
+    Raises:
+        UnknownName: there is none; names the nearest.
+    """
+    if name not in studies.names():
+        raise UnknownName.among("study", name, studies.names())
+    found: Study = studies.get(name)()
+    return found
