@@ -81,10 +81,14 @@ def pages() -> list[Page]:
 
 
 def traits_of(name: str, recipes: tuple[str, ...]) -> Traits:
-    """Traits as the first recipe builds the learner; of one with default options where no recipe ships."""
-    if recipes:
-        fast = [recipe for recipe in recipes if recipe.endswith("-fast")]
-        recipe = load_recipe((fast or list(recipes))[0])
+    """Traits as the first recipe builds the learner; of one with default options where no recipe ships.
+
+    Recipes of a field, whose data must be read to know their shapes, are passed over.
+    """
+    usual = [recipe for recipe in recipes if load_recipe(recipe).data.name in SHAPES]
+    if usual:
+        fast = [recipe for recipe in usual if recipe.endswith("-fast")]
+        recipe = load_recipe((fast or usual)[0])
     else:
         norm = "task" if name == "scratch" else "batch"
         options = {"learner": {"name": name}, "net": {"name": "conv4", "options": {"norm": norm}}}

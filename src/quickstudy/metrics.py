@@ -37,6 +37,7 @@ METRICS: dict[str, Metric] = {
         Metric("mse", "mean squared error", smaller_is_better=True),
         Metric("rmse", "root-mean-square error", smaller_is_better=True),
         Metric("mae", "mean absolute error", smaller_is_better=True),
+        Metric("mae-unseen", "mean absolute error on items never seen in training", smaller_is_better=True),
         Metric("nll", "negative log-likelihood", smaller_is_better=True),
         Metric("brier", "Brier score", smaller_is_better=True),
         Metric("ece", "expected calibration error", smaller_is_better=True, percent=True),

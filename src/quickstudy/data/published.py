@@ -55,5 +55,17 @@ def _omniglot() -> tuple[Published, ...]:
     )
 
 
-PUBLISHED: dict[str, tuple[Published, ...]] = {"omniglot": _omniglot()}
+def _movietweetings() -> tuple[Published, ...]:
+    dooms = "https://raw.githubusercontent.com/sidooms/MovieTweetings/master"
+    files = {
+        "ratings.dat": "c0dd868c2632d10002ebc928ddc5345f33adeaa59eca52c2941c26a2c5e36fd6",
+        "movies.dat": "e63fb84bc734e3c574f135634a40d3cbafab22b8f94f5fc0b80f80d1d2076efc",
+    }
+    return tuple(
+        Published(f"snapshots/100K/{name}", f"{dooms}/snapshots/100K/{name}", f"sha256:{digest}")
+        for name, digest in files.items()
+    )
+
+
+PUBLISHED: dict[str, tuple[Published, ...]] = {"omniglot": _omniglot(), "movietweetings": _movietweetings()}
 """Data set -> its files, below ``<data root>/<data set>``."""

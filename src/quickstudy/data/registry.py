@@ -13,5 +13,7 @@ data_sets = Registry(
         "glyphs": "quickstudy.data.glyphs:Glyphs",
         "digits": "quickstudy.data.digits:Digits",
         "tables": "quickstudy.data.tables:Tables",
+        "ratings": "quickstudy.data.ratings:Ratings",
+        "movietweetings": "quickstudy.data.movietweetings:MovieTweetings",
     },
 )

@@ -88,7 +88,13 @@ class Study:
     notes: Sequence[str] = ()
 
 
-studies = Registry("study", "quickstudy.studies", {})
+studies = Registry(
+    "study",
+    "quickstudy.studies",
+    {
+        "recommendation": "quickstudy.domains.recommendation.study:recommendation",
+    },
+)
 """Field -> a function without arguments that gives its :class:`Study`."""
 
 

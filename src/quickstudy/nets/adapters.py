@@ -186,10 +186,13 @@ def make_adapter(net: nn.Module, part: Part, rank: int) -> AbstractAdapter | Non
 def parts_own_names(net: nn.Module, part: Part) -> set[str]:
     """Names of the network's own parameters that belong to a part and are not frozen.
 
+    A network may name in ``outer`` where the names of parameters begin that no task adapts, such as embeddings.
+
     Raises:
         InputError: ``"biases"`` or ``"norms"`` of a network that has none that may change.
     """
-    free = {name: p for name, p in net.named_parameters() if p.requires_grad}
+    outer = tuple(getattr(net, "outer", ()))
+    free = {name: p for name, p in net.named_parameters() if p.requires_grad and not name.startswith(outer)}
     if part in ("all", "body"):
         return set(free)
     if part == "biases":

@@ -345,7 +345,7 @@ def _batched(
     given: Moments | None,
     head: Layer | None,
 ) -> Applied:
-    if not has_batched_form(net) or not isinstance(x, Tensor):
+    if not has_batched_form(net) or not (isinstance(x, Tensor) or getattr(net, "named_inputs", False)):
         raise InputError(
             f"Strategy 'batched' needs a network with a batched form and a single input tensor; "
             f"{type(net).__name__} has none. Use strategy='vmap' or 'loop'."
@@ -354,5 +354,5 @@ def _batched(
     form = cast(HasBatchedForm, net).batched
     with norm_pass(NormPass(survey.names, mask=mask, given=given, batched=True)) as the_pass:
         if head is not None and takes_head(cast(Any, type(net))):
-            return Applied(form(every, x, head), the_pass.measured, headed=True)  # type: ignore[call-arg]
-        return Applied(form(every, x), the_pass.measured)
+            return Applied(form(every, x, head), the_pass.measured, headed=True)  # type: ignore[call-arg, arg-type]
+        return Applied(form(every, x), the_pass.measured)  # type: ignore[arg-type]

@@ -37,7 +37,8 @@ class HasBatchedForm(Protocol):
     def batched(self, params: Params, x: Tensor) -> Tensor:
         """``[T, N, ...] -> [T, N, D]``; each parameter is shared, or has a leading T.
 
-        With a third parameter ``head``, weight and bias of a linear layer or None, it computes that layer as well.
+        With a third parameter ``head``, weight and bias of a linear layer or None, it computes that layer as well. A
+        network whose attribute ``named_inputs`` is true takes a flat dict of tensors in place of one.
         """
 
 

@@ -1,0 +1,205 @@
+"""Floor 1: tasks made of users: a few ratings of one are given, later ones of the same user are asked for.
+
+    file -> ratings, sorted by user and time -> a cut in time -> the past, and each role's users -> tasks
+
+    training      training users, ratings before the cut: a user's K ratings in a row, then the ones after them
+    validation    validation users, ratings before the cut: the first K, then the later ones
+    test          test users: the first K ratings, whenever they were made; queries after the cut
+
+Nothing from behind the cut is known to anything but the query that is asked and the support before it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from quickstudy.data.counts import Count
+from quickstudy.data.dataset import check_role
+from quickstudy.data.ratingfile import Duplicates, ItemFacts, RatingTable, read_items, read_ratings
+from quickstudy.data.ratingpast import Past, fact_table, make_past
+from quickstudy.data.ratingtasks import Histories, RatingTasks
+from quickstudy.errors import DataError, InputError
+
+__all__ = ["Ratings"]
+
+
+class Ratings:
+    """Any file of ratings: ``user, item, rating, timestamp``, separated by commas, tabs or ``::``.
+
+    Users are split by a hash of their names: 60 % are trained on, 10 % validated on and 30 % tested on. Ratings before
+    the cut make the past; see the module.
+
+    Args:
+        root: the folder of data sets; unused where ``file`` is a path that exists.
+        file: the file, as a path, or as one below the folder of data sets.
+        items: what is known of the items, ``item, title, genres`` with the year behind the title or in a column
+            ``year``; None: nothing.
+        cut: seconds since 1970; None: the time before which 70 % of the ratings were made. Say it where later data
+            must not even move the cut.
+        reserve: in validation and test, queries begin behind a user's first ``reserve`` ratings, so that they are the
+            same whether 1 or 10 of these are given. With more given, behind those.
+        liked: a rating from which an item counts as liked, for recall; None: the median of the past.
+        duplicates: what becomes of a user's second rating of an item: ``"refuse"``, or the ``"first"`` or ``"last"`` in
+            time is kept.
+
+    Raises:
+        InputError: a number makes no sense.
+    """
+
+    name = "ratings"
+    splits = ("train", "validation", "test")
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        file: Path | None = None,
+        items: Path | None = None,
+        cut: float | None = None,
+        reserve: int = 10,
+        liked: float | None = None,
+        duplicates: Duplicates = "refuse",
+    ) -> None:
+        if reserve < 0:
+            raise InputError(f"reserve counts ratings: expected 0 or more, received {reserve}.")
+        if cut is not None and not np.isfinite(cut):
+            raise InputError(f"The cut is a time in seconds since 1970, received {cut}.")
+        self._root, self._file, self._items, self._duplicates = root, file, items, duplicates
+        self._cut, self.reserve, self._liked = cut, reserve, liked
+
+    @property
+    def file(self) -> Path:
+        """Where the ratings are.
+
+        Raises:
+            InputError: nobody said.
+        """
+        if self._file is None:
+            raise InputError(
+                "The data set 'ratings' needs your file: --data.file ratings.csv, with rows of user, item, rating and "
+                "timestamp."
+            )
+        return self._found(self._file)
+
+    @property
+    def items_file(self) -> Path | None:
+        """Where the items are described, if anywhere."""
+        return None if self._items is None else self._found(self._items)
+
+    def _found(self, path: Path) -> Path:
+        beside = path if self._root is None else self._root / path
+        return path if path.exists() or not beside.exists() else beside
+
+    @cached_property
+    def table(self) -> RatingTable:
+        """All ratings.
+
+        Raises:
+            DataError: the file cannot be used; names file and row.
+        """
+        return read_ratings(self.file, self._duplicates)
+
+    @cached_property
+    def facts(self) -> dict[str, ItemFacts]:
+        """What is known of the items."""
+        return {} if self.items_file is None else read_items(self.items_file)
+
+    @cached_property
+    def cut(self) -> float:
+        """Seconds since 1970: training ends before, test queries begin."""
+        if self._cut is not None:
+            return float(self._cut)
+        return float(np.sort(self.table.time)[int(0.7 * len(self.table.time))])
+
+    @cached_property
+    def roles(self) -> tuple[str, ...]:
+        """The role of each user, by a hash of the name alone, so that it is the same in every file."""
+        return tuple(_role(user) for user in self.table.users)
+
+    @cached_property
+    def past(self) -> Past:
+        """What may be known.
+
+        Raises:
+            DataError: no training user rated anything before the cut.
+        """
+        training = np.array([role == "train" for role in self.roles])
+        rows = np.flatnonzero(training[self.table.user] & (self.table.time < self.cut))
+        if not len(rows):
+            raise DataError(
+                f"Cannot train on {self.table.source}: no rating of a training user was made before the cut, "
+                f"{self.cut:.0f}. Move the cut, or give more users."
+            )
+        return make_past(self.table, rows, self.facts)
+
+    @cached_property
+    def fact_table(self) -> NDArray[np.float32]:
+        """float32 ``[items, F]``: year and genres; genres of rated items alone have a column."""
+        return fact_table(self.table, self.facts, self.past.genres)
+
+    @property
+    def liked(self) -> float:
+        """A rating from which an item counts as liked."""
+        return self.past.middle if self._liked is None else self._liked
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of an item's features; its number stands beside them."""
+        return (self.fact_table.shape[1] + 3,)
+
+    def histories(self, role: str) -> Histories:
+        """The users of a role, by name, with the ratings that they have for it."""
+        mine = np.flatnonzero(np.array([one == role for one in self.roles]))
+        begin = np.searchsorted(self.table.user, mine)
+        after = np.searchsorted(self.table.user, mine, side="right")
+        before = np.array(
+            [b + np.searchsorted(self.table.time[b:a], self.cut) for b, a in zip(begin, after, strict=True)],
+            dtype=np.int64,
+        )
+        if role == "test":
+            return Histories(mine, begin, np.maximum(before - begin, self.reserve), after - begin, anywhere=False)
+        asked = np.full(len(mine), 0 if role == "train" else self.reserve)
+        return Histories(mine, begin, asked, before - begin, anywhere=role == "train")
+
+    def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = None) -> RatingTasks:
+        """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`.
+
+        Args:
+            role: one of :attr:`splits`.
+            shot: support ratings.
+            query: ratings asked for; with a range, as many as a user has, within it.
+            seed: tells sources of the same kind apart.
+            way: None; a user has no classes.
+
+        Raises:
+            UnknownName: no such role.
+            InputError: a number makes no sense, or no user has as many ratings.
+            DataError: the file cannot be used; names file and row.
+        """
+        check_role(self, role)
+        if way is not None:
+            raise InputError(f"Cannot draw {way!r}-way tasks from {self.name}: a user has no classes. Leave way out.")
+        return RatingTasks(
+            self.table,
+            self.past,
+            self.fact_table,
+            self.histories(role),
+            data=self.name,
+            split=role,
+            shot=shot,
+            query=query,
+            seed=seed,
+            liked=self.liked,
+            about={"cut": self.cut, "reserve": self.reserve, "liked": self.liked},
+        )
+
+
+def _role(user: str) -> str:
+    """train, validation or test, of 60, 10 and 30 % of the users."""
+    share = int.from_bytes(hashlib.sha256(f"user:{user}".encode()).digest()[:8], "big") / 2**64
+    return "train" if share < 0.6 else "validation" if share < 0.7 else "test"
