@@ -42,6 +42,7 @@ METRICS: dict[str, Metric] = {
         Metric("brier", "Brier score", smaller_is_better=True),
         Metric("ece", "expected calibration error", smaller_is_better=True, percent=True),
         Metric("qlike", "QLIKE", smaller_is_better=True),
+        Metric("variance-mse", "squared error of the variance, %^4 a day", smaller_is_better=True),
         Metric("ndcg", "nDCG"),
         Metric("recall", "recall", percent=True),
         Metric("return", "return"),

@@ -15,5 +15,7 @@ data_sets = Registry(
         "tables": "quickstudy.data.tables:Tables",
         "ratings": "quickstudy.data.ratings:Ratings",
         "movietweetings": "quickstudy.data.movietweetings:MovieTweetings",
+        "sp500": "quickstudy.data.shares:SP500",
+        "bars": "quickstudy.data.shares:Bars",
     },
 )

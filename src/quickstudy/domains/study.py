@@ -93,6 +93,8 @@ studies = Registry(
     "quickstudy.studies",
     {
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",
+        "finance": "quickstudy.domains.finance.studies:volatility",
+        "finance-direction": "quickstudy.domains.finance.studies:direction",
     },
 )
 """Field -> a function without arguments that gives its :class:`Study`."""
