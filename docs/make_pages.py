@@ -32,6 +32,8 @@ SHAPES = {
     "glyphs": TaskShape((1, 28, 28), "classes", 5, 2000),
     "sinusoid": TaskShape((1,), "real", 1),
     "tables": TaskShape((8,), "classes", 5),
+    "arabic-commands": TaskShape((8000,), "classes", 5, 40),
+    "sounds": TaskShape((8000,), "classes", 5, 40),
 }
 FAMILIES = {
     "Optimisation-based": (

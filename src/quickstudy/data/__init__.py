@@ -9,6 +9,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quickstudy.data.arabic import ArabicCommands
     from quickstudy.data.batches import BatchSource
     from quickstudy.data.classtasks import ClassTasks
     from quickstudy.data.counts import Count
@@ -18,10 +19,14 @@ if TYPE_CHECKING:
     from quickstudy.data.omniglot import Omniglot
     from quickstudy.data.registry import data_sets
     from quickstudy.data.sinusoid import FunctionTasks, Sinusoid
+    from quickstudy.data.sounds import Sounds
+    from quickstudy.data.soundtasks import SoundTasks
     from quickstudy.data.source import TaskShape, TaskSource
+    from quickstudy.data.spokendigits import SpokenDigits
     from quickstudy.data.store import ArrayStore
 
 __all__ = [
+    "ArabicCommands",
     "ArrayStore",
     "BatchSource",
     "ClassTasks",
@@ -32,12 +37,16 @@ __all__ = [
     "Glyphs",
     "Omniglot",
     "Sinusoid",
+    "SoundTasks",
+    "Sounds",
+    "SpokenDigits",
     "TaskShape",
     "TaskSource",
     "data_sets",
 ]
 
 _WHERE = {
+    "ArabicCommands": "arabic",
     "ArrayStore": "store",
     "BatchSource": "batches",
     "ClassTasks": "classtasks",
@@ -48,6 +57,9 @@ _WHERE = {
     "Glyphs": "glyphs",
     "Omniglot": "omniglot",
     "Sinusoid": "sinusoid",
+    "SoundTasks": "soundtasks",
+    "Sounds": "sounds",
+    "SpokenDigits": "spokendigits",
     "TaskShape": "source",
     "TaskSource": "source",
     "data_sets": "registry",

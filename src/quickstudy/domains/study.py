@@ -95,6 +95,7 @@ studies = Registry(
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",
         "finance": "quickstudy.domains.finance.studies:volatility",
         "finance-direction": "quickstudy.domains.finance.studies:direction",
+        "speech": "quickstudy.domains.speech.study:speech",
     },
 )
 """Field -> a function without arguments that gives its :class:`Study`."""

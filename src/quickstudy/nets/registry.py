@@ -9,5 +9,6 @@ nets = Registry(
         "conv4": "quickstudy.nets.conv4:Conv4",
         "mlp": "quickstudy.nets.mlp:MLP",
         "ratings": "quickstudy.nets.ratingnet:RatingNet",
+        "sound-conv4": "quickstudy.nets.soundconv:SoundConv4",
     },
 )

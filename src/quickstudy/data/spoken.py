@@ -1,0 +1,205 @@
+"""Floor 1: what all data sets of spoken words share: from their recordings to tasks.
+
+    files -> Recording -> waveforms of one rate and length -> store (cached) -> SoundTasks
+
+Words decide the role, and where it is asked for speakers too: those who are heard in the test are then not heard in
+training or validation.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from quickstudy.data.audio import as_bytes, fit, need_soundfile, read
+from quickstudy.data.augment import Augmentation
+from quickstudy.data.counts import Count
+from quickstudy.data.dataset import check_role
+from quickstudy.data.soundtasks import SoundTasks, Speakers
+from quickstudy.data.store import ArrayStore, Pictures, open_or_build
+from quickstudy.errors import DataError, InputError
+from quickstudy.files import cache_root
+
+__all__ = ["AbstractSpoken", "Recording"]
+
+_CODE = 1  # to be raised whenever the same files would give other waveforms
+_SHOWN = 5  # broken files that an error names
+_RATES = (4000, 48000)
+_SECONDS = (0.1, 10.0)
+
+
+@dataclass(frozen=True)
+class Recording:
+    """One file.
+
+    Args:
+        word: what is said.
+        speaker: who says it; empty where that is not known.
+        name: tells it apart, and how errors call it.
+        read: gives its bytes.
+    """
+
+    word: str
+    speaker: str
+    name: str
+    read: Callable[[], bytes]
+
+
+class AbstractSpoken(ABC):
+    """A data set of spoken words.
+
+    Args:
+        rate: samples a second; a network must be told the same.
+        seconds: length of all recordings: shorter ones lie in silence, of longer ones the part with the most energy
+            is taken.
+        augment: change recordings at random in training (speed, shift, gain, noise, time and frequency masks).
+        speaker_disjoint: no one is heard both in the support and in the query of a task.
+
+    Raises:
+        InputError: a rate or length that makes no sense.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+
+    def __init__(self, *, rate: int, seconds: float, augment: bool, speaker_disjoint: bool) -> None:
+        if not _RATES[0] <= rate <= _RATES[1]:
+            raise InputError(f"Cannot use rate = {rate}: expected {_RATES[0]} to {_RATES[1]} samples a second.")
+        if not _SECONDS[0] <= seconds <= _SECONDS[1]:
+            raise InputError(f"Cannot use seconds = {seconds}: expected {_SECONDS[0]} to {_SECONDS[1]:g}.")
+        self.rate, self.seconds, self.augment, self.speaker_disjoint = rate, seconds, augment, speaker_disjoint
+
+    @property
+    def samples(self) -> int:
+        """How long each recording is."""
+        return round(self.rate * self.seconds)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(samples,)."""
+        return (self.samples,)
+
+    @abstractmethod
+    def _find(self) -> list[Recording]:
+        """All recordings, in any order."""
+
+    @abstractmethod
+    def _fingerprint(self) -> str:
+        """Changes whenever a file does: part of the cache's name."""
+
+    @abstractmethod
+    def words(self, role: str) -> list[str]:
+        """The words that a role draws from.
+
+        Raises:
+            UnknownName: there is no such role.
+        """
+
+    def voices(self, role: str) -> frozenset[str] | None:
+        """The speakers that a role is restricted to; None: all."""
+        del role
+        return None
+
+    @cached_property
+    def recordings(self) -> list[Recording]:
+        """All of them, as they stand in the store: by word, then by name."""
+        return sorted(self._find(), key=lambda recording: (recording.word, recording.name))
+
+    @cached_property
+    def store(self) -> ArrayStore:
+        """All waveforms as bytes, memory-mapped; read once, then from the cache.
+
+        Raises:
+            DataError: files are missing or cannot be read; names the first of them.
+            InputError: soundfile is missing.
+            StorageError: the cache cannot be written.
+        """
+        what = [_CODE, self.name, self.rate, self.samples, self._fingerprint()]
+        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        return open_or_build(cache_root() / "sounds" / f"{self.name}-{digest}", self._build)
+
+    @cached_property
+    def speakers(self) -> Speakers | None:
+        """Who speaks in each row of the store; None where that is not known."""
+        names = sorted({recording.speaker for recording in self.recordings})
+        if names in ([], [""]):
+            return None
+        number = {name: place for place, name in enumerate(names)}
+        return Speakers(tuple(names), np.array([number[recording.speaker] for recording in self.recordings]))
+
+    def tasks(
+        self,
+        role: str,
+        *,
+        shot: Count,
+        query: Count,
+        seed: int,
+        way: Count | None = None,
+        dirichlet: float | None = None,
+    ) -> SoundTasks:
+        """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
+        check_role(self, role)
+        store, speakers = self._part(role)
+        return SoundTasks(
+            store,
+            store.numbers(self.words(role)),
+            data=self.name,
+            split=role,
+            way=way,
+            shot=shot,
+            query=query,
+            seed=seed,
+            rate=self.rate,
+            speakers=speakers,
+            divided=self.speaker_disjoint,
+            augmentation=Augmentation() if self.augment and role.startswith("train") else None,
+            dirichlet=dirichlet,
+        )
+
+    def _part(self, role: str) -> tuple[ArrayStore, Speakers | None]:
+        """The store, or its rows of the speakers of a role; words keep their numbers."""
+        voices, store, speakers = self.voices(role), self.store, self.speakers
+        if voices is None or speakers is None:
+            return store, speakers
+        keep = np.array([recording.speaker in voices for recording in self.recordings])
+        counts = np.add.reduceat(keep.astype(np.int64), store.starts[:-1])
+        starts = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+        digest = hashlib.sha256(json.dumps([store.hash, np.flatnonzero(keep).tolist()]).encode()).hexdigest()
+        part = ArrayStore(np.ascontiguousarray(store.images[keep]), store.classes, starts, digest)
+        return part, Speakers(speakers.names, speakers.of_row[keep])
+
+    def _build(self) -> ArrayStore:
+        need_soundfile()
+        classes: dict[str, list[Pictures]] = {}
+        broken: list[tuple[str, DataError]] = []
+        for recording in self.recordings:
+            try:
+                wave = fit(read(_content(recording), recording.name, self.rate), self.samples)
+                classes.setdefault(recording.word, []).append(as_bytes(wave))
+            except DataError as error:
+                broken.append((recording.name, error))
+        if broken:
+            raise DataError(_broken(broken))
+        return ArrayStore.from_classes({word: np.stack(waves) for word, waves in classes.items()})
+
+
+def _content(recording: Recording) -> bytes:
+    try:
+        return recording.read()
+    except OSError as error:
+        raise DataError(f"Cannot read {recording.name}: {error.strerror or error}.") from error
+
+
+def _broken(broken: Sequence[tuple[str, DataError]]) -> str:
+    """The first file's sentence, and the names of the next, so that one need not find them one by one."""
+    first, others = str(broken[0][1]), [name for name, _ in broken[1:]]
+    if not others:
+        return first
+    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+    return f"{first} Neither can be used: {', '.join(others[:_SHOWN])}{more}."
