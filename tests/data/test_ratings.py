@@ -180,8 +180,8 @@ def test_what_others_say_later_moves_no_test_task(tmp_path: Path) -> None:
     """Nor what other test users say at any time: of a test user's task only that user's own ratings are part."""
     rows = made_up()
     tested = next(u for u, *_ in rows if _role(u) == "test")
-    for keep in (lambda u, t: t < CUT, lambda u, t: _role(u) == "train" and t < CUT):
-        changed = [(u, i, r if u == tested or keep(u, t) else 6 - r, t) for u, i, r, t in rows]
+    for roles in (("train", "validation", "test"), ("train",)):
+        changed = [(u, i, r if u == tested or (_role(u) in roles and t < CUT) else 6 - r, t) for u, i, r, t in rows]
         one, other = (task_of(data_of(tmp_path, each), tested) for each in (rows, changed))
         assert same(one, other)
 
@@ -215,7 +215,7 @@ def test_a_training_task_does_not_hold_its_own_answers(tmp_path: Path) -> None:
     assert isinstance(episode.query.x, dict) and isinstance(episode.support.x, dict)
     for task, user in enumerate(names(source, episode)):
         count = episode.query.task(task)
-        features, number = count.x["features"][0], count.x["item"][0]  # type: ignore[index,call-overload]
+        features, number = count.x["features"][0], count.x["item"][0]  # type: ignore[index]
         others = {
             name: [r for u, i, r, t in rows if u != user and i == name and t < CUT and _role(u) == "train"]
             for name in data.table.items

@@ -227,7 +227,7 @@ def test_all_strategies_agree(tmp_path: Path, strategy: str) -> None:
         for p in learner.parameters():
             torch.nn.init.normal_(p, std=0.3)
         losses.append(learner.meta_loss(episode).loss)
-    assert torch.allclose(*losses, atol=1e-10)
+    assert torch.allclose(losses[0], losses[1], atol=1e-10)
 
 
 def test_rare_items_share_the_embedding_of_the_unknown() -> None:

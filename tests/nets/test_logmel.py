@@ -44,10 +44,11 @@ def test_against_scipy() -> None:
     mel, x = LogMel(RATE, RATE, normalise=False, range_db=200), noise(RATE)
     left = (mel.window - mel.hop) // 2
     padded = np.pad(x.numpy(), (left, mel.window - mel.hop - left))
-    _, _, expected = stft(
-        padded, window=torch.hann_window(mel.window, dtype=torch.float64).numpy(), nperseg=mel.window,
-        noverlap=mel.window - mel.hop, boundary=None, padded=False, scaling="spectrum",
-    )  # fmt: skip
+    window = torch.hann_window(mel.window, dtype=torch.float64).numpy()
+    noverlap = mel.window - mel.hop
+    _, _, expected = stft(  # type: ignore[call-overload]
+        padded, window=window, nperseg=mel.window, noverlap=noverlap, boundary=None, padded=False, scaling="spectrum"
+    )
     power = np.abs(expected * torch.hann_window(mel.window, dtype=torch.float64).sum().item()) ** 2
     from quickstudy.nets.logmel import _constants
 

@@ -80,7 +80,8 @@ class Augmentation:
         below = loudest + (faintest - loudest) * level
         power = np.sqrt(np.square(rows).mean(1)) * 10 ** (-below / 20)
         louder = 10 ** (self.gain * (2 * gain - 1) / 20)
-        return (rows + power[:, None] * white) * louder[:, None]
+        made: NDArray[np.float64] = (rows + power[:, None] * white) * louder[:, None]
+        return made
 
     def _hushed(
         self, rows: NDArray[np.float64], width: NDArray[np.float64], begin: NDArray[np.float64]

@@ -88,7 +88,7 @@ def make_past(table: RatingTable, rows: Integers, facts: Mapping[str, ItemFacts]
         float(np.median(rating)),
         number,
         np.bincount(mine, minlength=len(ranked) + 1).astype(np.float64),
-        np.bincount(mine, value, minlength=len(ranked) + 1),
+        np.bincount(mine, value, minlength=len(ranked) + 1).astype(np.float64),
         np.unique(table.user[rows], return_inverse=True)[1].astype(np.int64),
         mine,
         value,

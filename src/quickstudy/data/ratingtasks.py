@@ -227,4 +227,5 @@ class RatingTasks(TaskSource):
 
 @lru_cache(maxsize=64)  # a call asks for the same round once a task
 def _shuffled(key: Key, turn: int, n: int) -> Integers:
-    return shuffle(key.bits(np.array([turn]), n), np.array([n]))[0]
+    order: Integers = shuffle(key.bits(np.array([turn]), n), np.array([n]))[0]
+    return order

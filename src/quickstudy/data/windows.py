@@ -199,7 +199,8 @@ class WindowTasks(TaskSource):
         ups = np.concatenate([[0], np.cumsum(np.nan_to_num(self.panel.next_return) > 0)])
         end, least = first + self._shot[1], self._shot[0]
         found = ups[end] - ups[end - least]
-        return first[(found > 0) & (found < least)]
+        kept: Integers = first[(found > 0) & (found < least)]
+        return kept
 
     @property
     def shape(self) -> TaskShape:
