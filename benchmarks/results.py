@@ -158,14 +158,15 @@ class _Runner:
 def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comparison:
     """Train and test everything of a study, and write it down."""
     runner = _Runner(study, runs, data_root)
-    entries, versions = runner.entries(), describe_environment()
+    # Whose kernel of which build it ran on is nobody's business; the run's folder has it.
+    entries, versions = runner.entries(), {k: v for k, v in describe_environment().items() if k != "platform"}
     command = f"python benchmarks/results.py {study.name}"
-    for entry in entries:
+    for place, entry in enumerate(entries):
         about = {"study": study.name, "command": command, "row": entry.name, "baseline": entry.baseline}
         about |= {"versions": versions, **runner.provenance.get(entry.name, {})}
-        for column, result in entry.results.items():
+        for order, (column, result) in enumerate(entry.results.items()):
             path = results / study.name / f"{_slug(entry.name)}--{_slug(column)}.json"
-            _save(path, result, about | {"column": column})
+            _save(path, result, about | {"column": column, "order": [place, order]})
     table, page = compare(entries), runner.main.folder.path / f"{study.name}.html"
     write_report(
         page,
@@ -183,8 +184,17 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comp
 
 
 def _save(path: Path, result: Result, provenance: dict[str, Any]) -> None:
-    about = json.loads(result.to_json()) | {"provenance": provenance}
+    about = _shortened(json.loads(result.to_json())) | {"provenance": provenance}
     atomic_write_bytes(path, (json.dumps(about) + "\n").encode())
+
+
+def _shortened(value: Any) -> Any:
+    """Figures of single episodes with six digits: these files are kept for ever, and run folders have them all."""
+    if isinstance(value, dict):
+        return {key: _shortened(part) for key, part in value.items()}
+    if isinstance(value, list):
+        return [float(f"{one:.6g}") if isinstance(one, float) else _shortened(one) for one in value]
+    return value
 
 
 def _slug(words: str) -> str:

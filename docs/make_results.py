@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import DataError, InputError
-from quickstudy.evaluate import Comparison, Entry, Result, compare
-from quickstudy.evaluate.wording import count, figure, marks, metric_name, verdict
+from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
+from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
+PRETRAINED = ", pretrained"  # as benchmarks/results.py calls the row
 HEAD = """# Results
 
 Made by `docs/make_results.py` from `results/*/*.json`, which `make results` measures. Mean over episodes ± half the
@@ -36,7 +37,7 @@ class Measured:
 
 
 def read(folder: Path) -> list[Measured]:
-    """Every result of a study, in the order of their names.
+    """Every result of a study, in the order of its table.
 
     Raises:
         DataError: a file is no result, or does not say how it came about.
@@ -48,7 +49,7 @@ def read(folder: Path) -> list[Measured]:
         if not isinstance(provenance, dict):
             raise DataError(f"{path} does not say how it was measured (no provenance). Measure it with `make results`.")
         found.append(Measured(Result.from_json(json.dumps(about), str(path)), provenance))
-    return found
+    return sorted(found, key=lambda one: one.provenance["order"])
 
 
 def tables(measured: list[Measured]) -> Iterator[Comparison]:
@@ -85,6 +86,22 @@ def _lines(table: Comparison) -> Iterator[str]:
         yield f"| {name} | {' | '.join(cells)} |"
 
 
+def _against_plain(measured: list[Measured]) -> Iterator[str]:
+    """How a learner stands to the same network plainly pretrained, column by column, by the main metric."""
+    entries = _entries(measured, measured[0].result.metric)
+    plain = next((entry for entry in entries if entry.name.endswith(PRETRAINED)), None)
+    for entry in entries:
+        if plain is None or entry.baseline:
+            continue
+        told = []
+        for column, result in entry.results.items():
+            found = paired(result, plain.results[column])
+            ahead = -found.difference if found.smaller_is_better else found.difference
+            said = f"{number(ahead, result.metric, sign=True)} ± {number(found.ci95, result.metric)}"
+            told.append(f"{said} ({column})")
+        yield f"{entry.name} is ahead of the same network, {plain.name}, by {', '.join(told)}, in pairs.\n"
+
+
 def page(results: Path) -> str:
     """The whole page."""
     parts = [HEAD]
@@ -95,10 +112,12 @@ def page(results: Path) -> str:
         first = measured[0]
         parts.append(f"## {folder.name}\n")
         parts += ["\n".join(_lines(table)) + "\n" for table in tables(measured)]
+        parts += _against_plain(measured)
         numbers = sorted({count(one.result.episodes) for one in measured})
         versions = first.provenance["versions"]
         told = f"{' and '.join(numbers)} episodes; `{first.provenance['command']}`"
-        parts.append(f"{told}; {versions.get('machine', versions.get('platform', ''))}.\n")
+        machine = f"{versions['processor']}, {versions['cpus']} cores, torch {versions['torch']}"
+        parts.append(f"{told}; {machine}.\n")
         trained = {one.provenance["row"]: one.provenance for one in measured if "train_seconds" in one.provenance}
         for row, about in trained.items():
             parts.append(f"{row}: recipe `{about['recipe']}`, trained in {about['train_seconds'] / 60:.1f} minutes.\n")

@@ -148,6 +148,7 @@ def test_without_a_compiler(tmp_path: Path, cache: Path, monkeypatch: pytest.Mon
 def test_a_cache_that_cannot_be_written(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_CACHE", str(source(tmp_path)))  # a file, not a folder
     assert native.library(tmp_path / "add.c") is None
+    assert "the cache folder cannot be written" in native.about() and "QUICKSTUDY_CACHE names another" in native.about()
 
 
 @needs_compiler

@@ -8,22 +8,38 @@ from types import ModuleType
 
 import pytest
 
+from quickstudy.errors import DataError
 from quickstudy.learners import learners
 from quickstudy.recipes import load_recipe, recipe_hash
 
 DOCS = Path(__file__).parents[1] / "docs"
 
 
-@pytest.fixture(scope="module")
-def make_pages() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("make_pages", DOCS / "make_pages.py")
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     monkeypatch = pytest.MonkeyPatch()
-    monkeypatch.setitem(sys.modules, "make_pages", module)  # dataclasses look their module up
+    monkeypatch.setitem(sys.modules, name, module)  # dataclasses look their module up
     spec.loader.exec_module(module)
     monkeypatch.undo()
     return module
+
+
+@pytest.fixture(scope="module")
+def make_pages() -> ModuleType:
+    return script("make_pages")
+
+
+def test_the_page_of_results_is_made_from_the_results() -> None:
+    made = script("make_results").page(DOCS.parent / "results")
+    assert (DOCS / "results.md").read_text(encoding="utf-8") == made, "run: python docs/make_results.py"
+
+
+def test_a_result_without_provenance_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("{}")
+    with pytest.raises(DataError, match=r"a\.json does not say how it was measured"):
+        script("make_results").read(tmp_path)
 
 
 def test_pages_are_up_to_date(make_pages: ModuleType) -> None:

@@ -116,6 +116,7 @@ def test_what_cannot_be_counted_is_not_divided() -> None:
         (0, "cpu", r"ranks must be a whole number of at least 1, or 'auto', received 0\."),
         (True, "cpu", r"received True\."),
         ("many", "cpu", r"received 'many'\."),
+        (17, "cpu", r"Cannot divide the work over 17 ranks: .* may use 2 cores\. Use at most 16, or 'auto'\."),
         (2, "meta", r"Cannot divide the work over 2 ranks on meta: only on 'cpu' and 'cuda'\."),
         (2, "cuda:1", r"Each of 2 ranks has a GPU of its own, received 'cuda:1'\. Say 'cuda'\."),
         (2, "cuda", r"Cannot divide the work over 2 ranks on 1 GPU: each rank has one of its own\. Use at most 1\."),
@@ -123,6 +124,7 @@ def test_what_cannot_be_counted_is_not_divided() -> None:
 )
 def test_numbers_that_cannot_be_had(asked: Any, device: str, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr("quickstudy.rankcount._cores", lambda: 2)
     of = built("sinusoid-maml")
     with pytest.raises(InputError, match=said):
         ranks_to_train(asked, of, torch.device(device), None)

@@ -155,6 +155,12 @@ def _load(source: Path) -> ctypes.CDLL:
     if compiler is None:
         raise _NoKernelsError("no C compiler was found")
     said = ""
+    try:
+        _place(source, compiler, ()).parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _NoKernelsError(
+            f"the cache folder cannot be written ({error}); QUICKSTUDY_CACHE names another"
+        ) from error
     for flags in _WAYS:
         built = _place(source, compiler, flags)
         unfit = built.with_suffix(".unfit")

@@ -37,6 +37,10 @@ LEAST_A_STEP = 5e8
 """Operations of a step below which ranks spend their time on telling each other what they found."""
 
 
+MOST_A_CORE = 8
+"""Ranks of a core; more wait for each other, and fill the memory."""
+
+
 @dataclass(frozen=True)
 class RankCount:
     """A number of ranks.
@@ -112,6 +116,12 @@ def _checked(found: RankCount, device: torch.device) -> RankCount:
         raise InputError(f"ranks must be a whole number of at least 1, or 'auto', received {number!r}.")
     if number == 1:
         return found
+    most = MOST_A_CORE * _cores()
+    if device.type == "cpu" and number > most:
+        raise InputError(
+            f"Cannot divide the work over {number} ranks: each is a process with all weights, and this one may use "
+            f"{_cores()} core{'' if _cores() == 1 else 's'}. Use at most {most}, or 'auto'."
+        )
     if device.type not in ("cpu", "cuda"):
         raise InputError(f"Cannot divide the work over {number} ranks on {device}: only on 'cpu' and 'cuda'.")
     if device.type == "cuda":

@@ -180,8 +180,8 @@ def test_what_others_say_later_moves_no_test_task(tmp_path: Path) -> None:
     """Nor what other test users say at any time: of a test user's task only that user's own ratings are part."""
     rows = made_up()
     tested = next(u for u, *_ in rows if _role(u) == "test")
-    for roles in (("train", "validation", "test"), ("train",)):
-        changed = [(u, i, r if u == tested or (_role(u) in roles and t < CUT) else 6 - r, t) for u, i, r, t in rows]
+    for stays in ({"train", "validation", "test"}, {"train"}):
+        changed = [(u, i, r if u == tested or (_role(u) in stays and t < CUT) else 6 - r, t) for u, i, r, t in rows]
         one, other = (task_of(data_of(tmp_path, each), tested) for each in (rows, changed))
         assert same(one, other)
 
@@ -275,10 +275,10 @@ def test_a_rating_at_the_limit_is_liked(tmp_path: Path) -> None:
         ]
         found = source.figures(torch.zeros_like(y), episode)["recall@5"]  # nothing is known: 5 of N by chance
         expected = [5 / len(each) if (each >= liked).any() else np.nan for each in ratings]
-        assert np.allclose(found, expected, equal_nan=True)
+        assert np.allclose(found, expected, atol=1e-4, equal_nan=True)
         known = source.figures(y, episode)["recall@5"]
         expected = [min(5, n) / n if (n := (each >= liked).sum()) else np.nan for each in ratings]
-        assert np.allclose(known, expected, equal_nan=True)
+        assert np.allclose(known, expected, atol=1e-4, equal_nan=True)
 
 
 def test_figures_are_in_the_units_of_the_ratings(tmp_path: Path) -> None:

@@ -188,14 +188,17 @@ def test_fold_in_is_the_least_of_its_sum(tmp_path: Path) -> None:
 
 
 def test_neighbours_pull_by_their_similarity(tmp_path: Path) -> None:
-    """Cosines of the users' centred ratings, computed here from the past."""
+    """Cosines of centred ratings over the users who rated both items, computed here from the past."""
     known = past(tmp_path)
     learner = ItemNeighbours(known, item_weight=3.0, user_weight=4.0, doubt=1.5)
     table = np.zeros((known.n_user, known.n_item + 1))
     for user in range(known.n_user):
         mine = known.user == user
         table[user, known.item[mine]] = known.value[mine] - known.value[mine].mean()
-    a, c = table[:, 1], table[:, 2]
+    rated = np.zeros_like(table)
+    rated[known.user, known.item] = 1
+    both = rated[:, 1] * rated[:, 2] > 0
+    a, c = table[both, 1], table[both, 2]
     alike = a @ c / np.linalg.norm(a) / np.linalg.norm(c)
     bias = learned_biases(known, 3.0, 4.0)
     level = (2.0 - bias[2]) / 5

@@ -253,6 +253,10 @@ REFUSED: list[tuple[Any, str]] = [
     (lambda: GroupNorm(6, 4), r"Cannot split 6 channels into 4 equal groups"),
     (lambda: Conv4(1, 8), r"Cannot halve pictures of 8 pixels four times"),
     (
+        lambda: Conv4(1, (17, 23)),  # type: ignore[arg-type]
+        r"Conv-4 takes square pictures: .* received \(17, 23\)",
+    ),
+    (
         lambda: Conv4(1, 28)(torch.zeros(2, 3, 28, 28)),
         r"built for pictures of shape \[1, 28, 28\], received \[3, 28, 28\]",
     ),

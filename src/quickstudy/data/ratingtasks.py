@@ -181,7 +181,7 @@ class RatingTasks(TaskSource):
         there, unseen = query.real.numpy(), (query.x["item"] == 0).numpy()
         names = ("mae", "rmse", f"ndcg@{_FIRST}", f"recall@{_FIRST}", "mse", "mae-unseen")
         rows = [self._of_user(truth[t][there[t]], said[t][there[t]], unseen[t][there[t]]) for t in range(len(truth))]
-        columns = np.array(rows, dtype=np.float64).T
+        columns = np.array(rows, dtype=np.float64).round(4).T  # files of results hold one of each a user
         return dict(zip(names, columns, strict=True))
 
     @property

@@ -199,8 +199,7 @@ class WindowTasks(TaskSource):
         ups = np.concatenate([[0], np.cumsum(np.nan_to_num(self.panel.next_return) > 0)])
         end, least = first + self._shot[1], self._shot[0]
         found = ups[end] - ups[end - least]
-        kept: Integers = first[(found > 0) & (found < least)]
-        return kept
+        return np.asarray(first[(found > 0) & (found < least)], dtype=np.int64)
 
     @property
     def shape(self) -> TaskShape:

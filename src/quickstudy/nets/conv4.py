@@ -249,6 +249,8 @@ class Conv4(nn.Module):
         padded: bool = True,
     ) -> None:
         super().__init__()
+        if not isinstance(image_size, int):
+            raise InputError(f"Conv-4 takes square pictures: image_size is one whole number, received {image_size!r}.")
         if min(filters, in_channels) < 1:
             raise InputError(f"Conv-4 needs at least one channel and one filter, received {in_channels} and {filters}.")
         if not 0 <= halvings <= 4:

@@ -236,8 +236,7 @@ def _rows_of(x: NDArray[np.float32], days: NDArray[np.float32]) -> NDArray[np.in
     same = (x[:, None] == days[None]).all(2)
     if not same.any(1).all():
         raise InputError("GARCH knows the days of its own shares only: a query is none of the days after the support.")
-    found: NDArray[np.int64] = same.argmax(1).astype(np.int64)
-    return found
+    return np.asarray(same.argmax(1), dtype=np.int64)
 
 
 def _pasts(panel: Panel, support: Examples) -> list[tuple[int, int, float]]:

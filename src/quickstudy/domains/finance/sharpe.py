@@ -53,7 +53,7 @@ class Equity:
     @property
     def grown(self) -> Floats:
         """``[D]``: what 1 has become, gains put back in."""
-        return np.cumprod(1 + self.returns).astype(np.float64)
+        return np.asarray(np.cumprod(1 + self.returns), dtype=np.float64)
 
 
 def held(dates: NDArray[np.datetime64], positions: Floats, returns: Floats, cost: float) -> Equity:

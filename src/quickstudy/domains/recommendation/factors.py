@@ -135,8 +135,8 @@ class ItemNeighbours(AbstractLearner):
     """y = b_i + b_u + Σ_j s_ij (y_j - b_j - b_u) / (Σ_j |s_ij| + doubt), over the items j of the support.
 
     B. Sarwar, G. Karypis, J. Konstan, J. Riedl, "Item-based collaborative filtering recommendation algorithms", WWW
-    2001; similarities s are those of cornac's ``ItemKNN`` (cosine of ratings from which the users' means are taken). A
-    support has so few items that all of them are neighbours.
+    2001; similarities s are those of cornac's ``ItemKNN``: cosines, over the people who rated both items, of ratings
+    from which each one's mean is taken.
 
     Args:
         past: what may be known.
@@ -154,7 +154,10 @@ class ItemNeighbours(AbstractLearner):
         super().__init__()
         self.user_weight, self.doubt = user_weight, doubt
         self.register_buffer("bias", torch.from_numpy(learned_biases(past, item_weight, user_weight)))
-        model = _cornac().models.ItemKNN(similarity="cosine", mean_centered=True, num_threads=1, seed=1, verbose=False)
+        # A new user's few items must be among an item's neighbours, so many are kept.
+        model = _cornac().models.ItemKNN(
+            k=500, similarity="cosine", mean_centered=True, num_threads=1, seed=1, verbose=False
+        )
         model.fit(_data(past))
         self.similarity: Any = model.sim_mat.tocsr()
 
