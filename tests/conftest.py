@@ -10,9 +10,15 @@ import pytest
 def data_root() -> Path:
     """The folder of real data sets: QUICKSTUDY_DATA, else ``shared/datasets`` beside the repository."""
     root = Path(os.environ.get("QUICKSTUDY_DATA") or Path(__file__).parents[2] / "shared" / "datasets")
-    if not (root / "omniglot").is_dir():
-        reason = "no real data: set QUICKSTUDY_DATA to the folder that holds omniglot/"
+    needed(root / "omniglot")
+    return root
+
+
+def needed(folder: Path) -> Path:
+    """The folder of a real data set; where there is none the test is skipped, and in CI it fails."""
+    if not folder.is_dir():
+        reason = f"no real data: set QUICKSTUDY_DATA to the folder that holds {folder.name}/"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
-    return root
+    return folder

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from quickstudy.data.ratingfile import ItemFacts, RatingTable, read_items, read_ratings
 from quickstudy.errors import DataError
+from tests.conftest import needed
 
 ROWS = [("u1", "a", "4", "30"), ("u1", "b", "2.5", "10"), ("u0", "a", "5", "20")]
 
@@ -133,10 +134,7 @@ def test_items(tmp_path: Path) -> None:
 
 
 def test_published(data_root: Path) -> None:
-    path = data_root / "movietweetings" / "snapshots" / "100K" / "ratings.dat"
-    if not path.is_file():
-        pytest.skip(f"no {path}")
-    table = read_ratings(path)
+    table = read_ratings(needed(data_root / "movietweetings") / "snapshots" / "100K" / "ratings.dat")
     assert (len(table.rating), len(table.users), len(table.items)) == (100_000, 16_554, 10_506)
     assert (np.diff(table.user) >= 0).all()
     assert (np.diff(table.time)[np.diff(table.user) == 0] >= 0).all()

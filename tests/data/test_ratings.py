@@ -19,6 +19,7 @@ from quickstudy.data.ratingtasks import RatingTasks
 from quickstudy.data.registry import data_sets
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import DataError, InputError, UnknownName
+from tests.conftest import needed
 
 CUT = 1000.0
 SIZES: dict[str, Any] = {"shot": 3, "query": [2, 6], "seed": 0}
@@ -335,8 +336,7 @@ def test_a_file_below_the_data_root(tmp_path: Path) -> None:
 def test_movietweetings(data_root: Path) -> None:
     data: DataSet = data_sets.get("movietweetings")(data_root)
     assert isinstance(data, DataSet) and isinstance(data, MovieTweetings)
-    if not (data_root / "movietweetings").is_dir():
-        pytest.skip("no MovieTweetings")
+    needed(data_root / "movietweetings")
     sizes = {role: data.tasks(role, shot=10, query=[3, 20], seed=0).n_user for role in data.splits}
     assert sizes["test"] == 508 and sizes["validation"] == 114
     assert data.liked == 8 and len(data.past.genres) == 25
