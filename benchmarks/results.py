@@ -174,7 +174,9 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comp
         lead=f"The recipe {study.recipe}, the same network plainly pretrained, and the field's baselines, on the same "
         "tasks.",
         table=table,
-        sections=study.sections(Found(runner.main.learner, runner.sources, runner.rivals)),
+        sections=study.sections(
+            Found(runner.main.learner, runner.sources, runner.rivals, {one.name: one.results for one in entries})
+        ),
         settings=runner.main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=versions,
         notes=study.notes,

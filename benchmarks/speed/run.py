@@ -53,7 +53,7 @@ def run(options: Options, say: Say) -> int:
     """Measure the rows and write what was found; the exit status: 2 where there is no such row, 0 otherwise."""
     strange = [id for id in options.rows if not _known(id)]
     if strange:
-        say(f"There is no row {strange[0]!r}. There are {', '.join((*ALL, *report.GPU_ROWS))}.")
+        say(f"error: There is no row {strange[0]!r}. There are {', '.join((*ALL, *report.GPU_ROWS))}.")
         return 2
     if not options.page_only:
         compiling: dict[str, float] = {}

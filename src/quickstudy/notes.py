@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from quickstudy import native
@@ -29,13 +29,14 @@ class StrategyNotes(Silent):
 
     Args:
         record: what the training took down; see ``quickstudy.nets.strategy.recorded``.
-        folder: of the run; ``environment.json`` gets a list ``strategies``, and whose ``kernels`` computed.
+        folder: of the run; ``environment.json`` gets lists ``strategies`` and ``compiled`` (how
+            meta-steps were compiled, if they were), and whose ``kernels`` computed.
         line: where to say it; None: nowhere.
     """
 
     def __init__(self, record: StrategyRecord, folder: RunFolder, line: Line | None = None) -> None:
         self._record, self._folder, self._line = record, folder, line
-        self._told = 0
+        self._told: list[str] = []
 
     def step(self, event: StepEvent) -> None:
         """What the step used."""
@@ -48,23 +49,25 @@ class StrategyNotes(Silent):
         self._tell()
 
     def _tell(self) -> None:
-        uses = self._record.uses
-        if len(uses) == self._told:
+        told = [str(use) for use in self._record.uses] + [f"compiled: {how}" for how in self._record.steps]
+        news = [text for text in told if text not in self._told]
+        if not news:
             return
         if self._line is not None:
-            for use in uses[self._told :]:
-                self._line.keep(str(use))
-            if self._told == 0:
+            for text in news:
+                self._line.keep(text)
+            if not self._told:
                 self._line.keep(f"kernels: {native.about()}")
-        self._told = len(uses)
+        self._told = told
         # A run that goes on, perhaps on another device, keeps what its first part used.
         about = self._environment()
-        told = [str(use).removeprefix("strategy: ") for use in uses]
-        before = about.get("strategies", [])
-        about["strategies"] = before + [text for text in told if text not in before]
-        if about["strategies"] != before or about.get("kernels") != native.about():
-            about["kernels"] = native.about()
-            atomic_write_bytes(self._folder.environment, json.dumps(about, indent=1).encode() + b"\n")
+        now = about | {
+            "strategies": _added(about.get("strategies", []), self._record.uses),
+            "compiled": _added(about.get("compiled", []), self._record.steps),
+            "kernels": native.about(),
+        }
+        if now != about:
+            atomic_write_bytes(self._folder.environment, json.dumps(now, indent=1).encode() + b"\n")
 
     def _environment(self) -> dict[str, Any]:
         try:
@@ -72,6 +75,11 @@ class StrategyNotes(Silent):
         except (OSError, ValueError):  # deleted, or cut off when a disk was full: no reason to stop a training
             return {}
         return about if isinstance(about, dict) else {}
+
+
+def _added(before: list[str], found: Sequence[object]) -> list[str]:
+    told = [str(one).removeprefix("strategy: ") for one in found]
+    return before + [text for text in told if text not in before]
 
 
 class MemoryNotes(Silent):

@@ -131,7 +131,7 @@ def test_every_workload_has_contestants() -> None:
 def test_an_unknown_row_is_one_sentence() -> None:
     said: list[str] = []
     assert run(Options(rows=("W9",)), said.append) == 2
-    assert said == [f"There is no row 'W9'. There are {', '.join(Options().rows)}, G1, G2, G3, G4, G5."]
+    assert said == [f"error: There is no row 'W9'. There are {', '.join(Options().rows)}, G1, G2, G3, G4, G5."]
 
 
 def test_the_middle_and_the_spread() -> None:

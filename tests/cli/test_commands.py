@@ -6,8 +6,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import typer
 
 from quickstudy import __version__
+from quickstudy.cli import app
+from quickstudy.cli.options import recipe_keys
+from quickstudy.recipes import load_recipe
 from tests.cli.conftest import Command
 
 SHORT = ("--steps", "6", "--train.tasks-per-step", "4", "--device", "cpu")
@@ -126,3 +130,61 @@ def test_every_command_has_a_help(quickstudy: Command, command: str) -> None:
     done = quickstudy(command, "--help")
     assert done.status == 0
     assert "--debug" in done.out
+
+
+@pytest.mark.filterwarnings("default")
+def test_a_warning_is_a_sentence_and_how_steps_were_compiled_is_kept(
+    quickstudy: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(*args: object, **kwargs: object) -> None:
+        raise RuntimeError("No working C++ compiler found.")
+
+    monkeypatch.setattr("torch._inductor.compile", no_compiler)
+    short = ("--steps", 2, "--train.validate-every", 0, "--runs", tmp_path, "--ranks", 1)
+    done = quickstudy("train", "sinusoid-maml", "--train.compile", "inductor", *short)
+    assert done.status == 0
+    (said,) = (line for line in done.err.splitlines() if line.startswith("warning: "))
+    assert said.startswith("warning: torch's inductor cannot compile this meta-step on this machine (No working C++")
+    assert ".py" not in done.err
+    about = json.loads((tmp_path / "sinusoid-maml-s0-001" / "environment.json").read_text())
+    assert about["compiled"] == ["trace, as inductor cannot compile here (No working C++ compiler found)"]
+    assert "compiled: trace, as inductor cannot compile here" in done.err
+
+
+def test_a_strategy_that_does_not_fit_names_the_option(quickstudy: Command, tmp_path: Path) -> None:
+    done = quickstudy("train", "sinusoid-maml", "--steps", 1, "--learner.strategy", "packed", "--runs", tmp_path)
+    assert done.status == 2
+    assert "learner.strategy" in done.err.splitlines()[-1]
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("short", "long"),
+    [
+        (["--sounds", "own"], {"data.name": "sounds", "data.folder": "own"}),
+        (["--bars", "own"], {"data.name": "bars", "data.folder": "own"}),
+        (["--bars=own/all.csv"], {"data.name": "bars", "data.file": "own/all.csv"}),
+        (["--ratings", "own/all.csv"], {"data.name": "ratings", "data.file": "own/all.csv"}),
+        (
+            ["--table", "own/all.csv", "--group", "ward"],
+            {"data.name": "table", "data.file": "own/all.csv", "data.group": "ward"},
+        ),
+    ],
+)
+def test_own_files_have_short_forms(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, short: list[str], long: dict[str, str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "all.csv").write_text("")
+    context = typer.Context(typer.main.get_command(app).commands["train"])  # type: ignore[attr-defined]
+    context.args = short
+    assert recipe_keys(context) == long
+
+
+def test_paths_of_own_files_are_kept_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a run can be tested from another folder."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own").mkdir()
+    recipe = load_recipe("sounds-protonet-fast", {"data.folder": "own"})
+    assert recipe.data.options["folder"] == str(tmp_path / "own")

@@ -220,7 +220,7 @@ def test_a_diverged_run_says_so_once(tmp_path: Path, process: Command) -> None:
     [
         ("two", "--ranks: expected a whole number of at least 1, or auto, found 'two'."),
         ("-1", "--ranks: expected a whole number of at least 1, or auto, found '-1'."),
-        ("0", "ranks must be a whole number of at least 1, or 'auto', received 0."),
+        ("0", "--ranks: expected a whole number of at least 1, or auto, found '0'."),
     ],
 )
 @pytest.mark.parametrize("command", ["train", "evaluate"])

@@ -38,10 +38,38 @@ Ranks = Annotated[
 _VALUE = re.compile(r"[^-]|-[\d.]|-inf|-$")  # what does not look like the next option: "-0.5" is a value
 
 
+_OWN = {
+    "images": ("images", "folder"),
+    "sounds": ("sounds", "folder"),
+    "texts": ("texts", "file"),
+    "ratings": ("ratings", "file"),
+    "table": ("table", "file"),
+    "bars": ("bars", ""),
+}
+"""Short form for a user's own files -> data set, and its option that takes the path; "" for a file or a folder."""
+
+_OF_TABLES = ("group", "target", "time")
+"""Short forms for columns of a table."""
+
+
+def _long_form(key: str, value: str) -> dict[str, str]:
+    """``images DIR`` as ``data.name images`` and ``data.folder DIR``; other keys as they are."""
+    if key in _OF_TABLES:
+        return {f"data.{key}": value}
+    if key not in _OWN:
+        return {key: value}
+    if value == "true" or not Path(value).expanduser().exists():
+        said = "nothing" if value == "true" else f"{value!r}, which does not exist"
+        raise InputError(f"--{key}: expected the path of your own files, received {said}.")
+    name, option = _OWN[key]
+    return {"data.name": name, f"data.{option or ('folder' if Path(value).expanduser().is_dir() else 'file')}": value}
+
+
 def recipe_keys(context: typer.Context) -> dict[str, str]:
     """The options that the command itself does not know, as dotted keys of a recipe.
 
-    ``--learner.inner-lr 0.2``, ``--learner.inner-lr=0.2``, and ``--learner.first-order`` alone for true.
+    ``--learner.inner-lr 0.2``, ``--learner.inner-lr=0.2``, and ``--learner.first-order`` alone for true. Own files have
+    short forms: ``--images DIR`` is ``--data.name images --data.folder DIR``.
 
     Raises:
         UnknownName: an option without a dot that is neither the command's nor a recipe's; names the nearest.
@@ -51,11 +79,12 @@ def recipe_keys(context: typer.Context) -> dict[str, str]:
     keys: dict[str, str] = {}
     for option, value in _pairs(context.args):
         key = option.removeprefix("--")
-        if "." not in key and key != "name":
-            raise UnknownName.among("option", option, [*known, "--name"])
-        if key in keys:
-            raise InputError(f"{option} is given twice, as {keys[key]!r} and as {value!r}. Give it once.")
-        keys[key] = value
+        if "." not in key and key not in ("name", *_OWN, *_OF_TABLES):
+            raise UnknownName.among("option", option, [*known, "--name", *(f"--{own}" for own in (*_OWN, *_OF_TABLES))])
+        for long, meant in _long_form(key, value).items():
+            if long in keys:
+                raise InputError(f"--{long} is given twice, as {keys[long]!r} and as {meant!r}. Give it once.")
+            keys[long] = meant
     return keys
 
 
@@ -82,7 +111,7 @@ def rank_number(text: str) -> int | Literal["auto"]:
     """
     if text == "auto":
         return "auto"
-    if not (text.isascii() and text.isdigit()):
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise InputError(f"--ranks: expected a whole number of at least 1, or auto, found {text!r}.")
     return int(text)
 

@@ -7,7 +7,10 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TextIO
 
 import typer
 
@@ -27,8 +30,11 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
             them, errors keep their tracebacks.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    shown = warnings.showwarning
     try:
-        status = app(arguments, prog_name="quickstudy", standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.showwarning = partial(_show, shown)
+            status = app(arguments, prog_name="quickstudy", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted.")
         sys.exit(INTERRUPTED)
@@ -62,6 +68,22 @@ def _usage_sentence(error: Exception) -> str:
     context = getattr(error, "ctx", None)
     message += "" if message.endswith((".", "?", "!")) else "."
     return f"{message} See `{context.command_path if context else 'quickstudy'} --help`."
+
+
+def _show(
+    shown: Callable[..., None],
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
+    """Stands in for ``warnings.showwarning``: what is meant for users is a sentence, without a line of code."""
+    if category is UserWarning:
+        _say(f"warning: {message}")
+    else:
+        shown(message, category, filename, lineno, file, line)
 
 
 def _say(text: str) -> None:

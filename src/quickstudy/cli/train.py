@@ -45,6 +45,9 @@ def train(
     """Meta-train a learner from a recipe; prints the folder of the run.
 
     Every key of the recipe is an option too: --learner.inner-lr 0.2 --episodes.train.way '[5, 20]'
+
+    Own files in place of the recipe's data: --images DIR --sounds DIR --texts FILE --ratings FILE --bars PATH, or
+    --table FILE --group COLUMN --target COLUMN --time COLUMN
     """
     del debug  # read by `outcome`
     overrides: dict[str, Any] = dict(recipe_keys(context))

@@ -8,7 +8,7 @@ from typing import Any
 
 from quickstudy.data.source import TaskShape, TaskSource
 from quickstudy.errors import UnknownName
-from quickstudy.evaluate import Section
+from quickstudy.evaluate import Result, Section
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.registry import Registry
 
@@ -53,11 +53,13 @@ class Found:
         learner: the meta-trained learner, in eval mode.
         sources: column -> the tasks it was tested on.
         rivals: baseline -> as it was tested.
+        results: row of the table -> column -> what came out; the meta-learner is the first row.
     """
 
     learner: AbstractLearner
     sources: Mapping[str, TaskSource]
     rivals: Mapping[str, AbstractLearner]
+    results: Mapping[str, Mapping[str, Result]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from quickstudy.metrics import metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Drawing", "Theme", "draw_curves", "draw_intervals", "drawing", "dress"]
+__all__ = ["Curve", "Drawing", "Theme", "draw_curves", "draw_intervals", "drawing", "dress", "legend"]
 
 POINTS = 200
 """At most so many points a line; more steps are averaged in bins, with the middle 80 % shaded."""
@@ -106,7 +106,7 @@ def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
             _line(axes, curve, theme.lines[names.index(curve.name) % len(theme.lines)])
         dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
         axes.set_xlabel("training step", color=theme.ink)
-        axes.legend(frameon=False, labelcolor=theme.ink)
+        legend(axes, theme)
 
     alt = f"Training curve, {quantity} against step. " + " ".join(_spoken(curve) for curve in curves)
     return drawing(draw, (4.7, 3.1), alt)
@@ -176,6 +176,15 @@ def dress(axes: Axes, theme: Theme, title: str, grid: Literal["x", "y"]) -> None
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(theme.faint)
+
+
+def legend(axes: Axes, theme: Theme, columns: int = 3) -> None:
+    """Who is who, below the axes, where no line runs."""
+    handles, names = axes.get_legend_handles_labels()
+    assert axes.figure is not None
+    axes.figure.legend(
+        handles, names, loc="outside lower center", ncols=columns, frameon=False, labelcolor=theme.ink, fontsize=8
+    )
 
 
 def drawing(draw: _Draw, size: tuple[float, float], alt: str) -> Drawing:

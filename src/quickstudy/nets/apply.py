@@ -121,7 +121,7 @@ def apply(
     if strategy == "packed" and (params or given):
         raise InputError(
             "Strategy 'packed' shares θ between tasks and takes no weights or norm moments of each task's own. "
-            "Use strategy='loop' (or 'auto')."
+            "Use strategy='loop' or 'auto' (learner.strategy in a recipe)."
         )
     if mask is not None and may_read() and bool(mask.all()):
         mask = None
@@ -249,7 +249,7 @@ def _packed(net: nn.Module, x: Inputs, mask: Tensor | None) -> Applied:
     if couples_examples(net) or has_foreign_buffers(net):
         raise InputError(
             "Strategy 'packed' would mix tasks: this network's outputs depend on the rows beside an example. "
-            "Use strategy='loop' (or 'auto')."
+            "Use strategy='loop' or 'auto' (learner.strategy in a recipe)."
         )
     n_task, n_row = first_leaf(x).shape[:2]
     rows = map_leaves(lambda leaf: leaf.flatten(0, 1) if mask is None else leaf[mask], x)

@@ -82,9 +82,11 @@ class StrategyRecord:
 
     Args:
         uses: filled by ``nets.apply``.
+        steps: how meta-steps were compiled, filled by ``train.compiled``; empty where they were not.
     """
 
     uses: list[Use] = field(default_factory=list)
+    steps: list[str] = field(default_factory=list)
     _seen: set[tuple[int, bool, str, Strategy, Strategy]] = field(default_factory=set)
 
     def note(self, net: nn.Module, leaf: Tensor, *, shared: bool, asked: Strategy, choice: Choice) -> None:
@@ -109,6 +111,13 @@ def recorded(record: StrategyRecord) -> Iterator[StrategyRecord]:
         yield record
     finally:
         _record.reset(token)
+
+
+def note_steps(how: str) -> None:
+    """Have it taken down, where someone records, how meta-steps are computed: ``"trace"``, ``"inductor"``, ..."""
+    record = _record.get()
+    if record is not None and how not in record.steps:
+        record.steps.append(how)
 
 
 def strategy_for(net: nn.Module, leaf: Tensor, *, shared: bool, asked: Strategy) -> Strategy:

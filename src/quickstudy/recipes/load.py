@@ -58,7 +58,7 @@ def parse_recipe(
     Args:
         text: TOML.
         source: how messages call it, usually the file's name.
-        folder: what a relative ``data.path`` in the text counts from; the working folder by default.
+        folder: what a relative path in the text's [data] counts from; the working folder by default.
         overrides: see :func:`load_recipe`.
     """
     overrides = dict(overrides or {})
@@ -86,11 +86,17 @@ def parse_recipe(
     return recipe
 
 
+_PATHS = ("path", "folder", "file", "items")  # options of [data] that name files of the user's
+
+
 def _make_absolute(document: dict[str, Any], folder: Path) -> None:
     """A relative path counts from the recipe's own folder, so that the recipe can be used from anywhere."""
     data = document.get("data")
-    if isinstance(data, dict) and isinstance(data.get("path"), str):
-        data["path"] = str((folder / Path(data["path"]).expanduser()).absolute())
+    if not isinstance(data, dict):
+        return
+    for key in _PATHS:
+        if isinstance(data.get(key), str):
+            data[key] = str((folder / Path(data[key]).expanduser()).absolute())
 
 
 def _write_out_sizes(document: dict[str, Any], overrides: Mapping[str, Any]) -> None:

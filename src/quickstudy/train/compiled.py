@@ -26,6 +26,7 @@ from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, check_episode
 from quickstudy.nets.maps import C
+from quickstudy.nets.strategy import note_steps
 from quickstudy.train.cudagraph import captured
 from quickstudy.train.graphs import quick
 from quickstudy.train.precision import Precision
@@ -135,6 +136,8 @@ class Compiled:
         program: Program | None = None
         if self.how == "inductor":
             program = _by_inductor(written.graph, [leaf.detach() for leaf in flat])
+        else:
+            note_steps("trace")
         if program is None:
             quicker = quick(written.graph)
             program = lambda tensors: quicker(*tensors)  # noqa: E731
@@ -162,9 +165,11 @@ def _by_inductor(graph: fx.GraphModule, flat: Sequence[Tensor]) -> Program | Non
             with torch.no_grad(), config.patch(fallback_random=True, cpp_wrapper=whole), warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # torch's own, of what it uses itself
                 compiled = _inductor.compile(graph, list(flat))
+            note_steps("inductor")
             return lambda tensors: list(compiled(*tensors))
         except Exception as error:  # of many kinds, none of them the caller's fault: a trace serves as well
             said = str(error).strip().split("\n")[0].rstrip(".")
+    note_steps(f"trace, as inductor cannot compile here ({said})")
     warnings.warn(
         f"torch's inductor cannot compile this meta-step on this machine ({said}); it is traced instead. Inductor "
         "needs a C++ compiler (g++ or clang++) on a CPU, Triton on a GPU; train.compile = 'trace' asks for no more.",

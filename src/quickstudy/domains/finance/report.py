@@ -13,7 +13,7 @@ from quickstudy.data.windows import WindowTasks
 from quickstudy.domains.finance.sharpe import DAYS, Equity, bootstrap_interval, deflated_sharpe, held, sharpe
 from quickstudy.domains.study import Found
 from quickstudy.evaluate import Section
-from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress
+from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
 from quickstudy.evaluate.metatest import answer, evaluating
 from quickstudy.learners.learner import AbstractLearner
 
@@ -26,7 +26,7 @@ COSTS = (0.0, 5.0, 10.0)
 """Basis points of what is bought or sold."""
 
 _WINDOWS = 600
-_BESIDE = ("HAR, share's whole past", "pooled ridge")
+_BESIDE = ("HAR, share's whole past", "EWMA 0.94", "pooled ridge")
 
 
 def volatility_sections(found: Found) -> Sequence[Section]:
@@ -73,7 +73,7 @@ def _window(tasks: WindowTasks, learners: Mapping[str, AbstractLearner], number:
             axes.plot(dates, percent(logs), color=colour, linewidth=1.5, label=name)
         dress(axes, theme, f"{symbol}, volatility of the next {tasks.horizon} days, % a day", grid="y")
         axes.tick_params(axis="x", labelrotation=30)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+        legend(axes, theme, columns=2)
 
     ends = ", ".join(f"{name} {percent(logs).mean():.2f}" for name, logs in said.items())
     alt = f"{symbol} from {dates[0]} to {dates[-1]}: mean volatility {truth.mean():.2f} % a day; foretold: {ends}."
@@ -144,7 +144,7 @@ def _draw_equity(curves: Mapping[str, Sequence[Equity]]) -> Drawing:
             axes.plot(own[1].dates.astype(object), own[1].grown, style, color=colour, linewidth=1.5, label=name)
         dress(axes, theme, f"what 1 becomes, after {COSTS[1]:g} bp a trade", grid="y")
         axes.tick_params(axis="x", labelrotation=30)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=7.5)
+        legend(axes, theme)
 
     ends = " ".join(f"{name}: {own[1].grown[-1]:.3f}." for name, own in curves.items())
     return drawing(draw, (6.4, 4.0), f"Equity curves after {COSTS[1]:g} basis points. At the end 1 has become {ends}")

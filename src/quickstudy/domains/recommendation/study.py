@@ -11,8 +11,8 @@ from quickstudy.domains.recommendation.biases import GlobalMean, ItemMean, UserI
 from quickstudy.domains.recommendation.factors import ItemNeighbours, MatrixFactorisation
 from quickstudy.domains.study import Column, Found, Rival, Study
 from quickstudy.errors import InputError
-from quickstudy.evaluate import Result, Section, meta_test
-from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress
+from quickstudy.evaluate import Result, Section
+from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
 from quickstudy.evaluate.wording import number
 from quickstudy.learners.learner import AbstractLearner
 
@@ -75,11 +75,7 @@ def _neighbours(shape: TaskShape, training: TaskSource) -> AbstractLearner:
 
 def _sections(found: Found) -> Sequence[Section]:
     """The rating curve, and known items apart from those that nobody had rated."""
-    every = {"meta-learned": found.learner, **found.rivals}
-    results = {
-        name: [meta_test(learner, source, episodes=_users(source)) for source in found.sources.values()]
-        for name, learner in every.items()
-    }
+    results = {name: list(each.values()) for name, each in found.results.items()}
     curve = Section(
         "Rating curve",
         text=("Mean absolute error in the ratings' own units against the number of ratings known of a user.",),
@@ -95,10 +91,6 @@ def _sections(found: Found) -> Sequence[Section]:
         rows=[(name, *(_unseen(result) for result in each)) for name, each in results.items()],
     )
     return (curve, cold)
-
-
-def _users(source: TaskSource) -> int:
-    return source.n_user if isinstance(source, RatingTasks) else 100
 
 
 def _unseen(result: Result) -> str:
@@ -122,7 +114,7 @@ def rating_curve(errors: Mapping[str, Sequence[float]], supports: Sequence[int] 
         dress(axes, theme, "mean absolute error", grid="y")
         axes.set_xticks(list(supports))
         axes.set_xlabel("ratings known of a user", color=theme.ink)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+        legend(axes, theme)
 
     spoken = " ".join(
         f"{name}: {number(values[0], 'mae')} with {supports[0]}, {number(values[-1], 'mae')} with {supports[-1]}."
