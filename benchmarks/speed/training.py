@@ -40,15 +40,17 @@ def train(goal: str, contestant: str, clock: StartClock, data_root: Path | None,
     torch.manual_seed(seed)
     np.random.seed(seed)
     if contestant == "quickstudy":
-        _ours({"omniglot": "omniglot-protonet-fast", "sinusoid": "sinusoid-maml"}[goal], goal, clock, data_root, seed)
+        _ours(
+            {"omniglot": "omniglot-protonet-fast", "sinusoid": "sinusoid-maml-fast"}[goal], goal, clock, data_root, seed
+        )
         return
     loops: dict[tuple[str, str], Callable[[], Iterator[None]]] = {
         ("omniglot", "learn2learn"): lambda: _protonet_learn2learn(clock, data_root),
         ("omniglot", "torchmeta"): lambda: _protonet_torchmeta(clock, data_root),
         # Its example: 16 waves a step, 32 hidden units, 5 inner steps of 0.01, Adam 1e-3.
         ("sinusoid", "learn2learn"): lambda: _maml(clock, _by_learn2learn, 16, 32, 5, 0.01, 1e-3),
-        ("sinusoid", "learn2learn-our-settings"): lambda: _maml(clock, _by_learn2learn, 25, 40, 1, 1e-3, 2e-3),
-        ("sinusoid", "higher-our-settings"): lambda: _maml(clock, _by_higher, 25, 40, 1, 1e-3, 2e-3),
+        ("sinusoid", "learn2learn-our-settings"): lambda: _maml(clock, _by_learn2learn, 16, 40, 5, 0.01, 3e-3),
+        ("sinusoid", "higher-our-settings"): lambda: _maml(clock, _by_higher, 16, 40, 5, 0.01, 3e-3),
     }
     for _ in loops[goal, contestant]():
         pass
