@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.source import TaskSource
 from quickstudy.evaluate import Entry, EpisodePicture, Result, cell_name, compare, picture_episode, write_report
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.runs import results_of
+from quickstudy.runs import recipe_of, results_of
 from quickstudy.train import RunFolder
 
 __all__ = ["by_column", "write_run_report"]
@@ -29,25 +30,36 @@ def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, s
     Raises:
         StorageError: the disk refused.
     """
-    results = by_column(results_of(run))
+    trained = recipe_of(run)
+    results = by_column(results_of(run), trained.data.name)
     metrics = {result.metric for result in results.values()}
     table = compare([Entry(recipe.learner.name, results)]) if len(metrics) == 1 else None
     environment = json.loads(run.environment.read_bytes()) if run.environment.is_file() else {}
     write_report(
         run.report,
         title=run.path.name,
-        lead=f"The learner {recipe.learner.name} on {recipe.data.name}, meta-trained by the recipe {recipe.name}.",
+        lead=f"The learner {recipe.learner.name}, meta-trained on {trained.data.name} by the recipe {recipe.name}.",
         table=table,
         curves=curves_of(_records(run.metrics), recipe.learner.name),
         pictures=_pictures(learner, source, recipe),
-        settings=recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+        settings=trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
     )
 
 
-def by_column(results: list[Result]) -> dict[str, Result]:
-    """Column -> the last result of it; what was tested otherwise than on the test tasks says so."""
-    return {cell_name(result) + ("" if result.split == "test" else f" ({result.split})"): result for result in results}
+def by_column(results: list[Result], data: str | None = None) -> dict[str, Result]:
+    """Column -> the last result of it; what was tested otherwise than on the test tasks says so.
+
+    Args:
+        results: oldest first.
+        data: name of the data set that was trained on; what was tested on another one says so, too.
+    """
+
+    def column(result: Result) -> str:
+        name = cell_name(result) + ("" if result.split == "test" else f" ({result.split})")
+        return name if data in (None, result.data) else f"{name}, {result.data}"
+
+    return {column(result): result for result in results}
 
 
 def _pictures(learner: AbstractLearner, source: TaskSource, recipe: Recipe) -> list[EpisodePicture]:
@@ -55,7 +67,7 @@ def _pictures(learner: AbstractLearner, source: TaskSource, recipe: Recipe) -> l
     if shape.target != "classes" or isinstance(shape.example, dict) or len(shape.example) != 3:
         return []
     caption = f"Task 0 of {recipe.data.name}, as {recipe.learner.name} answers it"
-    return [picture_episode(learner, source, caption=caption, ink=True)]
+    return [picture_episode(learner, source, caption=caption, ink=not isinstance(source, PictureTasks))]
 
 
 def _records(metrics: Path) -> list[dict[str, Any]]:

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from quickstudy.data.dataset import DataSet
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
 from quickstudy.evaluate import Result
+from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe, load_recipe
 from quickstudy.recipes.building import build_learner
@@ -21,11 +23,14 @@ from quickstudy.train.checkpoint import has_checkpoint
 __all__ = [
     "RunSummary",
     "Which",
+    "check_shape",
+    "check_unseen",
     "identity",
     "is_run",
     "learner_of",
     "list_runs",
     "newest_run_of",
+    "note_classes",
     "recipe_of",
     "results_of",
     "summary",
@@ -95,6 +100,81 @@ def learner_of(run: RunFolder, recipe: Recipe, which: Which | None = None) -> Ab
     learner = build_learner(recipe, _shape(checkpoint.state, folder))
     load_weights(learner, checkpoint, folder)
     return learner.eval()
+
+
+def check_shape(run: RunFolder, shape: TaskShape, which: Which) -> None:
+    """Whether tasks can be put to the network of a run at all.
+
+    Args:
+        run: the folder.
+        shape: of the tasks.
+        which: the checkpoint.
+
+    Raises:
+        InputError: their examples have another shape than those it was trained on.
+    """
+    folder = run.checkpoints / which
+    trained = _shape(_state(folder), folder)
+    if (trained.example, trained.target) != (shape.example, shape.target):
+        raise InputError(
+            f"Cannot test {run.path} on these tasks: it was trained on {trained.target} of examples of shape "
+            f"{_said(trained)}, and theirs is {_said(shape)} ({shape.target}). Give the data the options that make "
+            "them alike, such as --data.size and --data.channels, or train on such data."
+        )
+
+
+def _said(shape: TaskShape) -> str:
+    if isinstance(shape.example, dict):
+        return ", ".join(f"{name} {list(size)}" for name, size in shape.example.items())
+    return str(list(shape.example))
+
+
+def note_classes(run: RunFolder, data: DataSet) -> None:
+    """Keep in ``split.json`` which classes of one's own data train, validate and test.
+
+    Args:
+        run: the folder.
+        data: what it is trained on; nothing is written where its split is fixed elsewhere.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    divided = getattr(data, "divided", None)
+    if divided is not None:
+        atomic_write_bytes(run.split, json.dumps(dict(divided), indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None) -> None:
+    """Whether the classes to be tested on are new to the learner, by what :func:`note_classes` kept.
+
+    A folder of one's own may have got more classes since, and its split is then another one.
+
+    Args:
+        run: the folder.
+        recipe: as it is tested.
+        data: likewise.
+        role: to be tested on; None: the recipe's.
+
+    Raises:
+        InputError: it was trained on some of them.
+    """
+    mine, kept = getattr(data, "divided", None), run.divided
+    trained = recipe_of(run)
+    if mine is None or kept is None or not _same_data(trained, recipe):
+        return
+    seen = sorted(set(kept.get(trained.train.role, ())) & set(mine.get(role or recipe.evaluate.role, ())))
+    if seen:
+        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
+        raise InputError(
+            f"Cannot test {run.path} on {', '.join(map(repr, seen[:5]))}{more}: it was trained on them "
+            f"({run.split.name}). The data was divided otherwise then, with fewer classes or another split; train anew."
+        )
+
+
+def _same_data(one: Recipe, other: Recipe) -> bool:
+    """Whether the data lies in the same place, however it is divided."""
+    places = [(r.data.name, r.data.options.get("folder"), r.data.options.get("file")) for r in (one, other)]
+    return places[0] == places[1]
 
 
 def _shape(state: Mapping[str, Any], folder: Path) -> TaskShape:

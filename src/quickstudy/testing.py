@@ -21,7 +21,7 @@ from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
 from quickstudy.reporting import write_run_report
 from quickstudy.running import device_of
-from quickstudy.runs import Which, learner_of, open_run, recipe_of, which_checkpoint
+from quickstudy.runs import Which, check_shape, check_unseen, learner_of, open_run, recipe_of, which_checkpoint
 from quickstudy.train import RunFolder
 from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
@@ -64,7 +64,9 @@ def evaluate(
         role: ``"test"`` or ``"validation"``.
         seed: of the tasks; runs tested with the same one saw the same tasks.
         checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
-        overrides: options of the learner's adaptation, such as ``{"learner.test-inner-steps": 10}``.
+        overrides: options of the learner's adaptation, such as ``{"learner.test-inner-steps": 10}``; and of the data,
+            such as ``{"data.name": "caltech101"}``, to be tested on other data than it was trained on. Those of the
+            run's data set stay as they are unless ``data.name`` names another.
         precision: how the learner computes, ``"float32"``, ``"tf32"`` or ``"bf16"``; not what it was trained in, but as
             the recipe's [evaluate] says, ``"float32"`` where that says nothing. In float64 where its weights are.
         data_root: see :func:`train`.
@@ -81,12 +83,15 @@ def evaluate(
     """
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
     of_test = {} if precision is None else {"evaluate.precision": precision}
-    recipe = recipe_of(folder, _only_learner(kebab_keys(overrides)) | of_test)
+    recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
     data = build_data(recipe, None if data_root is None else Path(data_root))
+    check_unseen(folder, recipe, data, role)
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
+    if recipe.data != recipe_of(folder).data:
+        check_shape(folder, source.shape, which)
     number = recipe.evaluate.episodes if episodes is None else episodes
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
@@ -149,11 +154,11 @@ def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner
     return learner_of(folder, recipe_of(folder), checkpoint)
 
 
-def _only_learner(overrides: dict[str, Any]) -> dict[str, Any]:
+def _may_change(overrides: dict[str, Any]) -> dict[str, Any]:
     for key in overrides:
-        if not key.startswith("learner.") or key == "learner.name":
+        if not key.startswith(("learner.", "data.")) or key == "learner.name":
             raise InputError(
-                f"Cannot evaluate with another {key}: only options of the learner's adaptation can change after "
-                "training. Train another run with it."
+                f"Cannot evaluate with another {key}: only options of the learner's adaptation, and the data "
+                "(data.name and its options), can change after training. Train another run with it."
             )
     return overrides

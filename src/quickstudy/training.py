@@ -19,7 +19,7 @@ from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
 from quickstudy.recipes import Recipe, build, load_recipe, to_toml
 from quickstudy.running import train_by_ranks, train_in
-from quickstudy.runs import is_run, newest_run_of, recipe_of
+from quickstudy.runs import is_run, newest_run_of, note_classes, recipe_of
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
@@ -100,6 +100,8 @@ def train(
     line = Line() if progress else None
     with folder.locked(), _cleared(folder, new=old is None):
         folder.note(**count.record)
+        if old is None:
+            note_classes(folder, built.data)
         say(remark(resolved.train.precision, where), line)
         say(_remark_on_compiling(resolved, where), line)
         shown: list[Callback] = []

@@ -54,6 +54,8 @@ def evaluate(
     """Meta-test a run on tasks that it has never seen; saves and prints the result.
 
     Options of the learner's adaptation can change: --learner.test-inner-steps 10
+
+    So can the data, where its examples have the same shape: --data.name caltech101 --data.size 28 --data.channels 1
     """
     del debug  # read by `outcome`
     ways, shots, queries = _size("way", way), _size("shot", shot), _size("query", query)

@@ -77,5 +77,5 @@ def _show_run(path: Path, json: bool) -> None:
     typer.echo(f"# {path}: {step}{best}")
     typer.echo(to_toml(recipe).rstrip())
     for metric in sorted({result.metric for result in results}):
-        mine = by_column([result for result in results if result.metric == metric])
+        mine = by_column([result for result in results if result.metric == metric], recipe.data.name)
         typer.echo("\n" + render_table(compare([Entry(recipe.learner.name, mine)])))

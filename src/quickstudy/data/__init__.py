@@ -11,12 +11,15 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quickstudy.data.arabic import ArabicCommands
     from quickstudy.data.batches import BatchSource
+    from quickstudy.data.caltech import Caltech101
     from quickstudy.data.classtasks import ClassTasks
     from quickstudy.data.counts import Count
     from quickstudy.data.dataset import DataSet
     from quickstudy.data.digits import Digits
     from quickstudy.data.glyphs import Glyphs
     from quickstudy.data.omniglot import Omniglot
+    from quickstudy.data.pictures import Images
+    from quickstudy.data.picturetasks import PictureTasks
     from quickstudy.data.registry import data_sets
     from quickstudy.data.sinusoid import FunctionTasks, Sinusoid
     from quickstudy.data.sounds import Sounds
@@ -29,13 +32,16 @@ __all__ = [
     "ArabicCommands",
     "ArrayStore",
     "BatchSource",
+    "Caltech101",
     "ClassTasks",
     "Count",
     "DataSet",
     "Digits",
     "FunctionTasks",
     "Glyphs",
+    "Images",
     "Omniglot",
+    "PictureTasks",
     "Sinusoid",
     "SoundTasks",
     "Sounds",
@@ -49,13 +55,16 @@ _WHERE = {
     "ArabicCommands": "arabic",
     "ArrayStore": "store",
     "BatchSource": "batches",
+    "Caltech101": "caltech",
     "ClassTasks": "classtasks",
     "Count": "counts",
     "DataSet": "dataset",
     "Digits": "digits",
     "FunctionTasks": "sinusoid",
     "Glyphs": "glyphs",
+    "Images": "pictures",
     "Omniglot": "omniglot",
+    "PictureTasks": "picturetasks",
     "Sinusoid": "sinusoid",
     "SoundTasks": "soundtasks",
     "Sounds": "sounds",

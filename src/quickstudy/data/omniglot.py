@@ -9,13 +9,14 @@ from __future__ import annotations
 import hashlib
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from quickstudy.data.alphabets import PARTS
 from quickstudy.data.classtasks import ClassTasks, Rotations
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.drawings import decode, read_zip
+from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.splits import Split, note, roles, split_names
 from quickstudy.data.store import ArrayStore, open_or_build
 from quickstudy.errors import InputError, UnknownName
@@ -50,6 +51,7 @@ class Omniglot:
         rotations: a mode of :class:`ClassTasks`, or ``"train-classes"``: turned characters are further classes in
             training, and there are none in validation and test. By default what the split's paper did.
         size: pixels along a side; drawings are shrunk from 105 with Pillow's Lanczos filter.
+        channels: 1, the default; 3, all alike, for a network that was trained on colour pictures.
 
     Raises:
         UnknownName: no such split or mode.
@@ -65,6 +67,7 @@ class Omniglot:
         split: str = "vinyals",
         rotations: OmniglotRotations | None = None,
         size: int = 28,
+        channels: Literal[1, 3] | None = None,
     ) -> None:
         self.splits = roles(split)
         if rotations is not None and rotations not in _MODES:
@@ -73,7 +76,7 @@ class Omniglot:
             raise InputError(
                 f"Cannot make Omniglot with size = {size!r}: expected a whole number from 1 to 105 pixels."
             )
-        self.split, self.size = split, size
+        self.split, self.size, self.channels = split, size, channels or 1
         self.rotations: OmniglotRotations = rotations or _USUAL[split]
         self._root = root
 
@@ -84,8 +87,8 @@ class Omniglot:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """(1, size, size)."""
-        return (1, self.size, self.size)
+        """(channels, size, size)."""
+        return (self.channels, self.size, self.size)
 
     @property
     def folder(self) -> Path:
@@ -135,18 +138,11 @@ class Omniglot:
         dirichlet: float | None = None,
     ) -> ClassTasks:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
-        return ClassTasks(
-            self.store,
-            self.classes(role),
-            data=self.name,
-            split=f"{self.split}/{role}",
-            way=way,
-            shot=shot,
-            query=query,
-            seed=seed,
-            rotations=self._rotations(role),
-            dirichlet=dirichlet,
-        )
+        sizes: dict[str, Any] = {"way": way, "shot": shot, "query": query, "seed": seed, "dirichlet": dirichlet}
+        about: dict[str, Any] = {"data": self.name, "split": f"{self.split}/{role}", "rotations": self._rotations(role)}
+        if self.channels == 1:
+            return ClassTasks(self.store, self.classes(role), **about, **sizes)
+        return PictureTasks(self.store, self.classes(role), **about, **sizes, channels=self.channels)
 
     def _rotations(self, role: str) -> Rotations:
         if self.rotations != "train-classes":

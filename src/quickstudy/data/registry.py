@@ -14,6 +14,8 @@ data_sets = Registry(
         "digits": "quickstudy.data.digits:Digits",
         "arabic-commands": "quickstudy.data.arabic:ArabicCommands",
         "spoken-digits": "quickstudy.data.spokendigits:SpokenDigits",
+        "caltech101": "quickstudy.data.caltech:Caltech101",
+        "images": "quickstudy.data.pictures:Images",
         "sounds": "quickstudy.data.sounds:Sounds",
         "tables": "quickstudy.data.tables:Tables",
         "ratings": "quickstudy.data.ratings:Ratings",

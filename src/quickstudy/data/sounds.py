@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from quickstudy.data.audio import SUFFIXES
+from quickstudy.data.classfolders import Wording, class_files, divide
 from quickstudy.data.dataset import check_role
 from quickstudy.data.speechfiles import fingerprint
 from quickstudy.data.spoken import AbstractSpoken, Recording
@@ -16,7 +15,7 @@ from quickstudy.errors import DataError, InputError
 
 __all__ = ["Sounds"]
 
-_SHARES = (0.6, 0.15)  # of the words: training, validation; the rest tests
+_WORDING = Wording("recordings", "recording", "sound file", "word", "words", SUFFIXES, "Record it again")
 
 
 class Sounds(AbstractSpoken):
@@ -81,50 +80,29 @@ class Sounds(AbstractSpoken):
         check_role(self, role)
         return self._roles[role]
 
+    @property
+    def divided(self) -> dict[str, list[str]]:
+        """Role -> its words; kept with each run."""
+        return self._roles
+
     @cached_property
     def _roles(self) -> dict[str, list[str]]:
-        names = sorted({recording.word for recording in self.recordings}, key=_digest)
+        names = sorted({recording.word for recording in self.recordings})
         if self._split == "test":
-            return {"test": sorted(names)}
-        if len(names) < 6:
+            return {"test": names}
+        parts = divide(names)
+        if parts is None:
             raise DataError(
                 f"Cannot divide the words of {self.folder} into training, validation and test: it has "
-                f"{len(names)} ({', '.join(sorted(names))}), and each part needs two. Record more words, or test a "
+                f"{len(names)} ({', '.join(names)}), and each part needs two. Record more words, or test a "
                 "learner that was trained on other data on all of them, with split = 'test'."
             )
-        train = min(round(_SHARES[0] * len(names)), len(names) - 4)
-        last = min(train + max(2, round(_SHARES[1] * len(names))), len(names) - 2)
-        parts = {"train": names[:train], "validation": names[train:last], "test": names[last:]}
-        parts["train+validation"] = names[:last]
-        return {role: sorted(part) for role, part in parts.items()}
+        return parts
 
     @cached_property
     def _paths(self) -> dict[Path, str]:
         """Each sound file and its word."""
-        if not self.folder.is_dir():
-            raise DataError(
-                f"Cannot find the recordings: {self.folder} is no folder. Give one with a subfolder a word."
-            )
-        found: dict[Path, str] = {}
-        for word in sorted(path for path in self.folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
-            files = [path for path in _below(word) if path.suffix.lower() in SUFFIXES]
-            if not files:
-                raise DataError(
-                    f"Cannot use the folder {word}: it holds no sound file ({', '.join(SUFFIXES)}). Add recordings, or "
-                    "move the folder away."
-                )
-            if len(files) == 1:
-                raise DataError(
-                    f"Cannot use the word {word.name!r}: it has a single recording, {files[0]}, and a task needs "
-                    "one to learn from and another to ask for. Record it again, or move the folder away."
-                )
-            found |= dict.fromkeys(files, word.name)
-        if not found:
-            raise DataError(
-                f"Cannot find words in {self.folder}: it has no subfolders. Make one for each word, with the "
-                "recordings of that word in it."
-            )
-        return found
+        return class_files(self.folder, _WORDING)
 
     def _fingerprint(self) -> str:
         return fingerprint(list(self._paths), self.folder) + self._speakers
@@ -150,16 +128,3 @@ class Sounds(AbstractSpoken):
                 "leave speakers out."
             )
         return parts[1]
-
-
-def _below(folder: Path) -> list[Path]:
-    """Files in a folder and further below, sorted; hidden ones, which file systems leave, are passed over."""
-    found = []
-    for where, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        found += [Path(where) / name for name in sorted(names) if not name.startswith(".")]
-    return found
-
-
-def _digest(name: str) -> str:
-    return hashlib.blake2b(name.encode()).hexdigest()

@@ -31,7 +31,7 @@ class Files:
     fingerprint: str
 
 
-def published(folder: Path, zipped: str, inner: str, title: str) -> Files:
+def published(folder: Path, zipped: str, inner: str, title: str, page: str = "speech") -> Files:
     """The files of ``folder/zipped``, or of the unpacked folder ``folder/inner``.
 
     Args:
@@ -39,6 +39,7 @@ def published(folder: Path, zipped: str, inner: str, title: str) -> Files:
         zipped: name of the zip file.
         inner: the folder that it holds.
         title: how errors call the data set.
+        page: of ``docs/domains``, which says where it is published.
 
     Raises:
         DataError: neither is there, or the zip file is damaged.
@@ -52,7 +53,7 @@ def published(folder: Path, zipped: str, inner: str, title: str) -> Files:
         return Files(tuple(names), lambda name: names[name].read_bytes(), fingerprint(paths, folder))
     raise DataError(
         f"Cannot find {title}: there is neither {path} nor the folder {unpacked}. Say with --data-root or "
-        f"QUICKSTUDY_DATA which folder holds {folder.name}/; where it is published stands in docs/domains/speech.md."
+        f"QUICKSTUDY_DATA which folder holds {folder.name}/; where it is published stands in docs/domains/{page}.md."
     )
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +19,7 @@ import numpy as np
 
 from quickstudy.data.audio import as_bytes, fit, need_soundfile, read
 from quickstudy.data.augment import Augmentation
+from quickstudy.data.classfolders import with_others
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.soundtasks import SoundTasks, Speakers
@@ -29,7 +30,6 @@ from quickstudy.files import cache_root
 __all__ = ["AbstractSpoken", "Recording"]
 
 _CODE = 1  # to be raised whenever the same files would give other waveforms
-_SHOWN = 5  # broken files that an error names
 _RATES = (4000, 48000)
 _SECONDS = (0.1, 10.0)
 
@@ -185,7 +185,7 @@ class AbstractSpoken(ABC):
             except DataError as error:
                 broken.append((recording.name, error))
         if broken:
-            raise DataError(_broken(broken))
+            raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
         return ArrayStore.from_classes({word: np.stack(waves) for word, waves in classes.items()})
 
 
@@ -194,12 +194,3 @@ def _content(recording: Recording) -> bytes:
         return recording.read()
     except OSError as error:
         raise DataError(f"Cannot read {recording.name}: {error.strerror or error}.") from error
-
-
-def _broken(broken: Sequence[tuple[str, DataError]]) -> str:
-    """The first file's sentence, and the names of the next, so that one need not find them one by one."""
-    first, others = str(broken[0][1]), [name for name, _ in broken[1:]]
-    if not others:
-        return first
-    more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
-    return f"{first} Neither can be used: {', '.join(others[:_SHOWN])}{more}."

@@ -94,6 +94,7 @@ studies = Registry(
     "study",
     "quickstudy.studies",
     {
+        "images": "quickstudy.domains.images.study:images",
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",
         "finance": "quickstudy.domains.finance.studies:volatility",
         "finance-direction": "quickstudy.domains.finance.studies:direction",

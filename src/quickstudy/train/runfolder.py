@@ -2,6 +2,7 @@
 
 runs/<recipe>-s<seed>-<NNN>/
     recipe.toml  environment.json  metrics.jsonl
+    split.json                               of one's own data: which classes train, validate and test
     checkpoints/last/  checkpoints/best/     weights.safetensors, state.json
     evaluations/<id>.json  report.html
 """
@@ -128,6 +129,20 @@ class RunFolder:
     def environment(self) -> Path:
         """Versions and machine."""
         return self.path / "environment.json"
+
+    @property
+    def split(self) -> Path:
+        """Which classes play which part, where the data set divided them itself."""
+        return self.path / "split.json"
+
+    @property
+    def divided(self) -> dict[str, list[str]] | None:
+        """What ``split.json`` says; None where there is none that can be read."""
+        try:
+            found = json.loads(self.split.read_bytes())
+        except (OSError, ValueError):
+            return None
+        return found if isinstance(found, dict) else None
 
     @property
     def metrics(self) -> Path:

@@ -1,0 +1,153 @@
+"""Floor 1: what data sets of picture files share: from the files to tasks.
+
+files -> PictureFile -> square pictures of one size -> store (cached) -> PictureTasks
+
+Classes decide the role.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import PIL
+
+from quickstudy.data.classfolders import with_others
+from quickstudy.data.counts import Count
+from quickstudy.data.dataset import check_role
+from quickstudy.data.pictureaugment import PictureChanges
+from quickstudy.data.picturefiles import read
+from quickstudy.data.picturetasks import PictureTasks
+from quickstudy.data.store import ArrayStore, Pictures, open_or_build
+from quickstudy.errors import DataError, InputError
+from quickstudy.files import cache_root
+
+__all__ = ["AbstractPictures", "PictureFile"]
+
+_CODE = 1  # to be raised whenever the same files would give other pictures
+_SIZES = (16, 512)
+
+
+@dataclass(frozen=True)
+class PictureFile:
+    """One file.
+
+    Args:
+        group: its class.
+        name: tells it apart, and how errors call it.
+        read: gives its bytes.
+    """
+
+    group: str
+    name: str
+    read: Callable[[], bytes]
+
+
+class AbstractPictures(ABC):
+    """A data set of picture files.
+
+    Args:
+        size: pixels along a side; of each picture the largest square in its middle is brought to that.
+        channels: 3, or 1 for grey ones.
+        augment: change pictures at random in training (a part of it, mirrored, brightness, contrast, colour).
+        flip: mirroring is among the changes.
+
+    Raises:
+        InputError: a size or a number of channels that makes no sense.
+    """
+
+    name: str
+    splits: tuple[str, ...]
+
+    def __init__(self, *, size: int, channels: int, augment: bool, flip: bool) -> None:
+        if not _SIZES[0] <= size <= _SIZES[1]:
+            raise InputError(f"Cannot use size = {size}: expected {_SIZES[0]} to {_SIZES[1]} pixels along a side.")
+        if channels not in (1, 3):
+            raise InputError(f"Cannot use channels = {channels}: expected 3, or 1 for grey pictures.")
+        self.size, self.channels = size, channels
+        self.changes = PictureChanges(flip=flip) if augment else None
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(channels, size, size)."""
+        return (self.channels, self.size, self.size)
+
+    @property
+    @abstractmethod
+    def divided(self) -> Mapping[str, list[str]]:
+        """Role -> the classes that it draws from; kept with each run."""
+
+    @abstractmethod
+    def _find(self) -> list[PictureFile]:
+        """All files, in any order."""
+
+    @abstractmethod
+    def _fingerprint(self) -> str:
+        """Changes whenever a file does: part of the cache's name."""
+
+    @cached_property
+    def pictures(self) -> list[PictureFile]:
+        """All of them, as they stand in the store: by class, then by name."""
+        return sorted(self._find(), key=lambda picture: (picture.group, picture.name))
+
+    @cached_property
+    def store(self) -> ArrayStore:
+        """All pictures, memory-mapped; read once, then from the cache.
+
+        Raises:
+            DataError: files are missing or cannot be read; names the first of them, and up to five others.
+            StorageError: the cache cannot be written.
+        """
+        what = [_CODE, self.name, self.size, self.channels, PIL.__version__, self._fingerprint()]
+        digest = hashlib.sha256(json.dumps(what).encode()).hexdigest()[:16]
+        return open_or_build(cache_root() / "images" / f"{self.name}-{digest}", self._build)
+
+    def tasks(
+        self,
+        role: str,
+        *,
+        shot: Count,
+        query: Count,
+        seed: int,
+        way: Count | None = None,
+        dirichlet: float | None = None,
+    ) -> PictureTasks:
+        """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
+        check_role(self, role)
+        return PictureTasks(
+            self.store,
+            self.store.numbers(self.divided[role]),
+            data=self.name,
+            split=role,
+            way=way,
+            shot=shot,
+            query=query,
+            seed=seed,
+            changes=self.changes if role.startswith("train") else None,
+            dirichlet=dirichlet,
+        )
+
+    def _build(self) -> ArrayStore:
+        classes: dict[str, list[Pictures]] = {}
+        broken: list[tuple[str, DataError]] = []
+        for picture in self.pictures:
+            try:
+                pixels = read(_content(picture), picture.name, self.size, self.channels)
+                classes.setdefault(picture.group, []).append(pixels)
+            except DataError as error:
+                broken.append((picture.name, error))
+        if broken:
+            raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
+        return ArrayStore.from_classes({group: np.stack(pictures) for group, pictures in classes.items()})
+
+
+def _content(picture: PictureFile) -> bytes:
+    try:
+        return picture.read()
+    except OSError as error:
+        raise DataError(f"Cannot read {picture.name}: {error.strerror or error}.") from error
