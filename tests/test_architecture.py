@@ -18,7 +18,7 @@ REPOSITORY = Path(__file__).parents[1]
 FLOORS = {
     0: {
         *("episode", "targets", "keys", "registry", "errors", "files", "metrics"),
-        *("callable_module", "allocator", "native"),
+        *("callable_module", "allocator", "native", "hub"),
     },
     1: {"nets", "data"},
     2: {"inner"},

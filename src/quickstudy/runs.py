@@ -62,7 +62,8 @@ def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
     settings["episodes"].pop("test")
     settings["data"]["options"].pop("path", None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    return {"recipe": digest, "shape": json.loads(json.dumps(asdict(shape)))}
+    about = {name: value for name, value in asdict(shape).items() if name != "vocabulary" or value is not None}
+    return {"recipe": digest, "shape": json.loads(json.dumps(about))}
 
 
 def which_checkpoint(run: RunFolder) -> Which:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from quickstudy.data.counts import Count
     from quickstudy.data.dataset import DataSet
     from quickstudy.data.digits import Digits
+    from quickstudy.data.fewrel import FewRel
     from quickstudy.data.glyphs import Glyphs
+    from quickstudy.data.intents import Banking77, Clinc150
     from quickstudy.data.omniglot import Omniglot
     from quickstudy.data.pictures import Images
     from quickstudy.data.picturetasks import PictureTasks
@@ -27,16 +29,21 @@ if TYPE_CHECKING:
     from quickstudy.data.source import TaskShape, TaskSource
     from quickstudy.data.spokendigits import SpokenDigits
     from quickstudy.data.store import ArrayStore
+    from quickstudy.data.texts import Texts
+    from quickstudy.data.texttasks import TextTasks
 
 __all__ = [
     "ArabicCommands",
     "ArrayStore",
+    "Banking77",
     "BatchSource",
     "Caltech101",
     "ClassTasks",
+    "Clinc150",
     "Count",
     "DataSet",
     "Digits",
+    "FewRel",
     "FunctionTasks",
     "Glyphs",
     "Images",
@@ -48,18 +55,23 @@ __all__ = [
     "SpokenDigits",
     "TaskShape",
     "TaskSource",
+    "TextTasks",
+    "Texts",
     "data_sets",
 ]
 
 _WHERE = {
     "ArabicCommands": "arabic",
     "ArrayStore": "store",
+    "Banking77": "intents",
     "BatchSource": "batches",
     "Caltech101": "caltech",
     "ClassTasks": "classtasks",
+    "Clinc150": "intents",
     "Count": "counts",
     "DataSet": "dataset",
     "Digits": "digits",
+    "FewRel": "fewrel",
     "FunctionTasks": "sinusoid",
     "Glyphs": "glyphs",
     "Images": "pictures",
@@ -71,6 +83,8 @@ _WHERE = {
     "SpokenDigits": "spokendigits",
     "TaskShape": "source",
     "TaskSource": "source",
+    "TextTasks": "texttasks",
+    "Texts": "texts",
     "data_sets": "registry",
 }
 

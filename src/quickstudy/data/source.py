@@ -28,12 +28,14 @@ class TaskShape:
         target: what a label means.
         outputs: W, the largest way, or D for real targets.
         classes: how many class numbers ``Episode.classes`` counts, where tasks are made of classes.
+        vocabulary: how many kinds of tokens there are, where examples are texts: ``input_ids`` are below it.
     """
 
     example: tuple[int, ...] | dict[str, tuple[int, ...]]
     target: Literal["classes", "multi-label", "real"]
     outputs: int
     classes: int | None = None
+    vocabulary: int | None = None
 
 
 class TaskSource(ABC):

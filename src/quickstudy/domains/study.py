@@ -98,6 +98,9 @@ studies = Registry(
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",
         "finance": "quickstudy.domains.finance.studies:volatility",
         "finance-direction": "quickstudy.domains.finance.studies:direction",
+        "language": "quickstudy.domains.language.study:language",
+        "language-scratch": "quickstudy.domains.language.study:language_scratch",
+        "language-relations": "quickstudy.domains.language.study:language_relations",
         "speech": "quickstudy.domains.speech.study:speech",
     },
 )

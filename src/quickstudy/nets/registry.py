@@ -7,6 +7,7 @@ nets = Registry(
     "quickstudy.nets",
     {
         "conv4": "quickstudy.nets.conv4:Conv4",
+        "hf-text": "quickstudy.nets.hftext:HFText",
         "mlp": "quickstudy.nets.mlp:MLP",
         "ratings": "quickstudy.nets.ratingnet:RatingNet",
         "resnet12": "quickstudy.nets.resnet12:ResNet12",

@@ -195,6 +195,8 @@ def _sizes(shape: TaskShape) -> dict[str, Any]:
     sizes: dict[str, Any] = {"outputs": shape.outputs, "target": shape.target, "example": shape.example}
     if shape.classes is not None:
         sizes["classes"] = shape.classes
+    if shape.vocabulary is not None:
+        sizes["vocabulary"] = shape.vocabulary
     if isinstance(shape.example, dict):
         return sizes
     features = 1

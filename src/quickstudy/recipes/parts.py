@@ -25,7 +25,7 @@ REGISTRIES: dict[str, Registry] = {"learner": learners, "net": nets, "data": dat
 
 PROVIDED: dict[str, tuple[str, ...]] = {
     "learner": ("net", "outputs", "target", "classes", "example", "in_channels", "image_size", "in_features", "seed"),
-    "net": ("outputs", "target", "example", "in_channels", "image_size", "in_features", "seed"),
+    "net": ("outputs", "target", "example", "in_channels", "image_size", "in_features", "vocabulary", "seed"),
     "data": ("root",),
 }
 """Arguments that ``building`` fills in from the rest of the recipe, and that are therefore no options."""

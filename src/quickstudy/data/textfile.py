@@ -1,0 +1,171 @@
+"""Floor 1: files of labelled texts: CSV, TSV, or a JSON object a line.
+
+Quoted fields may hold line breaks, the file may begin with a byte-order mark. What cannot be used is refused with the
+file and the line.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.errors import DataError
+
+__all__ = ["Labelled", "read_texts"]
+
+_SEPARATED = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}
+_JSON_LINES = (".jsonl", ".ndjson")
+_KINDS = ", ".join((*_SEPARATED, *_JSON_LINES))
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """One text.
+
+    Args:
+        text: as it stands in the file, without white space around it.
+        label: its class.
+        line: where it begins in the file, from 1.
+    """
+
+    text: str
+    label: str
+    line: int
+
+
+def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Labelled]:
+    """All texts of a file, in its order.
+
+    Args:
+        path: ``.csv`` (commas, or semicolons where the first line has them and no comma), ``.tsv`` or ``.tab``, with a
+            first line of names; ``.jsonl`` or ``.ndjson``, an object a line.
+        text: the column, or key, of the text.
+        label: that of the class.
+
+    Raises:
+        DataError: it is missing, of another kind, empty, no text, lacks a column, or has a row that cannot be used.
+    """
+    kind = path.suffix.lower()
+    if kind not in _SEPARATED and kind not in _JSON_LINES:
+        raise DataError(
+            f"Cannot read texts from {path}: its name ends in {kind or 'nothing'!r}. Give a file that ends in {_KINDS}."
+        )
+    content = _decoded(path)
+    rows = _json_lines(path, content, (text, label)) if kind in _JSON_LINES else _table(path, content, (text, label))
+    found = []
+    for line, values in rows:
+        words, name = _words(path, line, values, (text, label))
+        found.append(Labelled(words, name, line))
+    if not found:
+        raise DataError(f"Cannot read texts from {path}: it holds none. Give rows of a {text} and a {label}.")
+    return found
+
+
+def _decoded(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise _bad(path, line, f"byte {error.start} of the file is not UTF-8", "Save it as text in UTF-8") from error
+
+
+def _table(path: Path, content: str, names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+    head, *_ = content.split("\n", 1)
+    marks = _SEPARATED[path.suffix.lower()]
+    mark = next((mark for mark in marks if mark in head), marks[0])
+    reader = csv.reader(io.StringIO(content, newline=""), delimiter=mark, strict=True)
+    records = _records(path, reader)
+    first = next(records, None)
+    if first is None:
+        raise DataError(f"Cannot read texts from {path}: the file is empty. Begin it with a line of column names.")
+    titles = [title.strip() for title in first[1]]
+    places = [_place(path, titles, name) for name in names]
+    for line, fields in records:
+        if len(fields) != len(titles):
+            raise _bad(
+                path,
+                line,
+                f"it has {len(fields)} columns, the first line names {len(titles)}",
+                'Put texts that hold the separator or a line break into quotes, "..."',
+            )
+        yield line, [fields[place] for place in places]
+
+
+def _records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
+    """The line where each record begins, and its fields; blank lines are passed over."""
+    while True:
+        line = reader.line_num + 1
+        try:
+            fields = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            raise _bad(
+                path, line, f"the record that begins here cannot be read ({error})", "Check its quotes"
+            ) from error
+        if any(field.strip() for field in fields):
+            yield line, fields
+
+
+def _place(path: Path, titles: Sequence[str], name: str) -> int:
+    if titles.count(name) == 1:
+        return titles.index(name)
+    if titles.count(name) > 1:
+        raise _bad(path, 1, f"two columns are called {name!r}", "Rename one of them")
+    alike = [place for place, title in enumerate(titles) if title.lower() == name.lower()]
+    if len(alike) == 1:
+        return alike[0]
+    raise _bad(
+        path,
+        1,
+        f"there is no column {name!r} among {', '.join(map(repr, titles))}",
+        "Name the columns there, or say which they are: --data.text NAME, --data.label NAME",
+    )
+
+
+def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+    for line, row in enumerate(content.split("\n"), 1):  # not splitlines, which also cuts at U+2028 inside a text
+        if not row.strip():
+            continue
+        try:
+            found = json.loads(row)
+        except ValueError as error:
+            raise _bad(path, line, f"it is no JSON ({error})", "Write one object a line") from error
+        if not isinstance(found, dict):
+            raise _bad(path, line, f"it is {type(found).__name__}, not an object", 'Write {"text": ..., "label": ...}')
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise _bad(
+                path,
+                line,
+                f"it has no key {missing[0]!r} among {', '.join(map(repr, found))}",
+                "Say which keys they are: --data.text NAME, --data.label NAME",
+            )
+        yield line, [found[name] for name in names]
+
+
+def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -> list[str]:
+    found = []
+    for name, value in zip(names, values, strict=True):
+        number = isinstance(value, int | float) and not isinstance(value, bool) and name == names[1]
+        if value is not None and not isinstance(value, str) and not number:
+            raise _bad(path, line, f"the {name} is {value!r}, not words", "Write it in quotes")
+        words = "" if value is None else str(value).strip()
+        if not words or "\0" in words:
+            why = f"the {name} {'holds a zero byte' if words else 'is empty'}"
+            raise _bad(path, line, why, "Fill it in, or leave the row out")
+        found.append(words)
+    return found
+
+
+def _bad(path: Path, line: int, why: str, advice: str) -> DataError:
+    return DataError(f"Cannot use line {line} of {path}: {why}. {advice}.")

@@ -1,0 +1,75 @@
+"""Floor 5: the texts of a task, and the words that tell its classes apart, for the report."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+
+from quickstudy.data.texttasks import TextTasks, texts_of
+from quickstudy.domains.language.tfidf import Weighted
+from quickstudy.domains.study import Found
+from quickstudy.evaluate import Section
+from quickstudy.evaluate.metatest import answer, evaluating
+
+__all__ = ["texts_and_words"]
+
+_QUERIES = 2  # of each class that are shown
+_WORDS = 6  # of each class
+_TASKS = 20  # whose texts the words are taken from
+
+
+def texts_and_words(found: Found) -> Sequence[Section]:
+    """Of each column with one text a class: what was learned from and asked for, and the classes' words."""
+    return list(_sections(found))
+
+
+def _sections(found: Found) -> Iterator[Section]:
+    for column, source in found.sources.items():
+        if isinstance(source, TextTasks) and column.endswith("1-shot"):
+            yield _task(column, source, found)
+            yield _words(column, source)
+
+
+def _task(column: str, source: TextTasks, found: Found) -> Section:
+    episode = source.episodes(range(1))
+    with evaluating(found.learner), torch.no_grad():
+        said = answer(found.learner, episode)[0].argmax(-1).tolist()
+    names, truth = source.labels_of(episode), _labels(episode.query.y)
+    known, asked = texts_of(episode.support)[0], texts_of(episode.query)[0]
+    rows = []
+    for label, name in enumerate(names):
+        rows.append((name, "learned from", known[_labels(episode.support.y).index(label)], ""))
+        places = [place for place, y in enumerate(truth) if y == label][:_QUERIES]
+        rows += [(name, "asked for", asked[place], _verdict(names[said[place]], name)) for place in places]
+    text = (f"The first task of {column}: for each class a text that was learned from, and what was said of others.",)
+    return Section(f"Texts: {column}", text, head=("class", "", "text", "answer"), rows=rows)
+
+
+def _words(column: str, source: TextTasks) -> Section:
+    """The words with the largest mean TF-IDF in the texts of a class, over the texts of some tasks."""
+    of_class: dict[str, list[str]] = {}
+    for number in range(_TASKS):
+        episode = source.episodes(range(number, number + 1))
+        names = source.labels_of(episode)
+        for part in (episode.support, episode.query):
+            for text, label in zip(texts_of(part)[0], _labels(part.y), strict=True):
+                of_class.setdefault(names[label], []).append(text)
+    weighted = Weighted([text for texts in of_class.values() for text in texts])
+    rows = []
+    for name in sorted(of_class):
+        mean = np.asarray(weighted.rows(of_class[name]).mean(0)).reshape(-1)
+        rows.append((name, ", ".join(weighted.words[place] for place in np.argsort(-mean, kind="stable")[:_WORDS])))
+    about = (f"Words, and pairs of words, that weigh most in the texts of each class (TF-IDF), in {_TASKS} tasks.",)
+    return Section(f"Words: {column}", about, head=("class", "words"), rows=rows)
+
+
+def _labels(y: torch.Tensor | None) -> list[int]:
+    assert y is not None
+    labels: list[int] = y[0].tolist()
+    return labels
+
+
+def _verdict(said: str, true: str) -> str:
+    return "right" if said == true else f"wrong: {said}"
