@@ -34,6 +34,7 @@ SHAPES = {
     "tables": TaskShape((8,), "classes", 5),
     "arabic-commands": TaskShape((8000,), "classes", 5, 40),
     "sounds": TaskShape((8000,), "classes", 5, 40),
+    "point-navigation": TaskShape((2,), "real", 2, environment={"name": "point-navigation"}),
 }
 FAMILIES = {
     "Optimisation-based": (
@@ -43,11 +44,13 @@ FAMILIES = {
     "Closed form": "r2d2 lr-d2 metaoptnet dkt",
     "Memory- and model-based": "mann snail cnp acnp in-context tabular-in-context",
     "Transductive": "transductive-fine-tune laplacianshot bd-cspn tim alpha-tim pt-map",
+    "Control": "maml-rl reptile-rl rl2 grbal",
     "Baselines": "baseline baseline++ simpleshot rfs meta-baseline fine-tune scratch knn logistic ridge boosting",
 }
 # Whether adapting takes gradient steps: not a trait, since nothing in the library depends on it.
 STEPPING = {
     *FAMILIES["Optimisation-based"].split(),
+    *("maml-rl", "reptile-rl", "grbal"),
     *("transductive-fine-tune", "tim", "alpha-tim", "baseline", "baseline++", "fine-tune", "scratch"),
 }
 

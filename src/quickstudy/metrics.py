@@ -18,12 +18,14 @@ class Metric:
         title: what people read.
         smaller_is_better: it is an error.
         percent: it is a fraction, shown in percent.
+        at: what a number behind ``@`` means.
     """
 
     name: str
     title: str
     smaller_is_better: bool = False
     percent: bool = False
+    at: str = "of the first {}"
 
 
 METRICS: dict[str, Metric] = {
@@ -45,7 +47,8 @@ METRICS: dict[str, Metric] = {
         Metric("variance-mse", "squared error of the variance, %^4 a day", smaller_is_better=True),
         Metric("ndcg", "nDCG"),
         Metric("recall", "recall", percent=True),
-        Metric("return", "return"),
+        Metric("return", "return", at="after {} steps of adaptation"),
+        Metric("env-steps", "environment steps of adaptation", smaller_is_better=True),
     )
 }
 """Those that are known, without a number of first answers behind ``@``."""
@@ -64,4 +67,4 @@ def metric(name: str) -> Metric:
     if base not in METRICS or (first and not first.isdigit()):
         raise UnknownName.among("metric", name, METRICS)
     known = METRICS[base]
-    return replace(known, name=name, title=f"{known.title} of the first {first}") if first else known
+    return replace(known, name=name, title=f"{known.title} {known.at.format(first)}") if first else known

@@ -87,6 +87,8 @@ def ranks_to_train(asked: Ranks | None, built: Built, device: torch.device, befo
         return RankCount(1, "plain labelled batches are not divided" if train.steps else "nothing to train")
     if goes_from_task_to_task(built.learner):
         return RankCount(1, "each task goes on from what the one before it left, so ranks would take turns")
+    if built.learner.traits.together:
+        return RankCount(1, "its step is one computation over all tasks")
     most, each = min(_processes(), train.tasks_per_step), training_work(built)
     return _where_it_pays(most, each * train.tasks_per_step, train.steps, "step")
 

@@ -53,6 +53,9 @@ def recipe_of(run: RunFolder, overrides: Mapping[str, Any] | None = None) -> Rec
     return load_recipe(run.recipe, overrides)
 
 
+_OF_SOME = ("vocabulary", "environment")
+
+
 def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
     """What a checkpoint says of the run that it belongs to, as JSON: the recipe's settings and the tasks' shape.
 
@@ -62,7 +65,8 @@ def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
     settings["episodes"].pop("test")
     settings["data"]["options"].pop("path", None)
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
-    about = {name: value for name, value in asdict(shape).items() if name != "vocabulary" or value is not None}
+    # What only some tasks have is left out of others, as in runs that are older than these.
+    about = {name: value for name, value in asdict(shape).items() if name not in _OF_SOME or value is not None}
     return {"recipe": digest, "shape": json.loads(json.dumps(about))}
 
 

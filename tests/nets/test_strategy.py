@@ -22,7 +22,7 @@ from tests.table import numbers
 
 apply_module = sys.modules["quickstudy.nets.apply"]  # `quickstudy.nets.apply` is the function of that name
 # Learners that run no network, or one whose examples are all alone: there is nothing to choose.
-WITHOUT_A_CHOICE = {"boosting", "knn", "logistic", "ridge", "tabular-in-context"}
+WITHOUT_A_CHOICE = {"boosting", "knn", "logistic", "ridge", "rl2", "tabular-in-context"}
 # Of the largest entry: some hundred units in the last place of float32, for sums of a few thousand products.
 ROUND_OFF = 3e-5
 AGREE: tuple[Strategy, ...] = ("loop", "vmap", "batched")

@@ -26,5 +26,11 @@ data_sets = Registry(
         "movietweetings": "quickstudy.data.movietweetings:MovieTweetings",
         "sp500": "quickstudy.data.shares:SP500",
         "bars": "quickstudy.data.shares:Bars",
+        "point-navigation": "quickstudy.data.controltasks:PointNavigation",
+        "half-cheetah-direction": "quickstudy.data.controltasks:HalfCheetahDirection",
+        "half-cheetah-velocity": "quickstudy.data.controltasks:HalfCheetahVelocity",
+        "ant-broken-joints": "quickstudy.data.controltasks:AntBrokenJoints",
+        "metaworld-reach": "quickstudy.data.controltasks:Reach",
+        "metaworld-push": "quickstudy.data.controltasks:Push",
     },
 )

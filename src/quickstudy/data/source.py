@@ -29,6 +29,8 @@ class TaskShape:
         outputs: W, the largest way, or D for real targets.
         classes: how many class numbers ``Episode.classes`` counts, where tasks are made of classes.
         vocabulary: how many kinds of tokens there are, where examples are texts: ``input_ids`` are below it.
+        environment: what ``data.environments.environment`` makes the tasks' environment from, where tasks are
+            environments: ``example`` is then an observation, and ``outputs`` the size of an action.
     """
 
     example: tuple[int, ...] | dict[str, tuple[int, ...]]
@@ -36,6 +38,7 @@ class TaskShape:
     outputs: int
     classes: int | None = None
     vocabulary: int | None = None
+    environment: dict[str, Any] | None = None
 
 
 class TaskSource(ABC):

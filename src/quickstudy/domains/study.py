@@ -102,6 +102,8 @@ studies = Registry(
         "language-scratch": "quickstudy.domains.language.study:language_scratch",
         "language-relations": "quickstudy.domains.language.study:language_relations",
         "speech": "quickstudy.domains.speech.study:speech",
+        "control": "quickstudy.domains.control.study:navigation",
+        "control-cheetah": "quickstudy.domains.control.study:cheetah",
     },
 )
 """Field -> a function without arguments that gives its :class:`Study`."""

@@ -44,6 +44,8 @@ class Traits:
             classes, with :meth:`AbstractLearner.batch_loss`), ``"episodes"`` (tasks, with ``meta_loss``).
         in_sequence: in training a task begins with what the one before it carried, so that tasks cannot be divided
             over processes that work at the same time.
+        together: the tasks of a training step are one computation, such as a trust region over all of them, which
+            neither ``tasks_at_once`` nor processes divide.
     """
 
     targets: tuple[str, ...] = ("classes",)
@@ -57,6 +59,7 @@ class Traits:
     trainable: bool = True
     phases: tuple[str, ...] = ("episodes",)
     in_sequence: bool = False
+    together: bool = False
 
 
 @dataclass(frozen=True, eq=False)

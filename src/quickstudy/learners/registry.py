@@ -51,5 +51,9 @@ learners = Registry(
         "logistic": "quickstudy.learners.logistic:Logistic",
         "ridge": "quickstudy.learners.ridge:Ridge",
         "boosting": "quickstudy.learners.boosting:Boosting",
+        "reptile-rl": "quickstudy.learners.reptilerl:ReptileRL",
+        "rl2": "quickstudy.learners.rl2:RL2",
+        "grbal": "quickstudy.learners.grbal:GrBAL",
+        "maml-rl": "quickstudy.learners.mamlrl:MAMLRL",
     },
 )

@@ -197,6 +197,8 @@ def _sizes(shape: TaskShape) -> dict[str, Any]:
         sizes["classes"] = shape.classes
     if shape.vocabulary is not None:
         sizes["vocabulary"] = shape.vocabulary
+    if shape.environment is not None:
+        sizes["environment"] = shape.environment
     if isinstance(shape.example, dict):
         return sizes
     features = 1
@@ -223,6 +225,11 @@ def _cannot_build(kind: str, name: str, missing: str, example: Any) -> str:
         return (
             f"The {kind} {name!r} is made for square pictures, but one example of these tasks has the shape "
             f"{example}. Use another network, such as 'mlp'."
+        )
+    if missing == "environment":
+        return (
+            f"The {kind} {name!r} acts in an environment, and these tasks, with examples of shape {example}, have "
+            "none. Use a data set of environments, such as 'point-navigation'."
         )
     return (
         f"The {kind} {name!r} cannot be built: it needs {missing}, which these tasks, with examples of shape "

@@ -24,7 +24,18 @@ __all__ = ["PROVIDED", "REGISTRIES", "arguments", "default", "needs", "options_m
 REGISTRIES: dict[str, Registry] = {"learner": learners, "net": nets, "data": data_sets}
 
 PROVIDED: dict[str, tuple[str, ...]] = {
-    "learner": ("net", "outputs", "target", "classes", "example", "in_channels", "image_size", "in_features", "seed"),
+    "learner": (
+        "net",
+        "outputs",
+        "target",
+        "classes",
+        "example",
+        "in_channels",
+        "image_size",
+        "in_features",
+        "seed",
+        "environment",
+    ),
     "net": ("outputs", "target", "example", "in_channels", "image_size", "in_features", "vocabulary", "seed"),
     "data": ("root",),
 }

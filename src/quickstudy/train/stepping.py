@@ -94,6 +94,7 @@ class Engine:
                 f"{name} is trained on plain labelled batches, which are not made of tasks: leave tasks_per_step and "
                 "tasks_at_once out, and say how many rows a batch has when the batches are made."
             )
+        self._check_portions(name)
         check_precision(self.precision, self.learner)
         if self.compile != "no":
             from quickstudy.train.compiled import Compiled  # what it needs of torch takes a while to load
@@ -101,6 +102,13 @@ class Engine:
             self.compiled = Compiled(self.learner, self.compile, precision=self.precision)
         for phase in self.phases:
             phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
+
+    def _check_portions(self, name: str) -> None:
+        if self.learner.traits.together and self.tasks_at_once not in (None, self.tasks_per_step):
+            raise InputError(
+                f"{name} makes one step of all tasks together, which cannot be computed in portions: leave "
+                "tasks_at_once out, and take fewer tasks_per_step where memory is short."
+            )
 
     @staticmethod
     def _check_number(name: str, value: int | None) -> None:
@@ -175,7 +183,8 @@ class Engine:
 
     def _backward(self, phase: Phase, done: int) -> dict[str, list[Tensor]]:
         """The gradient of the step's mean loss; what was carried is absorbed. Returns the logs, in task order."""
-        if isinstance(phase.source, BatchSource) or self.ranks.size == 1:  # a batch is computed whole by every rank
+        whole = isinstance(phase.source, BatchSource) or self.learner.traits.together
+        if whole or self.ranks.size == 1:  # what is not divided is computed whole by every rank
             return self._share(phase, done, range(self.tasks_per_step)).logs
         return self._divided(phase, done)
 

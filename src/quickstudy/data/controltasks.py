@@ -1,0 +1,215 @@
+"""Floor 1: tasks that are environments: a support is a number of trajectories that are still to be run.
+
+A row of an episode is not an example but a trajectory to be: which task it is of and where it begins. Who learns runs
+it, because what happens on it depends on the policy. So a task stays a pure function of (source, seed, split, index),
+and two learners tested on the same source meet the same tasks from the same starts.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from quickstudy.data.counts import Count, bounds
+from quickstudy.data.dataset import check_role
+from quickstudy.data.environments import AbstractEnvironment, environment
+from quickstudy.data.source import TaskShape, TaskSource, as_indices
+from quickstudy.episode import Episode, Examples, Real
+from quickstudy.errors import InputError
+from quickstudy.keys import Integers, Key
+
+__all__ = [
+    "AntBrokenJoints",
+    "ControlTasks",
+    "HalfCheetahDirection",
+    "HalfCheetahVelocity",
+    "PointNavigation",
+    "Push",
+    "Reach",
+]
+
+# What the words of each stream decide.
+_TASK, _SUPPORT, _QUERY = range(3)
+_SEED_BITS = np.uint64(33)  # leaves 31 bits, which every simulator takes
+
+
+class ControlTasks(TaskSource):
+    """Tasks of one environment.
+
+    ``x`` holds ``"task"``, float32 ``[T, N, P]``, the numbers in which tasks differ, and ``"seed"``, int64 ``[T, N]``,
+    of where each trajectory begins. ``y`` is zeros, as nobody knows what return could be had.
+
+    Args:
+        world: the environment.
+        split: ``"train"``, ``"validation"`` or ``"test"``.
+        shot: support trajectories.
+        query: trajectories on which the return is measured, after each step of adaptation.
+        seed: tells sources of the same kind apart.
+
+    Raises:
+        InputError: a number makes no sense.
+    """
+
+    def __init__(self, world: AbstractEnvironment, *, split: str, shot: Count, query: Count, seed: int) -> None:
+        self.environment, self._split, self._seed = world, split, seed
+        self._shot, self._query = _fixed("shot", shot), _fixed("query", query)
+        self._key = Key.of(seed, world.name, split)
+
+    @property
+    def shape(self) -> TaskShape:
+        """Observations in, actions out."""
+        world = self.environment
+        return TaskShape((world.observation,), "real", world.action, environment=world.description)
+
+    @property
+    def hash(self) -> str:
+        """Hex sha256 over the environment's description."""
+        return hashlib.sha256(json.dumps(self.environment.description, sort_keys=True).encode()).hexdigest()
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What makes these tasks."""
+        named = {"data": self.environment.name, "split": self._split, "shot": self._shot, "query": self._query}
+        return named | {"seed": self._seed, "environment": self.environment.description}
+
+    def parameters(self, indices: range | Integers) -> NDArray[np.float64]:
+        """``[T, P]``: the numbers of these tasks."""
+        words = self._key.bits(as_indices(indices), len(self.environment.parameters), _TASK)
+        return self.environment.draw(words)
+
+    def episodes(self, indices: range | Integers) -> Episode:
+        """Trajectories to be run of the tasks with these numbers."""
+        tasks = as_indices(indices)
+        parameters = torch.from_numpy(self.parameters(tasks).astype(np.float32))
+        return Episode(
+            support=self._rows(tasks, parameters, self._shot, _SUPPORT),
+            query=self._rows(tasks, parameters, self._query, _QUERY),
+            index=torch.from_numpy(tasks.copy()),
+        )
+
+    def _rows(self, tasks: Integers, parameters: Tensor, n: int, stream: int) -> Examples:
+        seeds = torch.from_numpy((self._key.bits(tasks, n, stream) >> _SEED_BITS).astype(np.int64))
+        x = {"task": parameters[:, None].expand(-1, n, -1).contiguous(), "seed": seeds}
+        return Examples(x, torch.zeros(len(tasks), n, 1), Real(1))
+
+    def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
+        """Returns, averaged over each task's query trajectories, and how many steps adapting took.
+
+        Args:
+            outputs: ``[T, Nq, K + 2]``: the return after 0 .. K steps of adaptation, then the environment steps that
+                adapting took.
+            episode: not looked at.
+        """
+        del episode
+        means = outputs.double().mean(1).numpy()
+        after = {f"return@{k}": means[:, k] for k in range(means.shape[1] - 1)}
+        # There are no labels to be wrong about.
+        return {"return": means[:, -2], **after, "env-steps": means[:, -1], "mse": np.full(len(means), np.nan)}
+
+
+def _fixed(name: str, count: Count) -> int:
+    low, high = bounds(name, count)
+    if low != high:
+        raise InputError(
+            f"Cannot draw tasks with {name} = {count!r}: all tasks of an environment have as many trajectories. Say "
+            "one number."
+        )
+    return low
+
+
+class _Control:
+    """What the data sets below share.
+
+    Args:
+        oracle: a policy sees the task's own numbers behind its observation.
+        options: of the environment.
+    """
+
+    name: str
+    splits = ("train", "validation", "test")
+
+    def __init__(self, oracle: bool, **options: Any) -> None:
+        told = {"oracle": True} if oracle else {}
+        self.environment = environment({"name": self.name, **options, **told})
+        self.shape = (self.environment.observation,)
+
+    def tasks(self, role: str, *, shot: Count, query: Count = 20, seed: int, way: Count | None = None) -> ControlTasks:
+        """Tasks of one role. They are drawn from the same family with other random words.
+
+        Args:
+            role: one of :attr:`splits`.
+            shot: support trajectories.
+            query: trajectories on which the return is measured.
+            seed: tells sources of the same kind apart.
+            way: None; an environment has no classes.
+
+        Raises:
+            UnknownName: no such role.
+            InputError: a number makes no sense, or a way was given.
+        """
+        check_role(self, role)
+        if way is not None:
+            raise InputError(
+                f"Cannot draw {way!r}-way tasks from {self.name}: an environment has no classes. Leave way out."
+            )
+        return ControlTasks(self.environment, split=role, shot=shot, query=query, seed=seed)
+
+
+class PointNavigation(_Control):
+    """Points that have to find a goal in the plane; see ``data/pointnavigation.py``."""
+
+    name = "point-navigation"
+
+    def __init__(self, *, horizon: int = 100, reach: float = 0.5, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon, reach=reach)
+
+
+class HalfCheetahDirection(_Control):
+    """HalfCheetah, forwards or backwards: two tasks; see ``data/mujocotasks.py``."""
+
+    name = "half-cheetah-direction"
+
+    def __init__(self, *, horizon: int = 200, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon)
+
+
+class HalfCheetahVelocity(_Control):
+    """HalfCheetah at a velocity; see ``data/mujocotasks.py``."""
+
+    name = "half-cheetah-velocity"
+
+    def __init__(self, *, horizon: int = 200, fastest: float = 2.0, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon, fastest=fastest)
+
+
+class AntBrokenJoints(_Control):
+    """Ant with a joint that does not obey; see ``data/mujocotasks.py``."""
+
+    name = "ant-broken-joints"
+
+    def __init__(self, *, horizon: int = 200, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon)
+
+
+class Reach(_Control):
+    """Meta-World ML1 reach; see ``data/metaworldtasks.py``."""
+
+    name = "metaworld-reach"
+
+    def __init__(self, *, horizon: int = 200, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon)
+
+
+class Push(_Control):
+    """Meta-World ML1 push; see ``data/metaworldtasks.py``."""
+
+    name = "metaworld-push"
+
+    def __init__(self, *, horizon: int = 200, oracle: bool = False) -> None:
+        super().__init__(oracle, horizon=horizon)

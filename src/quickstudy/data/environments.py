@@ -1,0 +1,186 @@
+"""Floor 1: environments: many trajectories of many tasks at once, each a pure function of (task, seed, actions).
+
+    AbstractEnvironment   a family of tasks that differ in a few numbers (a goal, a velocity, a broken joint)
+    Running               T x N trajectories under way, which advance together
+    environment           from its description, JSON that stands in checkpoints, to the environment
+
+An environment draws no random numbers of its own: where a trajectory begins is decided by its seed, and what noise its
+actions have is decided by who acts.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from typing_extensions import override
+
+from quickstudy.errors import InputError, UnknownName
+from quickstudy.keys import Bits
+
+__all__ = ["ENVIRONMENTS", "AbstractEnvironment", "Running", "Step", "TaskKnown", "check_horizon", "environment"]
+
+
+class Step(NamedTuple):
+    """What one step gave, for T x N trajectories.
+
+    Args:
+        observation: float32 ``[T, N, O]``, after the step.
+        reward: float32 ``[T, N]``.
+        done: bool ``[T, N]``: the trajectory ends with this step. What it is told afterwards must not matter.
+    """
+
+    observation: Tensor
+    reward: Tensor
+    done: Tensor
+
+
+class Running(Protocol):
+    """Trajectories under way."""
+
+    observation: Tensor
+    """Float32 ``[T, N, O]``, at the start."""
+
+    def step(self, action: Tensor) -> Step:
+        """Advance all trajectories; actions ``[T, N, A]`` are clipped to what is allowed."""
+
+
+class AbstractEnvironment(ABC):
+    """A family of tasks in one simulator.
+
+    Args:
+        name: in :data:`ENVIRONMENTS`.
+        observation: O, numbers that a policy sees.
+        action: A, numbers that it gives; each is clipped to -1 .. 1.
+        parameters: names of the numbers in which tasks differ; P of them.
+        horizon: steps of a trajectory at most.
+    """
+
+    name: str
+    observation: int
+    action: int
+    parameters: tuple[str, ...]
+    horizon: int
+
+    @property
+    def description(self) -> dict[str, Any]:
+        """JSON from which :func:`environment` makes it again."""
+        return {"name": self.name, "horizon": self.horizon}
+
+    @abstractmethod
+    def draw(self, words: Bits) -> NDArray[np.float64]:
+        """The tasks that random words ``[T, P]`` mean, ``[T, P]``."""
+
+    @abstractmethod
+    def start(self, task: Tensor, seed: Tensor) -> Running:
+        """Begin N trajectories of each of T tasks.
+
+        Args:
+            task: ``[T, P]``.
+            seed: int64 ``[T, N]``, of where each begins.
+        """
+
+    def close(self) -> None:
+        """End worker processes, if it has any; the next trajectories start them anew."""
+        return
+
+
+class TaskKnown(AbstractEnvironment):
+    """The same environment whose observations end with the task's own numbers: what an oracle sees.
+
+    Args:
+        inside: the environment.
+    """
+
+    def __init__(self, inside: AbstractEnvironment) -> None:
+        self.inside, self.name, self.action = inside, inside.name, inside.action
+        self.parameters, self.horizon = inside.parameters, inside.horizon
+        self.observation = inside.observation + len(inside.parameters)
+
+    @property
+    @override
+    def description(self) -> dict[str, Any]:
+        return self.inside.description | {"oracle": True}
+
+    @override
+    def draw(self, words: Bits) -> NDArray[np.float64]:
+        return self.inside.draw(words)
+
+    @override
+    def start(self, task: Tensor, seed: Tensor) -> Running:
+        return _Told(self.inside.start(task, seed), task, seed.shape[1])
+
+    @override
+    def close(self) -> None:
+        self.inside.close()
+
+
+class _Told:
+    def __init__(self, running: Running, task: Tensor, n: int) -> None:
+        self._running, self._task = running, task.to(torch.float32)[:, None].expand(-1, n, -1)
+        self.observation = self._with(running.observation)
+
+    def _with(self, observation: Tensor) -> Tensor:
+        return torch.cat([observation, self._task], 2)
+
+    def step(self, action: Tensor) -> Step:
+        found = self._running.step(action)
+        return found._replace(observation=self._with(found.observation))
+
+
+ENVIRONMENTS = {
+    "point-navigation": "quickstudy.data.pointnavigation:PointNavigation",
+    "half-cheetah-direction": "quickstudy.data.mujocotasks:HalfCheetahDirection",
+    "half-cheetah-velocity": "quickstudy.data.mujocotasks:HalfCheetahVelocity",
+    "ant-broken-joints": "quickstudy.data.mujocotasks:AntBrokenJoints",
+    "metaworld-reach": "quickstudy.data.metaworldtasks:Reach",
+    "metaworld-push": "quickstudy.data.metaworldtasks:Push",
+}
+
+
+def environment(description: Mapping[str, Any]) -> AbstractEnvironment:
+    """The environment of that description, one object for all who ask for it, so that workers are started once.
+
+    Args:
+        description: ``{"name": "point-navigation", "horizon": 100}`` and what else its constructor takes.
+
+    Raises:
+        UnknownName: there is no such environment; names the nearest.
+        InputError: an option that it does not have, or its simulator is not installed.
+
+    >>> environment({"name": "point-navigation", "horizon": 10}).horizon
+    10
+    """
+    return _made(tuple(sorted(description.items())))
+
+
+@functools.cache
+def _made(items: tuple[tuple[str, Any], ...]) -> AbstractEnvironment:
+    options = dict(items)
+    name, oracle = options.pop("name", ""), options.pop("oracle", False)
+    if name not in ENVIRONMENTS:
+        raise UnknownName.among("environment", name, ENVIRONMENTS)
+    module, _, cls = ENVIRONMENTS[name].partition(":")
+    try:
+        made: AbstractEnvironment = getattr(importlib.import_module(module), cls)(**options)
+    except TypeError as error:
+        raise InputError(f"The environment {name!r} cannot be made with {options}: {error}.") from error
+    return TaskKnown(made) if oracle else made
+
+
+def check_horizon(horizon: int) -> int:
+    """At least one step.
+
+    Raises:
+        InputError: otherwise.
+    """
+    if horizon < 1:
+        raise InputError(f"A trajectory needs at least one step, received horizon = {horizon}.")
+    return horizon
