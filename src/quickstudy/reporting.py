@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.source import TaskSource
-from quickstudy.evaluate import Entry, EpisodePicture, Result, cell_name, compare, picture_episode, write_report
+from quickstudy.evaluate import (
+    Entry,
+    EpisodePicture,
+    Result,
+    Section,
+    cell_name,
+    compare,
+    picture_episode,
+    write_report,
+)
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.fitting import curves_of
@@ -18,7 +28,13 @@ from quickstudy.train import RunFolder
 __all__ = ["by_column", "write_run_report"]
 
 
-def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, source: TaskSource) -> None:
+def write_run_report(
+    run: RunFolder,
+    recipe: Recipe,
+    learner: AbstractLearner,
+    source: TaskSource,
+    sections: Sequence[Section] = (),
+) -> None:
     """Write ``report.html`` of a run anew.
 
     Args:
@@ -26,6 +42,7 @@ def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, s
         recipe: as trained.
         learner: as tested.
         source: what it was tested on; its first task is drawn, when it is one of pictures.
+        sections: of the last test, such as its calibration.
 
     Raises:
         StorageError: the disk refused.
@@ -42,6 +59,7 @@ def write_run_report(run: RunFolder, recipe: Recipe, learner: AbstractLearner, s
         table=table,
         curves=curves_of(_records(run.metrics), recipe.learner.name),
         pictures=_pictures(learner, source, recipe),
+        sections=sections,
         settings=trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
     )

@@ -12,7 +12,8 @@ import torch
 
 from quickstudy.data.counts import Count
 from quickstudy.errors import InputError
-from quickstudy.evaluate import Result, meta_test
+from quickstudy.evaluate import Result, Section, meta_test
+from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress, Line
@@ -96,10 +97,14 @@ def evaluate(
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
     shown = EvaluationProgress() if progress is True else progress or None
+    sections: tuple[Section, ...] = ()
     if count.number == 1:
+        said = Collector() if report and source.shape.target == "classes" else None
         told = bounding_memory(shown)
         tested = in_precision(learner, recipe.evaluate.precision)
-        result = meta_test(tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told)
+        result = meta_test(tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told, observe=said)
+        if said is not None:
+            sections = (calibration_section({recipe.learner.name: said.answers}),)
     else:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
         given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None)
@@ -112,7 +117,7 @@ def evaluate(
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     result.save(folder.evaluations / f"{result.id}.json")
     if report:
-        write_run_report(folder, recipe, learner, source)
+        write_run_report(folder, recipe, learner, source, sections)
     return result
 
 

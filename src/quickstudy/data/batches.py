@@ -59,7 +59,7 @@ class ClassBatches(BatchSource):
         rows: int64 ``[n]``, the row of each example in the store.
         labels: int64 ``[n]``, its class number.
         size: B, examples a batch.
-        look_up: ``(rows, quarter turns) -> pictures``; quarter turns are all 0 unless ``turned``.
+        look_up: ``(rows, quarter turns) -> pictures``, or rows of features; quarter turns are all 0 unless ``turned``.
         shape: of the batches.
         hash: of the content.
         settings: of the source; ``batch`` is added.
@@ -76,7 +76,7 @@ class ClassBatches(BatchSource):
         labels: Integers,
         size: int,
         *,
-        look_up: Callable[[Integers, Integers], NDArray[np.uint8]],
+        look_up: Callable[[Integers, Integers], NDArray[np.uint8] | NDArray[np.float32]],
         shape: TaskShape,
         hash: str,
         settings: dict[str, Any],

@@ -104,6 +104,12 @@ studies = Registry(
         "speech": "quickstudy.domains.speech.study:speech",
         "control": "quickstudy.domains.control.study:navigation",
         "control-cheetah": "quickstudy.domains.control.study:cheetah",
+        "medicine": "quickstudy.domains.medicine.study:va",
+        "medicine-cleveland": "quickstudy.domains.medicine.study:cleveland",
+        "medicine-hungarian": "quickstudy.domains.medicine.study:hungarian",
+        "medicine-switzerland": "quickstudy.domains.medicine.study:switzerland",
+        "medicine-in-context": "quickstudy.domains.medicine.study:in_context",
+        "medicine-pictures": "quickstudy.domains.medicine.study:kinds",
     },
 )
 """Field -> a function without arguments that gives its :class:`Study`."""
