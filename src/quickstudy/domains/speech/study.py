@@ -22,7 +22,7 @@ def speech() -> Study:
     """Meta-trained on Arabic words; tested on other Arabic words and on English digits, by people never heard."""
     return Study(
         name="speech",
-        recipe="arabic-protonet-fast",
+        recipe="arabic-meta-baseline-fast",
         plain="arabic-simpleshot-fast",
         rivals=(
             Rival("MFCC + k-NN", _nearest),
