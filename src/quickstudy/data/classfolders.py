@@ -105,7 +105,7 @@ def divide(names: Iterable[str]) -> dict[str, list[str]] | None:
         Role -> names, sorted, ``"train+validation"`` among them; None where there are fewer than six.
 
     >>> divide("abcdef")["test"]
-    ['a', 'c']
+    ['e', 'f']
     """
     order = sorted(set(names), key=digest)
     if len(order) < 6:

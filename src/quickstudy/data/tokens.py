@@ -59,7 +59,7 @@ class Words(AbstractTokens):
 
     >>> tokens = Words(["my card, my card"], size=16)
     >>> tokens.encode(["my Card?"], length=8)[0][:2]
-    [1, 2]
+    [2, 1]
     """
 
     def __init__(self, texts: Iterable[str], size: int = 8192) -> None:
