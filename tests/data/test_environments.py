@@ -4,6 +4,8 @@ import builtins
 import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,11 +13,12 @@ import pytest
 import torch
 
 from quickstudy.data.controltasks import ControlTasks, HalfCheetahVelocity, PointNavigation
-from quickstudy.data.environments import AbstractEnvironment, environment
+from quickstudy.data.environments import ENVIRONMENTS, AbstractEnvironment, Step, environment
 from quickstudy.data.metaworldtasks import Push, Reach
 from quickstudy.data.mujocotasks import AntBrokenJoints, HalfCheetahDirection
 from quickstudy.errors import InputError, RunError, UnknownName
-from quickstudy.keys import Key
+from quickstudy.keys import Key, Keys
+from quickstudy.learners.parts.rollouts import collect
 
 
 def fixed(action: int, t: int, seed: torch.Tensor) -> torch.Tensor:
@@ -85,12 +88,82 @@ def test_names_and_numbers() -> None:
         environment({"name": "point-navgation"})
     with pytest.raises(InputError, match=r"cannot be made with \{.speed.: 3\}"):
         environment({"name": "point-navigation", "speed": 3})
-    with pytest.raises(InputError, match="at least one step, received horizon = 0"):
+    with pytest.raises(InputError, match="at least one step, a whole number, received horizon = 0"):
         PointNavigation(horizon=0)
     with pytest.raises(InputError, match="an environment has no classes"):
         PointNavigation().tasks("train", shot=1, query=1, seed=0, way=5)
     with pytest.raises(InputError, match=r"shot = \[1, 5\]: all tasks of an environment have as many trajectories"):
         PointNavigation().tasks("train", shot=[1, 5], query=1, seed=0)
+
+
+class Mine(AbstractEnvironment):
+    """A newcomer's own, which gives its one tensor again and again, and says what it is told to."""
+
+    name, observation, action, parameters = "mine", 1, 1, ("goal",)
+
+    def __init__(self, horizon: int = 3, friction: float = 0.0, wrong: str = "") -> None:
+        self.horizon, self.friction, self.wrong = horizon, friction, wrong
+
+    @property
+    def description(self) -> dict[str, Any]:
+        return super().description | {"wrong": self.wrong}
+
+    def draw(self, words: Any) -> Any:
+        return words.astype(float) * 2.0**-64
+
+    def start(self, task: torch.Tensor, seed: torch.Tensor) -> Any:
+        self.observation_now = torch.zeros(*seed.shape, 1)
+        return type("Going", (), {"observation": self.observation_now, "step": staticmethod(self.step)})
+
+    def step(self, action: torch.Tensor) -> Step:
+        self.observation_now += 1.0
+        reward = torch.ones(action.shape[:2])
+        done = torch.zeros(action.shape[:2], dtype=torch.bool)
+        wrong = {"reward": reward[..., None], "observation": reward, "done": reward}
+        return Step(self.observation_now, reward, done)._replace(**{n: wrong[n] for n in [self.wrong] if n})
+
+
+def run_mine(monkeypatch: pytest.MonkeyPatch, **options: Any) -> Any:
+    monkeypatch.setitem(ENVIRONMENTS, "mine", f"{__name__}:Mine")
+    world = environment({"name": "mine", **options})
+    asked = ControlTasks(world, split="train", shot=2, query=2, seed=0).episodes(range(2)).support
+    return collect(world, lambda obs: (torch.zeros(2, 2, 1), torch.zeros(1)), asked, Keys.default(2)).x
+
+
+def test_an_environment_may_write_into_its_own_tensors(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run_mine(monkeypatch)["obs"][0, 0, :, 0].tolist() == [0.0, 1.0, 2.0]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (
+            "reward",
+            r"gave 'reward' as torch.float32 of the shape \[2, 2, 1\]: it has to be floating-point of the shape",
+        ),
+        ("observation", r"gave 'observation' as torch.float32 of the shape \[2, 2\]: .* the shape \[2, 2, 1\]"),
+        ("done", r"gave 'done' as torch.float32 of the shape \[2, 2\]: it has to be bool"),
+    ],
+)
+def test_other_shapes_are_told_in_a_sentence(wrong: str, sentence: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=sentence):
+        run_mine(monkeypatch, wrong=wrong)
+
+
+def test_mistakes_in_an_own_environment_are_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(InputError, match=r"made with friction = 0\.5, and its description .* does not say so"):
+        run_mine(monkeypatch, friction=0.5)
+    for address in ("nowhere_at_all:Mine", f"{__name__}:Yours", "json"):
+        monkeypatch.setitem(ENVIRONMENTS, "elsewhere", address)
+        with pytest.raises(InputError, match=r"'elsewhere' is said to be at .*, which cannot be imported"):
+            environment({"name": "elsewhere"})
+    monkeypatch.setitem(ENVIRONMENTS, "slope", f"{__name__}:Mine")
+    with pytest.raises(InputError, match="made with name = 'slope', and its description"):
+        environment({"name": "slope"})
+    with pytest.raises(InputError, match=r"a whole number, received horizon = \[1, 2\]"):
+        environment({"name": "point-navigation", "horizon": [1, 2]})
+    with pytest.raises(UnknownName, match=r"no split of mine called 'tset'. Did you mean 'test'\?"):
+        ControlTasks(Mine(), split="tset", shot=1, query=1, seed=0)
 
 
 def test_figures_are_means_over_trajectories() -> None:
@@ -162,15 +235,51 @@ def test_trajectories_that_were_dropped_cannot_go_on() -> None:
         old.step(torch.zeros(1, 1, 6))
 
 
-def test_a_worker_that_is_killed_is_told_in_a_sentence() -> None:
+def test_a_worker_that_is_killed_or_owes_an_answer_is_not_asked_again() -> None:
     world = HalfCheetahDirection(horizon=3, workers=1)
-    running = world.start(torch.tensor([[1.0]]), torch.tensor([[0]]))
+    task, seed = torch.tensor([[1.0]]), torch.tensor([[0]])
+    wanted = world.start(task, seed).observation
     (worker,) = world.simulators._processes
-    worker._process.kill()
-    worker._process.wait()
+    worker.send_step(np.zeros((1, 6)))  # and Ctrl-C before the answer was read: it must not be taken for another's
+    running = world.start(task, seed)
+    assert torch.equal(running.observation, wanted)
+    (another,) = world.simulators._processes
+    assert another is not worker and worker._process.poll() is not None
+    assert another.is_sound()
+    another._process.kill()
+    another._process.wait()
     with pytest.raises(RunError, match="A worker process of the simulator ended with status -9"):
         running.step(torch.zeros(1, 1, 6))
+    assert not another.is_sound()
     world.close()
+
+
+@pytest.mark.skipif(os.name != "posix", reason="processes have groups on POSIX alone")
+def test_ctrl_c_does_not_reach_workers_and_nothing_is_left_of_a_killed_parent() -> None:
+    code = (
+        "import torch; from quickstudy.data.mujocotasks import HalfCheetahDirection as H\n"
+        "w = H(horizon=3, workers=1); w.start(torch.tensor([[1.0]]), torch.tensor([[0]]))\n"
+        "p = w.simulators._processes[0]._process.pid; print(p, flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        worker = int(parent.stdout.readline())
+        assert os.getpgid(worker) != os.getpgid(parent.pid)
+        parent.kill()
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and is_running(worker):
+        time.sleep(0.02)
+    assert not is_running(worker)
+
+
+def is_running(process: int) -> bool:
+    """Whether it lives; one that ended and that nobody has fetched does not."""
+    try:
+        os.kill(process, 0)
+        status = Path(f"/proc/{process}/stat")
+        return not status.exists() or status.read_text().rpartition(")")[2].split()[0] != "Z"
+    except (ProcessLookupError, FileNotFoundError):
+        return False
 
 
 def test_a_missing_simulator_is_told_in_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

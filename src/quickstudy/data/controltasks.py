@@ -21,7 +21,7 @@ from quickstudy.data.dataset import check_role
 from quickstudy.data.environments import AbstractEnvironment, environment
 from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.episode import Episode, Examples, Real
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, UnknownName
 from quickstudy.keys import Integers, Key
 
 __all__ = [
@@ -36,6 +36,7 @@ __all__ = [
 
 # What the words of each stream decide.
 _TASK, _SUPPORT, _QUERY = range(3)
+_SPLITS = ("train", "validation", "test")
 _SEED_BITS = np.uint64(33)  # leaves 31 bits, which every simulator takes
 
 
@@ -54,9 +55,12 @@ class ControlTasks(TaskSource):
 
     Raises:
         InputError: a number makes no sense.
+        UnknownName: no such split.
     """
 
     def __init__(self, world: AbstractEnvironment, *, split: str, shot: Count, query: Count, seed: int) -> None:
+        if split not in _SPLITS:
+            raise UnknownName.among(f"split of {world.name}", split, _SPLITS)
         self.environment, self._split, self._seed = world, split, seed
         self._shot, self._query = _fixed("shot", shot), _fixed("query", query)
         self._key = Key.of(seed, world.name, split)
@@ -132,7 +136,7 @@ class _Control:
     """
 
     name: str
-    splits = ("train", "validation", "test")
+    splits = _SPLITS
 
     def __init__(self, oracle: bool, **options: Any) -> None:
         told = {"oracle": True} if oracle else {}

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, NamedTuple, Protocol
@@ -153,26 +154,54 @@ def environment(description: Mapping[str, Any]) -> AbstractEnvironment:
 
     Raises:
         UnknownName: there is no such environment; names the nearest.
-        InputError: an option that it does not have, or its simulator is not installed.
+        InputError: an option that it does not have or that its own description leaves out, no class where it is said
+            to be, or its simulator is not installed.
 
     >>> environment({"name": "point-navigation", "horizon": 10}).horizon
     10
     """
-    return _made(tuple(sorted(description.items())))
+    try:
+        told = json.dumps(dict(description), sort_keys=True)
+    except TypeError as error:
+        raise InputError(f"An environment is described by JSON, which {dict(description)} is not: {error}.") from error
+    name = description.get("name", "")
+    if name not in ENVIRONMENTS:
+        raise UnknownName.among("environment", str(name), ENVIRONMENTS)
+    module, _, cls = ENVIRONMENTS[name].partition(":")
+    try:
+        kind = getattr(importlib.import_module(module), cls)
+    except (ImportError, AttributeError) as error:
+        raise InputError(
+            f"The environment {name!r} is said to be at {ENVIRONMENTS[name]!r}, a module and a class, which cannot be "
+            f"imported: {error}."
+        ) from error
+    return _made(told, kind)
 
 
 @functools.cache
-def _made(items: tuple[tuple[str, Any], ...]) -> AbstractEnvironment:
-    options = dict(items)
-    name, oracle = options.pop("name", ""), options.pop("oracle", False)
-    if name not in ENVIRONMENTS:
-        raise UnknownName.among("environment", name, ENVIRONMENTS)
-    module, _, cls = ENVIRONMENTS[name].partition(":")
+def _made(told: str, kind: type[AbstractEnvironment]) -> AbstractEnvironment:
+    options = json.loads(told)
+    name, oracle = options.pop("name"), options.pop("oracle", False)
     try:
-        made: AbstractEnvironment = getattr(importlib.import_module(module), cls)(**options)
+        made: AbstractEnvironment = kind(**options)
     except TypeError as error:
         raise InputError(f"The environment {name!r} cannot be made with {options}: {error}.") from error
+    for fact in ("name", "observation", "action", "parameters", "horizon"):
+        if not hasattr(made, fact):
+            raise InputError(f"The environment {name!r} has no {fact!r}: set it in the class {kind.__name__}.")
+    _check_described(made, {"name": name, **options})
     return TaskKnown(made) if oracle else made
+
+
+def _check_described(made: AbstractEnvironment, options: Mapping[str, Any]) -> None:
+    """Whether the description says all that it was made with: a learner makes its environment from that again."""
+    described = json.loads(json.dumps(made.description))
+    for option, value in options.items():
+        if option != "workers" and described.get(option) != value:  # how many processes changes no result
+            raise InputError(
+                f"The environment {made.name!r} was made with {option} = {value!r}, and its description {described} "
+                f"does not say so: learners would act in another one. Add {option!r} to what its description returns."
+            )
 
 
 def check_horizon(horizon: int) -> int:
@@ -181,6 +210,6 @@ def check_horizon(horizon: int) -> int:
     Raises:
         InputError: otherwise.
     """
-    if horizon < 1:
-        raise InputError(f"A trajectory needs at least one step, received horizon = {horizon}.")
+    if not isinstance(horizon, int) or horizon < 1:
+        raise InputError(f"A trajectory needs at least one step, a whole number, received horizon = {horizon!r}.")
     return horizon

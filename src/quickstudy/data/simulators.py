@@ -84,6 +84,8 @@ class Simulators:
             if self._here is None:
                 self._here = load(self._address, self._options)
             return [_Here(self._here)]
+        if not all(process.is_sound() for process in self._processes):
+            _end(self._processes)
         wanted = max(1, min(self._workers, n // _LEAST))
         while len(self._processes) < wanted:
             self._processes.append(_Worker(self._address, self._options))
@@ -157,7 +159,16 @@ class _Worker:
         paths = os.pathsep.join(path for path in (source, os.environ.get("PYTHONPATH", "")) if path)
         settings = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "quickstudy.data.simulators", address, json.dumps(options)]
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings)
+        # In a session of its own, as Ctrl-C is the starter's to hear: the step under way is finished and saved, and the
+        # worker ends when its input does.
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=settings, start_new_session=True
+        )
+        self._owes = False  # an answer
+
+    def is_sound(self) -> bool:
+        """Whether it lives, and owes no answer to a question whose asker was interrupted."""
+        return self._process.poll() is None and not self._owes
 
     def send_reset(self, tasks: Floats, seeds: NDArray[np.int64]) -> None:
         self._send("reset", tasks, seeds)
@@ -174,6 +185,7 @@ class _Worker:
 
     def _send(self, what: str, *arrays: NDArray[Any]) -> None:
         assert self._process.stdin is not None
+        self._owes = True
         try:
             write(self._process.stdin, what, *arrays)
         except OSError as error:
@@ -185,6 +197,7 @@ class _Worker:
             _, arrays = read(self._process.stdout)
         except EOFError as error:
             raise self._lost() from error
+        self._owes = False
         return arrays
 
     def _lost(self) -> RunError:

@@ -46,6 +46,8 @@ class Traits:
             over processes that work at the same time.
         together: the tasks of a training step are one computation, such as a trust region over all of them, which
             neither ``tasks_at_once`` nor processes divide.
+        whole_step: the gradient of ``meta_loss`` is the step itself, which the outer optimiser must make as it is: SGD
+            with the rate 1, without momentum or weight decay.
     """
 
     targets: tuple[str, ...] = ("classes",)
@@ -60,6 +62,7 @@ class Traits:
     phases: tuple[str, ...] = ("episodes",)
     in_sequence: bool = False
     together: bool = False
+    whole_step: bool = False
 
 
 @dataclass(frozen=True, eq=False)

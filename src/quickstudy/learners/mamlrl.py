@@ -33,7 +33,7 @@ class MAMLRL(AbstractPolicyGradient):
     meta-step:  run the policy under φ; increase what it earns as a function of θ, through the steps
 
     The outer step by a trust region is written as a loss, Σ θ·(θ - θ') with the bracket held fixed, whose gradient is
-    the step itself: its recipes have the outer optimiser ``"sgd"`` with the rate 1. ``outer="gradient"`` hands the
+    the step itself: the outer optimiser has to be ``"sgd"`` with the rate 1. ``outer="gradient"`` hands the
     meta-gradient to the outer optimiser as other learners do.
 
     When to choose it: a policy must get better by trying a few times, and it is acceptable that the first tries are no
@@ -127,7 +127,13 @@ class MAMLRL(AbstractPolicyGradient):
     @override
     def traits(self) -> Traits:
         plain = self.outer == "gradient"
-        return Traits(targets=("real",), incremental=True, exact_meta_gradient=plain, together=not plain)
+        return Traits(
+            targets=("real",),
+            incremental=True,
+            exact_meta_gradient=plain,
+            together=not plain,
+            whole_step=not plain,
+        )
 
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:

@@ -50,7 +50,7 @@ class RL2(AbstractAgent):
     meta-step:  trials of ``episodes`` trajectories in a row; PPO on the sum of all their rewards
 
     The outer step is written as a loss, Σ θ·(θ - θ') with the bracket held fixed, whose gradient is the step itself:
-    its recipes have the outer optimiser ``"sgd"`` with the rate 1.
+    the outer optimiser has to be ``"sgd"`` with the rate 1.
 
     When to choose it: tasks of the kind that was trained on, with as little experience as possible: one trajectory
     often does. Other tasks than those it cannot learn, as no gradient is taken.
@@ -108,7 +108,12 @@ class RL2(AbstractAgent):
     @override
     def traits(self) -> Traits:
         return Traits(
-            targets=("real",), incremental=True, order_invariant=False, exact_meta_gradient=False, together=True
+            targets=("real",),
+            incremental=True,
+            order_invariant=False,
+            exact_meta_gradient=False,
+            together=True,
+            whole_step=True,
         )
 
     # --- what AbstractAgent asks for ------------------------------------------------------------------

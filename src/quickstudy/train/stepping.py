@@ -95,6 +95,7 @@ class Engine:
                 "tasks_at_once out, and say how many rows a batch has when the batches are made."
             )
         self._check_portions(name)
+        self._check_whole_step(name)
         check_precision(self.precision, self.learner)
         if self.compile != "no":
             from quickstudy.train.compiled import Compiled  # what it needs of torch takes a while to load
@@ -108,6 +109,16 @@ class Engine:
             raise InputError(
                 f"{name} makes one step of all tasks together, which cannot be computed in portions: leave "
                 "tasks_at_once out, and take fewer tasks_per_step where memory is short."
+            )
+
+    def _check_whole_step(self, name: str) -> None:
+        main = self.main
+        plain = main["optimizer"] == "sgd" and main["lr"] == 1 and not (main["momentum"] or main["weight_decay"])
+        if self.learner.traits.whole_step and not plain:
+            raise InputError(
+                f"{name} computes its outer step itself, which the optimiser must make as it is: say optimizer = 'sgd' "
+                f"and lr = 1.0, without momentum and weight decay, received optimizer = {main['optimizer']!r}, lr = "
+                f"{main['lr']}, momentum = {main['momentum']} and weight decay = {main['weight_decay'] or 0.0}."
             )
 
     @staticmethod

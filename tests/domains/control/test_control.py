@@ -96,7 +96,34 @@ query = 3
 steps = 2
 tasks-per-step = 2
 optimizer = "sgd"
+lr = 1.0
 """
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"train.optimizer": "adam"}, {"train.lr": 0.1}, {"train.momentum": 0.9}, {"train.weight-decay": 0.1}]
+)
+def test_an_outer_step_that_is_computed_is_made_as_it_is(wrong: dict[str, Any], tmp_path: Path) -> None:
+    """Adam or another rate would make something else of a trust region's step, without a word."""
+    with pytest.raises(InputError, match=r"MAMLRL computes its outer step itself.* optimizer = 'sgd' and lr = 1\.0"):
+        api.train("point-navigation-maml-fast", overrides={**SMALL, **wrong}, runs=tmp_path)
+    free = {**SMALL, **wrong, "learner.outer": "gradient", "train.steps": 1}
+    assert api.train("point-navigation-maml-fast", overrides=free, runs=tmp_path).folder.metrics.is_file()
+
+
+def test_an_oracle_is_trained_on_as_many_steps_as_the_recipes() -> None:
+    training = PointNavigation(horizon=5).tasks("train", shot=3, query=3, seed=0)
+    with pytest.MonkeyPatch.context() as patch:
+        seen: list[tuple[ControlTasks, dict[str, Any]]] = []
+        patch.setattr("quickstudy.domains.control.baselines.fit", lambda _, source, **how: seen.append((source, how)))
+        for name in ("control", "control-cheetah"):
+            found = study(name)
+            (rival,) = (rival for rival in found.rivals if rival.name.startswith("oracle"))
+            rival.build(training.shape, training)
+            assert found.plain is not None
+            plain, (source, how) = load_recipe(found.plain), seen[-1]
+            assert source.episodes(range(1)).query.n_example == plain.episodes.train.query == 40
+            assert (how["steps"], how["tasks_per_step"]) == (plain.train.steps, plain.train.tasks_per_step)
 
 
 def test_ranks_divide_the_tasks_of_a_test(tmp_path: Path) -> None:

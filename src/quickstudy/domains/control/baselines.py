@@ -105,12 +105,13 @@ def from_scratch(shape: TaskShape, *, trajectories: int, inner_lr: float) -> MAM
 
 
 def oracle(shape: TaskShape, training: TaskSource, *, trajectories: int, steps: int, tasks_per_step: int) -> MAMLRL:
-    """A policy that is told the task, trained over all tasks; it does not adapt.
+    """A policy that is told the task, trained over all tasks like the pretrained one; it does not adapt.
 
     Args:
         shape: of the tasks.
         training: tasks to train on.
-        trajectories: of each task in a step.
+        trajectories: half of those of each task in a step: what learners that adapt run before adapting and again
+            after it.
         steps: of training.
         tasks_per_step: tasks in a step.
 
@@ -121,7 +122,14 @@ def oracle(shape: TaskShape, training: TaskSource, *, trajectories: int, steps: 
         raise InputError(f"An oracle of control is trained on environments, received {type(training).__name__}.")
     world = TaskKnown(training.environment)
     told = replace(shape, example=(world.observation,), environment=world.description)
-    learner = _policy(told, world.observation, trajectories=trajectories, inner_lr=0.0, inner_steps=0)
-    source = ControlTasks(world, split="train", shot=trajectories, query=trajectories, seed=_SEED)
+    learner = _policy(
+        told,
+        world.observation,
+        trajectories=trajectories,
+        inner_lr=0.0,
+        inner_steps=0,
+        curvature_share=0.25,
+    )
+    source = ControlTasks(world, split="train", shot=trajectories, query=2 * trajectories, seed=_SEED)
     fit(learner, source, steps=steps, tasks_per_step=tasks_per_step, optimizer="sgd", lr=1.0, seed=_SEED)
     return learner.eval()

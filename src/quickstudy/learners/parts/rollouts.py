@@ -60,19 +60,24 @@ def collect(
         that were not made are zeros.
 
     Raises:
-        InputError: a reward or an observation is no finite number; names the task, the trajectory and the step.
+        InputError: a reward or an observation is no finite number, naming the task, the trajectory and the step; or
+            what the environment gives has another shape than it says.
     """
     task, seed = leaf(tasks, "task"), leaf(tasks, "seed")
     (n_task, n), horizon = seed.shape, world.horizon
     draws = noise(keys, n, horizon, world.action).to(seed.device)
     running = world.start(task[:, 0].cpu(), seed.cpu())
-    obs, alive = running.observation.to(seed.device), torch.ones(n_task, n, dtype=torch.bool, device=seed.device)
+    _check_shapes(world, n_task, n, observation=running.observation)
+    # Copies: an environment may go on writing into its own tensors.
+    obs = running.observation.to(seed.device, copy=True)
+    alive = torch.ones(n_task, n, dtype=torch.bool, device=seed.device)
     kept: list[tuple[Tensor, ...]] = []
     for t in range(horizon):
         mean, log_std = act(obs)
         action = mean + log_std.exp() * draws[:, :, t]
         after = running.step(action.cpu())
-        reward, new = after.reward.to(seed.device), after.observation.to(seed.device)
+        _check_shapes(world, n_task, n, **after._asdict())
+        reward, new = (told.to(seed.device, copy=True) for told in (after.reward, after.observation))
         _check_finite(world, reward, new, alive, t)
         kept.append((obs, action, reward, alive, log_likelihood(mean, log_std, action)))
         obs, alive = new, alive & ~after.done.to(seed.device)
@@ -96,6 +101,20 @@ def _joined(steps: list[Tensor], horizon: int) -> Tensor:
     if not missing:
         return stacked
     return torch.cat([stacked, stacked.new_zeros(*stacked.shape[:2], missing, *stacked.shape[3:])], 2)
+
+
+def _check_shapes(world: AbstractEnvironment, n_task: int, n: int, **given: Tensor) -> None:
+    # Rewards [T, N, 1] would be broadcast against [T, N] without a word.
+    for name, found in given.items():
+        shape = (n_task, n, world.observation) if name == "observation" else (n_task, n)
+        wanted = "bool" if name == "done" else "floating-point"
+        fits = found.dtype == torch.bool if name == "done" else found.is_floating_point()
+        if tuple(found.shape) != shape or not fits:
+            raise InputError(
+                f"The environment {world.name!r} gave {name!r} as {found.dtype} of the shape {list(found.shape)}: it "
+                f"has to be {wanted} of the shape {list(shape)} for {n_task} tasks of {n} trajectories. Mend its start "
+                "or step."
+            )
 
 
 def _check_finite(world: AbstractEnvironment, reward: Tensor, obs: Tensor, alive: Tensor, t: int) -> None:
