@@ -14,6 +14,7 @@ from quickstudy.data.grouptasks import GroupTasks
 from quickstudy.data.tablefile import read_table
 from quickstudy.episode import Examples
 from quickstudy.errors import DataError, InputError, QuickstudyError, UnknownName
+from quickstudy.evaluate import class_ci95, episode_ci95
 
 SIZES: dict[str, Any] = {"shot": 3, "query": [2, 9], "seed": 0}
 
@@ -266,3 +267,67 @@ def test_small_groups_are_named(tmp_path: Path) -> None:
 def test_one_way_of_numbers_as_names(tmp_path: Path) -> None:
     data = data_of(tmp_path, bad(4, dose="high"), categories=("dose",))
     assert "different words" in data.coded.left_out["dose"]
+
+
+def test_rows_that_stand_twice_are_one(tmp_path: Path) -> None:
+    """Whatever way their missing cells are written; else a row could be known and asked for at once."""
+    rows = [row for row in made_up() if row["weight"] in ("", "?", "NaN")]
+    twice = [row | {"weight": "NA", "dose": row["dose"] + "0"} for row in rows]
+    data = data_of(tmp_path, rows + twice, time=None)
+    source = data.tasks("test", **SIZES)
+    assert source.settings["rows_repeated"] == len(rows) and sum(len(g.rows) for g in source.groups) == 6 * 8
+    kept = data_of(tmp_path, rows + twice, time=None, repeated=True).tasks("test", **SIZES)
+    assert kept.settings["rows_repeated"] == 0 and sum(len(g.rows) for g in kept.groups) == 2 * 6 * 8
+
+
+def test_intervals_are_over_groups(tmp_path: Path) -> None:
+    """Eight patients make 200 tasks, of which 192 are said twice: more of them tell nothing of other patients."""
+    source = data_of(tmp_path, made_up()).tasks("test", **SIZES)
+    episode = source.episodes(range(200))
+    assert episode.classes is not None and episode.classes.shape == (200, 1)
+    place = episode.classes[:, 0].tolist()
+    drawn = source._draw(np.arange(200))
+    assert all(set(s) | set(q) <= set(source.groups[g].rows) for g, (s, q) in zip(place, drawn, strict=True))
+    values = np.array(place, dtype=np.float64)
+    over_groups = class_ci95(values, episode.classes.numpy())
+    assert over_groups is not None and over_groups > 4 * episode_ci95(values)
+
+
+def test_later_rows_of_one_class_are_no_gap_in_the_main_figure(tmp_path: Path) -> None:
+    rows = [row | {"y": "ill" if row["day"] == "2021-03-01" else "well"} for row in made_up(target="words")]
+    source = data_of(tmp_path, rows).tasks("test", **SIZES)
+    episode = source.episodes(range(8))
+    found = source.figures(torch.zeros(8, episode.query.n_example, 2), episode)
+    assert next(iter(found)) == "accuracy" and np.isfinite(found["accuracy"]).all()
+    assert np.isnan(found["auroc"]).all()
+    drawn = data_of(tmp_path, made_up(target="words"), time=None).tasks("test", **SIZES)
+    assert next(iter(drawn.figures(torch.zeros(8, drawn.episodes(range(8)).query.n_example, 2), episode))) == "auroc"
+
+
+def test_a_support_has_room_for_every_class(tmp_path: Path) -> None:
+    rows = [row | {"y": row["drug"]} for row in made_up()]
+    data = data_of(tmp_path, rows, time=None)
+    with pytest.raises(InputError, match=r"shot"):
+        data.tasks("test", **SIZES | {"shot": 2})
+    y = leaves(data.tasks("test", **SIZES).episodes(range(9)).support)[1]
+    assert all(set(row.tolist()) == {0, 1, 2} for row in y)
+
+
+def test_who_plays_which_part_is_kept_with_a_run(tmp_path: Path) -> None:
+    data = data_of(tmp_path, made_up())
+    assert data.divided == data.roles
+
+
+@pytest.mark.parametrize(
+    "rows, sentence",
+    [
+        (
+            [row | {"dose": row["dose"].replace(".", ",")} for row in made_up()],
+            r"Cannot use row 2 of .*: dose is '-?\d+,\d+', with a decimal comma, as is every other row",
+        ),
+        (bad(4, day="2021"), r"row 6 of .*: day is '2021', a number, while before it is a date\. Write all alike"),
+    ],
+)
+def test_what_would_be_misread(tmp_path: Path, rows: list[dict[str, str]], sentence: str) -> None:
+    with pytest.raises(DataError, match=sentence):
+        read_table(write(tmp_path / "t", rows, ";"), group="patient", target="y", time="day")

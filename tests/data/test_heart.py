@@ -120,3 +120,11 @@ def test_what_cannot_be(root: Path, tmp_path: Path) -> None:
     path.write_text("63,1,4,140,260,0,1,112,1,3,2,0,0,7\n")
     with pytest.raises(DataError, match=r"row 1 of .*va\.data: the diagnosis is '7'\. Expected 0 to 4"):
         HeartDisease(tmp_path).tasks("train", **SIZES)
+
+
+def test_the_hospitals_that_trained_are_kept_with_a_run() -> None:
+    """So that a learner that was trained without the V.A. is not tested on Cleveland, which it knows."""
+    parts = HeartDisease(hospital="va").divided
+    assert parts["train"] == ["cleveland", "hungarian", "switzerland"] and parts["test"] == ["va"]
+    assert not set(parts["train"]) & set(parts["validation"])
+    assert set(parts["train"]) & set(HeartDisease(hospital="cleveland").divided["test"])

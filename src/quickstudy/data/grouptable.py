@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
@@ -30,6 +31,8 @@ class GroupTable:
     Groups are divided by a hash of their names: 60 % train, 15 % validate, 25 % test. Means, deviations, words and the
     target's scale are measured on the training groups alone.
 
+    A row of a group that stands twice, cell by cell, is one row: else it could be known and asked for in one task.
+
     Args:
         file: the table, its columns named in the first row; blank, ``?``, ``NaN`` and ``NA`` are missing.
         group: the column that says whose row it is, such as ``"patient"``.
@@ -38,6 +41,7 @@ class GroupTable:
             support and query are drawn.
         categories: columns whose numbers are names. A target among them has classes.
         keep: in training, the least share of columns that a task knows; see :class:`GroupTasks`.
+        repeated: rows that stand twice count twice, as where a few words are all that is known of a row.
 
     Raises:
         InputError: a share of columns that makes no sense.
@@ -55,11 +59,12 @@ class GroupTable:
         time: str | None = None,
         categories: Sequence[str] = (),
         keep: float = 1.0,
+        repeated: bool = False,
     ) -> None:
         if not 0 < keep <= 1:
             raise InputError(f"Cannot make tasks with keep = {keep}: expected a share of columns above 0, up to 1.")
         self._file, self._group, self._target, self._time = file, group, target, time
-        self._categories, self._keep = tuple(categories), keep
+        self._categories, self._keep, self._repeated = tuple(categories), keep, repeated
 
     @cached_property
     def raw(self) -> RawTable:
@@ -87,6 +92,11 @@ class GroupTable:
             categories=self._categories,
         )
 
+    @property
+    def divided(self) -> dict[str, list[str]]:
+        """Role -> its groups; kept with each run, as a table that has grown is divided otherwise."""
+        return self.roles
+
     @cached_property
     def roles(self) -> dict[str, list[str]]:
         """Role -> its groups, sorted.
@@ -111,10 +121,27 @@ class GroupTable:
     def _rows(self) -> dict[str, Integers]:
         rows: dict[str, list[int]] = {}
         for row, name in enumerate(self.raw.group):
-            rows.setdefault(name, []).append(row)
+            if self._first[row]:
+                rows.setdefault(name, []).append(row)
         found = {name: np.array(mine, dtype=np.int64) for name, mine in rows.items()}
         when = self.raw.time
         return found if when is None else {name: order_of(when, mine) for name, mine in found.items()}
+
+    @cached_property
+    def _first(self) -> NDArray[np.bool_]:
+        """``[R]``, whether no row before is the same, whatever way a missing value is written."""
+        if self._repeated:
+            return np.ones(len(self.raw.group), dtype=bool)
+        parts = [column.values for column in (*self.raw.columns, self.raw.target)]
+        parts += [] if self.raw.time is None else [self.raw.time]
+        cells = np.where(np.isnan(parts), np.inf, parts).T.tolist()  # no cell is infinite, and NaN is never alike
+        seen: set[tuple[Any, ...]] = set()
+        found = []
+        for name, row in zip(self.raw.group, cells, strict=True):
+            before = len(seen)
+            seen.add((name, *row))
+            found.append(len(seen) > before)
+        return np.array(found, dtype=bool)
 
     @cached_property
     def coded(self) -> Coded:
@@ -171,6 +198,7 @@ class GroupTable:
         check_way(self.name, way, self.asked)
         about: dict[str, Any] = {"group": self._group, "target": self._target, "time": self._time}
         about["names"] = self.roles[role][:100]
+        about["rows_repeated"] = int((~self._first).sum())
         return GroupTasks(
             self.coded,
             self.asked,

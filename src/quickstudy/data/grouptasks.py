@@ -68,8 +68,10 @@ class Asked:
 class GroupTasks(TaskSource):
     """See the module. Groups come in random order, all of them before any comes again.
 
-    ``Episode.classes`` has nothing: what repeats is rows, which :meth:`rows_of` gives, for intervals over them. For
-    classes without time each group gives at least one row of each class to the support and one to the query.
+    ``Episode.classes`` has the group's place in ``groups``, for intervals over groups: a few groups come again and
+    again, and with time a test task of a group is the same each time. Where there is one group alone what repeats is
+    rows, which :meth:`rows_of` gives, for intervals over them. For classes without time each group gives at least one
+    row of each class to the support and one to the query.
 
     Args:
         table: the features of all rows.
@@ -108,7 +110,7 @@ class GroupTasks(TaskSource):
     ) -> None:
         self.table, self.asked = table, asked
         self._data, self._split, self._seed = data, split, seed
-        self._shot: Bounds = bounds("shot", shot, 2 if asked.classes else 1)
+        self._shot: Bounds = bounds("shot", shot, len(asked.classes) if asked.classes else 1)
         self._query: Bounds = bounds("query", query, 2 if asked.classes else 1)
         self._ordered, self._anywhere, self._keep = ordered, anywhere, keep
         self._about = dict(about or {})
@@ -190,6 +192,7 @@ class GroupTasks(TaskSource):
             self._examples([support for support, _ in drawn], known),
             self._examples([query for _, query in drawn], known),
             index=torch.from_numpy(tasks.copy()),
+            classes=torch.from_numpy(self._who(tasks)[:, None]),
         )
 
     def rows_of(self, indices: range | Integers) -> list[Integers]:
@@ -222,7 +225,8 @@ class GroupTasks(TaskSource):
     def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
         """In the target's own units ``mae``, ``rmse``; of two classes ``auroc`` first, of more ``accuracy``.
 
-        ``sensitivity`` is at a specificity of 90 %.
+        With time later rows may all be of one class: ``accuracy`` comes first then, and ``auroc`` is of the tasks that
+        have both. ``sensitivity`` is at a specificity of 90 %.
         """
         query = episode.query
         assert query.y is not None
@@ -241,22 +245,18 @@ class GroupTasks(TaskSource):
             return usual
         ranked = np.where(np.isfinite(said).all(1), said[:, 1].astype(np.float64) - said[:, 0], 0.0)
         truth = y == 1
-        return {
-            "auroc": auroc(truth, ranked),
-            **usual,
-            "sensitivity": sensitivity_at(truth, ranked, _SPECIFICITY),
-        }
+        area = {"auroc": auroc(truth, ranked)}
+        sensitivity = {"sensitivity": sensitivity_at(truth, ranked, _SPECIFICITY)}
+        return usual | area | sensitivity if self._ordered else area | usual | sensitivity
 
     def _draw(self, tasks: Integers) -> list[tuple[Integers, Integers]]:
         """Support and query rows of each task."""
-        n = len(self.groups)
         sizes = self._key.fold("sizes").bits(tasks, 2)
         longest = max(len(group.rows) for group in self.groups)
         words = None if self._ordered else self._key.fold("rows").bits(tasks, longest)
-        turns = {int(turn): self._order(int(turn)) for turn in np.unique(tasks // n)}
         found = []
-        for t, task in enumerate(tasks):
-            rows = self.groups[turns[int(task) // n][int(task) % n]].rows
+        for t, who in enumerate(self._who(tasks)):
+            rows = self.groups[who].rows
             shot = int(self._shot[0] + integers(sizes[t, :1], self._shot[1] - self._shot[0] + 1)[0])
             if words is None:
                 spare = len(rows) - shot - self._query[0]
@@ -280,6 +280,12 @@ class GroupTasks(TaskSource):
         rest = np.setdiff1d(np.arange(len(rows)), [*firsts, *seconds])
         cut = max(shot - self._way, 0)
         return rows[np.concatenate([firsts, rest[:cut], seconds, rest[cut:]]).astype(np.int64)]
+
+    def _who(self, tasks: Integers) -> Integers:
+        """Of each task, the place of its group."""
+        n = len(self.groups)
+        turns = {int(turn): self._order(int(turn)) for turn in np.unique(tasks // n)}
+        return np.array([turns[int(task) // n][int(task) % n] for task in tasks], dtype=np.int64)
 
     def _order(self, turn: int) -> Integers:
         """Which group stands where in a round through all of them."""

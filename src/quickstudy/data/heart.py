@@ -158,6 +158,12 @@ class HeartDisease:
         sick = np.array([row[-1] != "0" for row in cells], dtype=np.int64)
         return columns, sick, np.array(place, dtype=np.int64), [",".join(row) for row in cells]
 
+    @property
+    def divided(self) -> dict[str, list[str]]:
+        """Role -> its hospitals; kept with each run, which is then tested on no hospital that it was trained on."""
+        others = [name for name in get_args(Hospital) if name != self.hospital]
+        return {"train": others, "validation": [f"{name}, held back" for name in others], "test": [self.hospital]}
+
     @cached_property
     def roles(self) -> dict[str, Integers]:
         """Role -> its patients, rows of the table. The same row written twice plays one role."""

@@ -100,6 +100,11 @@ class MedNIST:
 
         return open_or_build(cache_root() / f"mednist-{self.size}px-{digest.hexdigest()[:16]}", build)
 
+    @property
+    def divided(self) -> dict[str, list[str]]:
+        """Role -> its kinds; kept with each run, which is then tested on no kind that it was trained on."""
+        return {"train": [kind for kind in CLASSES if kind not in self.held_out], "test": list(self.held_out)}
+
     def classes(self, role: str) -> list[int]:
         """Class numbers of the store that ``role`` draws from."""
         check_role(self, role)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,6 +29,9 @@ Floats: TypeAlias = NDArray[np.float64]
 
 MISSING = frozenset({"", "?", "nan", "na"})
 """What stands for a missing value, whatever its case."""
+
+
+_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,9 +105,7 @@ def read_table(
     )
     if not columns:
         raise DataError(f"Cannot make tasks of {path}: beside group, target and time it has no column to learn from.")
-    when = (
-        None if time is None else np.array([_moment(path, time, *one) for one in zip(cells[time], lines, strict=True)])
-    )
+    when = None if time is None else _moments(path, time, cells[time], lines)
     asked = column_of(str(path), target, cells[target], lines, categorical=target in categories)
     return RawTable(str(path), columns, asked, tuple(cells[group]), when)
 
@@ -169,6 +171,13 @@ def column_of(source: str, name: str, cells: Sequence[str], lines: Sequence[int]
             f"{name} is {cells[at]!r}, while in {sum(there) - len(wrong)} other rows it is a number. Correct it, leave "
             f"it blank if it is not known, or say that its numbers are names: --data.categories '[\"{name}\"]'",
         )
+    commas = [place for place, cell in enumerate(cells) if there[place] and _DECIMAL_COMMA.fullmatch(cell)]
+    if not categorical and commas and len(commas) == sum(there):
+        raise _bad(
+            source,
+            lines[commas[0]],
+            f"{name} is {cells[commas[0]]!r}, with a decimal comma, as is every other row. Write numbers with a point",
+        )
     words = sorted({cell for cell, known in zip(cells, there, strict=True) if known})
     at_word = {word: float(number) for number, word in enumerate(words)}
     coded = [at_word[cell] if known else math.nan for cell, known in zip(cells, there, strict=True)]
@@ -211,6 +220,18 @@ def _number(cell: str) -> float | None:
         return float(cell)
     except ValueError:
         return None
+
+
+def _moments(path: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> Floats:
+    found = np.array([_moment(path, name, *one) for one in zip(cells, lines, strict=True)])
+    numbers = [_number(cell) is not None for cell in cells]
+    if any(numbers) and not all(numbers):
+        at = numbers.index(not numbers[0])
+        kinds = ("a number", "a date") if numbers[at] else ("a date", "a number")
+        raise _bad(
+            path, lines[at], f"{name} is {cells[at]!r}, {kinds[0]}, while before it is {kinds[1]}. Write all alike"
+        )
+    return found
 
 
 def _moment(path: Path, name: str, cell: str, line: int) -> float:
