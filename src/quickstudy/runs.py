@@ -23,6 +23,7 @@ from quickstudy.train.checkpoint import has_checkpoint
 __all__ = [
     "RunSummary",
     "Which",
+    "check_numbering",
     "check_shape",
     "check_unseen",
     "identity",
@@ -120,12 +121,21 @@ def check_shape(run: RunFolder, shape: TaskShape, which: Which) -> None:
     """
     folder = run.checkpoints / which
     trained = _shape(_state(folder), folder)
-    if (trained.example, trained.target) != (shape.example, shape.target):
+    if (_read(trained), trained.target) != (_read(shape), shape.target):
+        texts = isinstance(shape.example, dict) and "input_ids" in shape.example
+        options = "--data.length" if texts else "--data.size and --data.channels"
         raise InputError(
             f"Cannot test {run.path} on these tasks: it was trained on {trained.target} of examples of shape "
             f"{_said(trained)}, and theirs is {_said(shape)} ({shape.target}). Give the data the options that make "
-            "them alike, such as --data.size and --data.channels, or train on such data."
+            f"them alike, such as {options}, or train on such data."
         )
+
+
+def _read(shape: TaskShape) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
+    """What a network reads of an example: not the letters of a text, which are as many as the longest has."""
+    if isinstance(shape.example, dict):
+        return {name: size for name, size in shape.example.items() if name != "text"}
+    return shape.example
 
 
 def _said(shape: TaskShape) -> str:
@@ -135,7 +145,7 @@ def _said(shape: TaskShape) -> str:
 
 
 def note_classes(run: RunFolder, data: DataSet) -> None:
-    """Keep in ``split.json`` which classes of one's own data train, validate and test.
+    """Keep in ``split.json`` which classes of one's own data train, validate and test; and how texts were numbered.
 
     Args:
         run: the folder.
@@ -147,12 +157,38 @@ def note_classes(run: RunFolder, data: DataSet) -> None:
     divided = getattr(data, "divided", None)
     if divided is not None:
         atomic_write_bytes(run.split, json.dumps(dict(divided), indent=1, ensure_ascii=False).encode() + b"\n")
+    numbered = getattr(data, "numbering", None)
+    if numbered is not None:
+        run.note(numbering=numbered)
+
+
+def check_numbering(run: RunFolder, data: DataSet) -> None:
+    """Whether the words of texts to be tested have the numbers that they had in training.
+
+    A vocabulary is counted in training texts: that of another file numbers the same words otherwise, and the network
+    would read them as other words without a sign of it.
+
+    Args:
+        run: the folder; of one that does not say how its texts were numbered nothing is known.
+        data: to be tested on.
+
+    Raises:
+        InputError: their numbers are others.
+    """
+    mine, kept = getattr(data, "numbering", None), run.about.get("numbering")
+    if mine is not None and kept is not None and mine != kept:
+        raise InputError(
+            f"Cannot test {run.path} on these texts: their words have other numbers than those it was trained with. A "
+            "vocabulary is counted in training texts, so keep these as they were and name what is tested beside them: "
+            "--data.test FILE; where a pretrained tokenizer was trained with, give it here, too: --data.tokenizer."
+        )
 
 
 def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None) -> None:
     """Whether the classes to be tested on are new to the learner, by what :func:`note_classes` kept.
 
-    A folder of one's own may have got more classes since, and its split is then another one.
+    A folder of one's own may have got more classes since, and its split is then another one. Labels of texts are taken
+    for the same classes in another file, too.
 
     Args:
         run: the folder.
@@ -172,12 +208,15 @@ def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None
         more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
         raise InputError(
             f"Cannot test {run.path} on {', '.join(map(repr, seen[:5]))}{more}: it was trained on them "
-            f"({run.split.name}). The data was divided otherwise then, with fewer classes or another split; train anew."
+            f"({run.split.name}). The data was divided otherwise then, with fewer classes or another "
+            "split, or is another file with such labels; train anew, or leave them out."
         )
 
 
 def _same_data(one: Recipe, other: Recipe) -> bool:
-    """Whether the data lies in the same place, however it is divided."""
+    """Whether classes of one name are the same: the data lies in the same place, however it is divided."""
+    if one.data.name == other.data.name == "texts":  # whichever file: it may be a copy, or hold more
+        return True
     places = [(r.data.name, r.data.options.get("folder"), r.data.options.get("file")) for r in (one, other)]
     return places[0] == places[1]
 

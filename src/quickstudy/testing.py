@@ -22,7 +22,16 @@ from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
 from quickstudy.reporting import write_run_report
 from quickstudy.running import device_of
-from quickstudy.runs import Which, check_shape, check_unseen, learner_of, open_run, recipe_of, which_checkpoint
+from quickstudy.runs import (
+    Which,
+    check_numbering,
+    check_shape,
+    check_unseen,
+    learner_of,
+    open_run,
+    recipe_of,
+    which_checkpoint,
+)
 from quickstudy.train import RunFolder
 from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
@@ -90,6 +99,7 @@ def evaluate(
     learner = learner_of(folder, recipe, which).to(device_of_learner)
     data = build_data(recipe, None if data_root is None else Path(data_root))
     check_unseen(folder, recipe, data, role)
+    check_numbering(folder, data)
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
     if recipe.data != recipe_of(folder).data:
         check_shape(folder, source.shape, which)

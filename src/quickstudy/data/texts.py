@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
-from quickstudy.data.classfolders import divide
+from quickstudy.data.classfolders import SHOWN, divide
 from quickstudy.data.corpus import Corpus, Twice, alike, corpus_of
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
@@ -83,6 +83,11 @@ class AbstractTexts(ABC):
         corpus = self.corpus("train")
         return Words((text for label in self.labels("train") for text in corpus.texts[label]), self.vocabulary)
 
+    @property
+    def numbering(self) -> str:
+        """Tells vocabularies apart; kept with each run, which is tested with its own alone."""
+        return self.tokens.digest
+
     def tasks(
         self,
         role: str,
@@ -128,7 +133,8 @@ class Texts(AbstractTexts):
             of their names, so that the same labels always play the same part; ``"test"``: all labels test, for a
             learner that was trained on other data with a tokenizer of its own.
         test: another file, with the same columns, all of whose labels test; texts that are trained on are left out of
-            it. The first file's labels then train and validate, as if the test labels were not there.
+            it, labels that train or validate are refused. The first file's labels then train and validate, as if the
+            test labels were not there.
         tokenizer: ``"words"``, or a Hugging Face tokenizer: a folder, a name on the hub, ``"minilm"``.
         vocabulary: how many numbers ``"words"`` has.
         length: tokens that are kept of a text.
@@ -219,7 +225,24 @@ class Texts(AbstractTexts):
                 f"({', '.join(names)}), and each part needs two. Add labels, or test a learner that was trained on "
                 "other data on all of them, with split = 'test'."
             )
-        return roles if self._test is None else roles | {"test": sorted(self._other.texts)}
+        if self._test is None:
+            return roles
+        tested = sorted(self._other.texts)
+        if not tested:
+            raise DataError(
+                f"Cannot test on {self._test}: without the texts that {self.file} has, too, no label has two left. "
+                "Give a file of other texts, or name one file alone, whose labels are then divided."
+            )
+        seen = sorted(set(roles["train+validation"]) & set(tested))
+        if seen:
+            more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
+            raise DataError(
+                f"Cannot test on {', '.join(map(repr, seen[:SHOWN]))}{more} of {self._test}: {self.file} has labels of "
+                "that name to train or validate on, and a learner is tested on classes that it has never seen. Leave "
+                "them out of one of the files, rename those that are other classes, or name one file alone, whose "
+                "labels are then divided."
+            )
+        return roles | {"test": tested}
 
     def _sorts(self, role: str, corpus: Corpus) -> dict[str, Any]:
         divided_by_hash = self._split == "labels" and not (role == "test" and self._test is not None)
@@ -227,8 +250,11 @@ class Texts(AbstractTexts):
 
 
 def without(corpus: Corpus, trained: Corpus) -> Corpus:
-    """A corpus to test on, without the texts that are trained on; they count as left out."""
+    """A corpus to test on, without the texts that are trained on; they count as left out.
+
+    A class of which a single text remains goes, too: nothing could be asked of it.
+    """
     seen = {alike(text) for texts in trained.texts.values() for text in texts}
     kept = {label: tuple(text for text in texts if alike(text) not in seen) for label, texts in corpus.texts.items()}
     shared = sum(map(len, corpus.texts.values())) - sum(map(len, kept.values()))
-    return replace(corpus, texts={label: texts for label, texts in kept.items() if texts}, trained=shared)
+    return replace(corpus, texts={label: texts for label, texts in kept.items() if len(texts) > 1}, trained=shared)

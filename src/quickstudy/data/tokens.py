@@ -11,10 +11,11 @@ Only training texts are counted: what is tested has no say in the vocabulary.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from typing_extensions import override
@@ -45,6 +46,11 @@ class AbstractTokens(ABC):
     @abstractmethod
     def encode(self, texts: Sequence[str], length: int) -> list[list[int]]:
         """The numbers of each text, ``length`` at most, one at least."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """The same for two that give each word the same number."""
 
 
 class Words(AbstractTokens):
@@ -81,6 +87,11 @@ class Words(AbstractTokens):
         assert self.shared is not None
         digest = hashlib.blake2b(word.encode(), digest_size=8).digest()
         return self.shared + int.from_bytes(digest, "little") % (self.size - self.shared)
+
+    @property
+    @override
+    def digest(self) -> str:
+        return _digest(self.size, self._number)
 
 
 def words_of(text: str) -> list[str]:
@@ -120,3 +131,12 @@ class HubTokens(AbstractTokens):
             return []
         found: list[list[int]] = self._tokenizer(list(texts), truncation=True, max_length=length)["input_ids"]
         return found
+
+    @property
+    @override
+    def digest(self) -> str:
+        return _digest(self.size, self._tokenizer.get_vocab())
+
+
+def _digest(size: int, numbers: Mapping[str, int]) -> str:
+    return hashlib.blake2b(json.dumps([size, sorted(numbers.items())]).encode(), digest_size=8).hexdigest()
