@@ -280,6 +280,7 @@ def _check_target(learner: AbstractLearner, source: TaskSource) -> None:
             f"Cannot meta-test {type(learner).__name__} on these tasks: their target is {target!r}, and it learns "
             f"only {', '.join(map(repr, known))}. Choose another learner or another data set."
         )
+    learner.check_environment(source.shape.environment)
 
 
 def _device(learner: AbstractLearner, given: torch.device | str | None) -> torch.device:

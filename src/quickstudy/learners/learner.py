@@ -12,7 +12,7 @@ network's state is each class's feature sum and count; k-NN's state is the suppo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
@@ -120,6 +120,14 @@ class AbstractLearner(nn.Module, ABC):
         Returns:
             Logits ``[T, Nq, W]``, -inf for classes that a task does not have; or values ``[T, Nq, D]``.
         """
+
+    def check_environment(self, described: Mapping[str, Any] | None) -> None:
+        """Refuse tasks of an environment in which it would not act; who does not act takes all tasks.
+
+        Args:
+            described: the tasks' environment, None where they have none.
+        """
+        del described
 
     def loss(self, outputs: Tensor, examples: Examples) -> Tensor:
         """Mean loss of each task over its labelled rows, ``[T]``; see :func:`task_loss`."""

@@ -75,6 +75,7 @@ class Engine:
                 f"{name} learns {' and '.join(self.learner.traits.targets)}, but these tasks have "
                 f"{self.source.shape.target!r} targets. Choose another learner or another data set."
             )
+        self.learner.check_environment(self.source.shape.environment)
         for callback in self.callbacks:
             absent = [
                 name for name in ("step", "validation", "saving", "end") if not callable(getattr(callback, name, None))

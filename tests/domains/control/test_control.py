@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from quickstudy import api
-from quickstudy.data.controltasks import ControlTasks, PointNavigation
+from quickstudy.data.controltasks import ControlTasks, HalfCheetahDirection, HalfCheetahVelocity, PointNavigation
 from quickstudy.data.environments import ENVIRONMENTS
 from quickstudy.domains.control.baselines import RandomActions, from_scratch, oracle
 from quickstudy.domains.control.pictures import moving, point_rollouts, return_curves
@@ -24,6 +24,7 @@ from quickstudy.keys import Keys
 from quickstudy.learners.parts.agents import AbstractAgent
 from quickstudy.learners.parts.rollouts import leaf
 from quickstudy.recipes import build, load_recipe
+from quickstudy.train import fit
 
 SMALL: dict[str, Any] = {
     "data.horizon": 5,
@@ -131,6 +132,20 @@ def test_ranks_divide_the_tasks_of_a_test(tmp_path: Path) -> None:
     one = api.evaluate(run.path, episodes=20, report=False)
     source = ControlTasks(PointNavigation(horizon=5).environment, split="test", shot=6, query=3, seed=0)
     assert one.per_episode == meta_test(run.learner, source, episodes=20).per_episode
+
+
+def test_a_policy_is_neither_trained_nor_tested_in_another_environment(tmp_path: Path) -> None:
+    """It acts in its own, and the result would be named after the other."""
+    run = api.train("point-navigation-maml-fast", overrides={**SMALL, "train.steps": 1}, runs=tmp_path)
+    with pytest.raises(InputError, match="these tasks have horizon = 7 and not 5"):
+        api.evaluate(run.path, episodes=3, overrides={"data.horizon": 7})
+    direction = HalfCheetahDirection(horizon=5).tasks("train", shot=3, query=3, seed=0)
+    velocity = HalfCheetahVelocity(horizon=5).tasks("test", shot=3, query=3, seed=0)
+    learner = from_scratch(direction.shape, trajectories=3, inner_lr=0.5)
+    with pytest.raises(InputError, match="name = 'half-cheetah-velocity' and not 'half-cheetah-direction'"):
+        meta_test(learner, velocity, episodes=3)
+    with pytest.raises(InputError, match="name = 'half-cheetah-velocity' and not"):
+        fit(learner, velocity, steps=1, optimizer="sgd", lr=1.0)
 
 
 # --- leaks -----------------------------------------------------------------------------------------------

@@ -62,6 +62,24 @@ class AbstractAgent(AbstractLearner):
         """The environment, made when it is first needed."""
         return environment(self.described)
 
+    @override
+    def check_environment(self, described: Mapping[str, Any] | None) -> None:
+        """Refuse tasks of another environment: it acts in its own, and what it earned would be named after theirs.
+
+        Raises:
+            InputError: another name, or another option; an oracle's environment is that of the others.
+        """
+        if described is None:
+            return
+        mine, theirs = ({**told, "oracle": None} for told in (self.world.description, described))
+        if mine != theirs:
+            names = sorted(name for name in {*mine, *theirs} if mine.get(name) != theirs.get(name))
+            told = ", ".join(f"{name} = {theirs.get(name)!r} and not {mine.get(name)!r}" for name in names)
+            raise InputError(
+                f"{type(self).__name__} acts in the environment it was built for, and these tasks have {told}. Build "
+                "and train a learner for them."
+            )
+
     # --- what a subclass says ---------------------------------------------------------------------
 
     @abstractmethod
