@@ -188,7 +188,8 @@ def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None
     """Whether the classes to be tested on are new to the learner, by what :func:`note_classes` kept.
 
     A folder of one's own may have got more classes since, and its split is then another one. Labels of texts are taken
-    for the same classes in another file, too.
+    for the same classes in another file, too. Classes that the run was validated on chose its checkpoint: they may be
+    validated on again, but are no test.
 
     Args:
         run: the folder.
@@ -197,17 +198,23 @@ def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None
         role: to be tested on; None: the recipe's.
 
     Raises:
-        InputError: it was trained on some of them.
+        InputError: it was trained on some of them, or is tested on some that it was validated on.
     """
     mine, kept = getattr(data, "divided", None), run.divided
     trained = recipe_of(run)
     if mine is None or kept is None or not _same_data(trained, recipe):
         return
-    seen = sorted(set(kept.get(trained.train.role, ())) & set(mine.get(role or recipe.evaluate.role, ())))
-    if seen:
+    tested = role or recipe.evaluate.role
+    uses = {"trained": trained.train.role}
+    if tested != "validation" and trained.train.validate_every:
+        uses["validated"] = "validation"
+    for used, part in uses.items():
+        seen = sorted(set(kept.get(part, ())) & set(mine.get(tested, ())))
+        if not seen:
+            continue
         more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
         raise InputError(
-            f"Cannot test {run.path} on {', '.join(map(repr, seen[:5]))}{more}: it was trained on them "
+            f"Cannot test {run.path} on {', '.join(map(repr, seen[:5]))}{more}: it was {used} on them "
             f"({run.split.name}). The data was divided otherwise then, with fewer classes or another "
             "split, or is another file with such labels; train anew, or leave them out."
         )

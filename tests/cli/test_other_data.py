@@ -112,3 +112,24 @@ def test_classes_that_it_was_trained_on(run: Path, folders: Path, quickstudy: Co
     (run / "split.json").write_text(json.dumps(kept))
     with pytest.raises(InputError, match=rf"Cannot test .* on {kept['test'][0]!r}: it was trained on them"):
         library.evaluate(run, episodes=4, report=False)
+
+
+def test_classes_that_it_was_validated_on(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They chose the checkpoint, and may be validated on again, but are no test."""
+    from quickstudy.data import Images
+    from quickstudy.runs import check_unseen, recipe_of
+    from quickstudy.train import RunFolder
+
+    text = f'name = "a"\n[learner]\nname = "knn"\n[data]\nname = "images"\nfolder = "{folders / "mine"}"\n'
+    text += "[episodes.test]\nway = 2\nshot = 1\nquery = 1\n"
+    data = Images(folders / "mine")
+    for every in (0, 5):
+        run = RunFolder.create(tmp_path, "a", 0, text + f"[train]\nsteps = 10\nvalidate-every = {every}\n")
+        kept = data.divided | {"validation": data.divided["test"][:1]}
+        run.split.write_text(json.dumps(kept))
+        check_unseen(run, recipe_of(run), data, "validation")
+        if not every:
+            check_unseen(run, recipe_of(run), data, "test")
+            continue
+        with pytest.raises(InputError, match=rf"on {kept['validation'][0]!r}: it was validated on them \(split.json\)"):
+            check_unseen(run, recipe_of(run), data, "test")

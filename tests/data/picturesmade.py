@@ -18,9 +18,9 @@ def drawn(number: int, take: int, size: tuple[int, int] = (40, 30)) -> Image.Ima
     return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
 
 
-def folder_of_pictures(folder: Path, classes: list[str], takes: int = 4, suffix: str = ".png") -> Path:
-    """``<folder>/<class>/<take>.png``."""
-    for number, name in enumerate(classes):
+def folder_of_pictures(folder: Path, classes: list[str], takes: int = 4, suffix: str = ".png", first: int = 0) -> Path:
+    """``<folder>/<class>/<take>.png``, classes drawn as number ``first`` and those that follow."""
+    for number, name in enumerate(classes, first):
         (folder / name).mkdir(parents=True)
         for take in range(takes):
             drawn(number, take).save(folder / name / f"{take}{suffix}")

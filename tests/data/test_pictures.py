@@ -89,9 +89,9 @@ def test_training_does_not_move_with_the_pictures_of_the_test(tmp_path: Path, ca
         return first_leaf(Images(tmp_path / "w", size=24).tasks(role, **SIZES).episodes(range(8)).query.x)
 
     before = {role: drawn_of(role) for role in ("train", "validation", "test")}
-    for name in Images(tmp_path / "w").divided["test"]:
+    for number, name in enumerate(Images(tmp_path / "w").divided["test"]):
         for take in range(4):
-            drawn(77, take).save(tmp_path / "w" / name / f"{take}.png")
+            drawn(77 + number, take).save(tmp_path / "w" / name / f"{take}.png")
     assert torch.equal(drawn_of("train"), before["train"]) and torch.equal(drawn_of("validation"), before["validation"])
     assert not torch.equal(drawn_of("test"), before["test"])
 
@@ -112,8 +112,8 @@ def test_all_classes_test(folder: Path, cache: Path) -> None:
 
 
 def laid_out(folder: Path, **parts: list[str]) -> Path:
-    for part, classes in parts.items():
-        folder_of_pictures(folder / part, classes, takes=3)
+    for number, (part, classes) in enumerate(parts.items()):
+        folder_of_pictures(folder / part, classes, takes=3, first=20 * number)
     return folder
 
 
@@ -136,6 +136,57 @@ def test_nothing_to_validate_on(tmp_path: Path, cache: Path) -> None:
     assert not set(data.divided["validation"]) & set(data.divided["train"])
     with pytest.raises(DataError, match=r"Cannot set classes of .*train apart for validation: it has 2 \(a, b\)"):
         _ = Images(laid_out(tmp_path / "y", train=["a", "b"], test=["y", "z"])).divided
+
+
+def test_parts_that_are_not_laid_out_as_such_are_no_classes(tmp_path: Path, cache: Path) -> None:
+    halves = laid_out(tmp_path / "halves", train=["a", "b"], val=["c", "d"])
+    with pytest.raises(DataError, match=r"what the folders of .*halves are: train, val hold .*, but test/ is missing"):
+        _ = Images(halves).divided
+    assert Images(halves, split="test").divided == {"test": list("abcd")}, "not 'train' and 'val'"
+    beside = laid_out(tmp_path / "beside", train=["a", "b"], test=["c", "d"], extra=["e"])
+    for split in ("auto", "test"):
+        with pytest.raises(DataError, match=r"test, train hold folders, .*, but extra/ is none.*say split = 'names'"):
+            _ = Images(beside, split=split).divided
+    assert Images(beside, split="names")._files[""].keys()
+    trains = folder_of_pictures(tmp_path / "trains", ["train", "test", "bus", "car", "tram", "ship"])
+    assert {name for part in Images(trains).divided.values() for name in part} >= {"train", "test", "bus"}
+
+
+def test_halves_of_the_same_classes_all_test(tmp_path: Path, cache: Path) -> None:
+    """The layout of plain classification: each class in both."""
+    folder = laid_out(tmp_path, train=["a", "b"])
+    (folder / "test").mkdir()
+    for number, name in enumerate("ab"):
+        (folder / "test" / name).mkdir()
+        drawn(number, 9).save(folder / "test" / name / "9.png")
+        drawn(number, 10).save(folder / "test" / name / "10.png")
+    data = Images(folder, split="test", size=16)
+    assert data.divided == {"test": ["a", "b"]} and data.store.sizes.tolist() == [5, 5]
+
+
+def test_a_copy_is_left_out(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """In the support and in the query of a task it would be looked up."""
+    folder_of_pictures(tmp_path / "w", ["a", "b"])
+    alone = Images(tmp_path / "w", split="test", size=16).store.hash
+    for name in ("0 copy.png", "0.bmp", "z.tif"):
+        Image.open(tmp_path / "w" / "a" / "0.png").save(tmp_path / "w" / "a" / name)
+    data = Images(tmp_path / "w", split="test", size=16)
+    assert data.store.sizes.tolist() == [4, 4] and data.store.hash == alone
+    assert "3 pictures are copies of others and were left out, such as" in caplog.text
+    for take in (1, 2, 3):
+        (tmp_path / "w" / "b" / f"{take}.png").write_bytes((tmp_path / "w" / "b" / "0.png").read_bytes())
+    with pytest.raises(DataError, match=r"Cannot use the class 'b': all its files hold the same picture"):
+        _ = Images(tmp_path / "w", split="test", size=16).store
+
+
+def test_a_picture_of_two_classes(tmp_path: Path, cache: Path) -> None:
+    """It might be trained on and tested on, and has no one answer."""
+    folder_of_pictures(tmp_path / "w", ["a", "b"])
+    for take in (0, 1):
+        drawn(0, take).save(tmp_path / "w" / "b" / f"again {take}.png")
+    said = r"b/again 0\.png: its class is 'b', and the same picture lies in 'a', as .*a/0\.png\. .*: .*again 1\.png\."
+    with pytest.raises(DataError, match=said):
+        _ = Images(tmp_path / "w", split="test").store
 
 
 def test_a_class_on_both_sides(tmp_path: Path, cache: Path) -> None:
@@ -189,13 +240,13 @@ def test_folders_that_do_not_do(tmp_path: Path, cache: Path) -> None:
     said = r"Cannot use the folder .*x: it holds no picture \(\.png, .*Neither can be used: .*y\."
     with pytest.raises(DataError, match=said):
         _ = Images(tmp_path).pictures
-    for name in ("x", "y"):
-        drawn(1, 1).save(tmp_path / name / "one.png")
+    for number, name in enumerate("xy"):
+        drawn(number, 1).save(tmp_path / name / "one.png")
     said = r"the class 'x': it has a single picture, .*x/one\.png, .*Add one, or .*Neither can be used: 'y'\."
     with pytest.raises(DataError, match=said):
         _ = Images(tmp_path).pictures
-    for name in ("x", "y"):
-        drawn(1, 1).save(tmp_path / name / "two.png")
+    for number, name in enumerate("xy"):
+        drawn(number, 2).save(tmp_path / name / "two.png")
     with pytest.raises(DataError, match=r"Cannot divide the classes of .*: it has 2 \(x, y\), and each part needs two"):
         _ = Images(tmp_path).divided
     with pytest.raises(InputError, match=r"the class 'x' has only 2 examples\. Reduce shot or query"):

@@ -81,9 +81,10 @@ def test_training_does_not_move_with_the_recordings_of_the_test(tmp_path: Path, 
         return first_leaf(episode.support.x), first_leaf(episode.query.x)
 
     before = {role: drawn(role) for role in ("train", "validation", "test")}
+    rng = np.random.default_rng(0)
     for word in Sounds(tmp_path / "w").words("test"):
         for path in (tmp_path / "w" / word).iterdir():
-            soundfile.write(path, np.random.default_rng(0).normal(size=3000) / 10, 8000)
+            soundfile.write(path, rng.normal(size=3000) / 10, 8000)
     for role in ("train", "validation"):
         assert all(torch.equal(a, b) for a, b in zip(drawn(role), before[role], strict=True))
     assert not torch.equal(drawn("test")[0], before["test"][0])
@@ -109,6 +110,17 @@ def test_what_is_not_sound_is_passed_over(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "w" / "a" / "._anna_0.wav").write_bytes(b"a file system's own")
     (tmp_path / "w" / ".hidden").mkdir()
     assert len(Sounds(tmp_path / "w", split="test").recordings) == 4
+
+
+def test_copies_are_refused(tmp_path: Path, cache: Path) -> None:
+    """In the support and in the query of a task they would be looked up."""
+    folder_of_words(tmp_path / "w", {"a": 200.0, "b": 300.0}, SPEAKERS)
+    wave = next((tmp_path / "w" / "a").iterdir()).read_bytes()
+    for place in ("a/copy.wav", "b/zz.wav"):
+        (tmp_path / "w" / place).write_bytes(wave)
+    said = r"Cannot use .*a/\w+\.wav: it holds the same sound as .*a/\w+\.wav, .*: .*b/zz\.wav\."
+    with pytest.raises(DataError, match=said):
+        _ = Sounds(tmp_path / "w", split="test").store
 
 
 def test_broken_files_are_named_together(tmp_path: Path, cache: Path) -> None:
@@ -145,9 +157,10 @@ def test_speakers_that_cannot_be_divided(tmp_path: Path, cache: Path) -> None:
     folder_of_words(tmp_path / "w", {"a": 300.0, "b": 600.0}, {"anna": 8000})
     with pytest.raises(InputError, match=r"all recordings of the word 'a' are of one speaker\. Record a second one"):
         Sounds(tmp_path / "w", split="test", speakers="name").tasks("test", way=2, shot=1, query=1, seed=0)
+    rng = np.random.default_rng(0)
     for n in range(3):  # now a is spoken by anna and ben, b by anna and cy
-        soundfile.write(tmp_path / "w" / "a" / f"ben_{n}.wav", np.full(400, 0.1), 8000)
-        soundfile.write(tmp_path / "w" / "b" / f"cy_{n}.wav", np.full(400, 0.1), 8000)
+        soundfile.write(tmp_path / "w" / "a" / f"ben_{n}.wav", rng.normal(size=400) / 10, 8000)
+        soundfile.write(tmp_path / "w" / "b" / f"cy_{n}.wav", rng.normal(size=400) / 10, 8000)
     data = Sounds(tmp_path / "w", split="test", speakers="name")
     for shot, query in ((3, 2), (2, 3)):  # anna is asked for, or learned from, and the others the other way round
         assert data.tasks("test", way=2, shot=shot, query=query, seed=0).episodes(range(5)).query.n_task == 5

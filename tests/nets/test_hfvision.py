@@ -98,6 +98,18 @@ def test_from_a_folder(family: str, tmp_path: Path) -> None:
     assert larger(torch.rand(2, 1, 48, 48)).shape == (2, net.out_features), "grey, and of another size"
 
 
+def test_features_of_a_network_without_a_class_token(tmp_path: Path) -> None:
+    """Its first token is a corner of the picture, and nothing more."""
+    sizes = {"image_size": 32, "patch_size": 2, "embed_dim": 8, "depths": [1, 1], "num_heads": [1, 2]}
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        transformers.AutoModel.from_config(transformers.SwinConfig(**sizes, window_size=4)).save_pretrained(tmp_path)
+    net = nets.get("hf-vision")(3, 32, model=str(tmp_path)).double().eval()
+    x = numbers("x", 2, 3, 32, 32)
+    found = net.body(pixel_values=(x - 0.5) / 0.5)
+    assert_close(net(x), found.last_hidden_state.mean(1), 1e-6)
+
+
 def test_no_model_and_none_for_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     build = nets.get("hf-vision")

@@ -24,8 +24,8 @@ class Images(AbstractPictures):
 
     Args:
         folder: one subfolder a class; files further below belong to the class, too. Or ``train/``, ``val/`` and
-            ``test/`` with the classes in them.
-        split: ``"auto"``: as the folders ``train/``, ``val/`` and ``test/`` say, where there are no others, else 60 %
+            ``test/`` with the classes in them. A picture that lies there twice is used once.
+        split: ``"auto"``: as the folders ``train/``, ``val/`` and ``test/`` say, where there are such, else 60 %
             of the classes train, 15 % validate, 25 % test, at least two of each, chosen by a hash of their names, so
             that the same classes always play the same part; ``"names"``: by the names, whatever they are; ``"test"``:
             all classes test, for a learner that was trained on other data.
@@ -39,6 +39,7 @@ class Images(AbstractPictures):
     """
 
     name = "images"
+    each_once = True
 
     def __init__(
         self,
@@ -111,9 +112,21 @@ class Images(AbstractPictures):
             return {}
         folders = subfolders(self.folder)
         roles = [_PARTS.get(path.name.lower()) for path in folders]
-        if "train" not in roles or "test" not in roles or None in roles or len(set(roles)) < len(roles):
-            return {}
-        return {role: path for role, path in zip(roles, folders, strict=True) if role is not None}
+        parts = {role: path for role, path in zip(roles, folders, strict=True) if role is not None}
+        if len(parts) < 2 or not any(map(subfolders, parts.values())):
+            return {}  # pictures of trains
+        wanted = {"train", "test"} if self._split == "auto" else set()
+        missing = sorted(wanted - set(parts))
+        if missing or len(parts) < len(folders):
+            others = [path.name for path in folders if path not in parts.values()]
+            said = f"{missing[0]}/ is missing" if missing else f"{others[0]}/ is none"
+            names = ", ".join(path.name for path in parts.values())
+            raise DataError(
+                f"Cannot tell what the folders of {self.folder} are: {names} hold folders, as parts of the data do, "
+                f"but {said}. Lay out train/, test/ and perhaps val/ with classes in them, and nothing beside them; "
+                "or all classes side by side; or, if these are names of classes, say split = 'names'."
+            )
+        return parts
 
     @cached_property
     def _files(self) -> dict[str, dict[Path, str]]:
@@ -128,7 +141,7 @@ class Images(AbstractPictures):
                 if group in seen:
                     twice.append((group, seen[group], role))
                 seen[group] = role
-        if twice:
+        if twice and self._split != "test":
             group, first, second = twice[0]
             sentence = (
                 f"Cannot use the class {group!r} of {self.folder}: it lies both among {first} and {second}, and a "
@@ -143,7 +156,7 @@ class Images(AbstractPictures):
         return {path: group for files in self._files.values() for path, group in files.items()}
 
     def _fingerprint(self) -> str:
-        return fingerprint(list(self._paths), self.folder)
+        return fingerprint(list(self._paths), self.folder) + "each once"
 
     def _find(self) -> list[PictureFile]:
         return [PictureFile(group, str(path), path.read_bytes) for path, group in self._paths.items()]

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ __all__ = ["AbstractPictures", "PictureFile"]
 
 _CODE = 1  # to be raised whenever the same files would give other pictures
 _SIZES = (16, 512)
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,8 @@ class AbstractPictures(ABC):
 
     name: str
     splits: tuple[str, ...]
+    each_once = False
+    """Whether copies of a picture are left out, and a picture of two classes is refused; published sets stay as is."""
 
     def __init__(self, *, size: int, channels: int, augment: bool, flip: bool) -> None:
         if not _SIZES[0] <= size <= _SIZES[1]:
@@ -92,7 +96,7 @@ class AbstractPictures(ABC):
 
     @cached_property
     def pictures(self) -> list[PictureFile]:
-        """All of them, as they stand in the store: by class, then by name."""
+        """All of them, in the order of the store, which has no copies: by class, then by name."""
         return sorted(self._find(), key=lambda picture: (picture.group, picture.name))
 
     @cached_property
@@ -100,7 +104,8 @@ class AbstractPictures(ABC):
         """All pictures, memory-mapped; read once, then from the cache.
 
         Raises:
-            DataError: files are missing or cannot be read; names the first of them, and up to five others.
+            DataError: files are missing or cannot be read, or hold the same picture in two classes; names the first of
+                them, and up to five others.
             StorageError: the cache cannot be written.
         """
         what = [_CODE, self.name, self.size, self.channels, PIL.__version__, self._fingerprint()]
@@ -143,7 +148,47 @@ class AbstractPictures(ABC):
                 broken.append((picture.name, error))
         if broken:
             raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
+        if self.each_once:
+            self._leave_out_copies(classes)
         return ArrayStore.from_classes({group: np.stack(pictures) for group, pictures in classes.items()})
+
+    def _leave_out_copies(self, classes: dict[str, list[Pictures]]) -> None:
+        """Each picture once: of one in the support and a copy in the query the answer could be looked up.
+
+        Args:
+            classes: class -> its pictures, in the order of ``pictures``; copies are taken out.
+        """
+        first: dict[bytes, PictureFile] = {}
+        kept: dict[str, list[Pictures]] = {group: [] for group in classes}
+        torn: list[tuple[PictureFile, PictureFile]] = []
+        copies: list[str] = []
+        left = {group: iter(pixels) for group, pixels in classes.items()}
+        for picture in self.pictures:
+            pixels = next(left[picture.group])
+            known = first.setdefault(hashlib.sha256(pixels.tobytes()).digest(), picture)
+            if known is picture:
+                kept[picture.group].append(pixels)
+            elif known.group == picture.group:
+                copies.append(picture.name)
+            else:
+                torn.append((picture, known))
+        if torn:
+            picture, known = torn[0]
+            sentence = (
+                f"Cannot use {picture.name}: its class is {picture.group!r}, and the same picture lies in "
+                f"{known.group!r}, as {known.name}. Remove it from one of them."
+            )
+            raise DataError(with_others(sentence, [other.name for other, _ in torn[1:]]))
+        single = [group for group, pixels in kept.items() if len(pixels) == 1]
+        if single:
+            sentence = (
+                f"Cannot use the class {single[0]!r}: all its files hold the same picture, and a task needs one to "
+                "learn from and another to ask for. Add one, or move the folder away."
+            )
+            raise DataError(with_others(sentence, [repr(group) for group in single[1:]]))
+        if copies:
+            _log.warning("%d pictures are copies of others and were left out, such as %s.", len(copies), copies[0])
+        classes.update(kept)
 
 
 def _content(picture: PictureFile) -> bytes:

@@ -39,6 +39,7 @@ class Sounds(AbstractSpoken):
     """
 
     name = "sounds"
+    each_once = True
 
     def __init__(
         self,
@@ -105,7 +106,7 @@ class Sounds(AbstractSpoken):
         return class_files(self.folder, _WORDING)
 
     def _fingerprint(self) -> str:
-        return fingerprint(list(self._paths), self.folder) + self._speakers
+        return fingerprint(list(self._paths), self.folder) + self._speakers + "each once"
 
     def _find(self) -> list[Recording]:
         return [Recording(word, self._speaker(path), str(path), path.read_bytes) for path, word in self._paths.items()]

@@ -67,6 +67,8 @@ class AbstractSpoken(ABC):
 
     name: str
     splits: tuple[str, ...]
+    each_once = False
+    """Whether copies of a recording are refused; published sets stay as they are."""
 
     def __init__(self, *, rate: int, seconds: float, augment: bool, speaker_disjoint: bool) -> None:
         if not _RATES[0] <= rate <= _RATES[1]:
@@ -186,7 +188,26 @@ class AbstractSpoken(ABC):
                 broken.append((recording.name, error))
         if broken:
             raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
+        if self.each_once:
+            self._refuse_copies(classes)
         return ArrayStore.from_classes({word: np.stack(waves) for word, waves in classes.items()})
+
+    def _refuse_copies(self, classes: dict[str, list[Pictures]]) -> None:
+        """Of a recording in the support and a copy in the query the answer could be looked up."""
+        first: dict[bytes, Recording] = {}
+        waves = (wave for word in classes.values() for wave in word)  # in the order of the recordings
+        pairs = [
+            (recording, first.setdefault(hashlib.sha256(wave.tobytes()).digest(), recording))
+            for recording, wave in zip(self.recordings, waves, strict=True)
+        ]
+        copies = [(recording, known) for recording, known in pairs if known is not recording]
+        if copies:
+            recording, known = copies[0]
+            sentence = (
+                f"Cannot use {recording.name}: it holds the same sound as {known.name}, and what was learned from "
+                "cannot be asked for. Remove one of them."
+            )
+            raise DataError(with_others(sentence, [other.name for other, _ in copies[1:]]))
 
 
 def _content(recording: Recording) -> bytes:

@@ -30,6 +30,9 @@ _SMALL: dict[str, dict[str, Any]] = {
 }
 """What is made without a model: small enough to be trained on two cores, and nothing random in it."""
 
+_CLASS_TOKENS = ("cls_token", "class_embedding")
+"""What networks of tokens call the one that stands first and gathers what is said of the whole picture."""
+
 _SIDE = 7  # patches along a side of a small ViT
 
 
@@ -41,7 +44,8 @@ class HFVision(nn.Module):
 
     Pictures are brought to the size that the network was made for, and normalised as its own ``preprocessor_config``
     says, where there is one. Attention is computed in the plain ("eager") form, which can be differentiated twice. The
-    features are the first token's of a network of tokens, the spatial mean of one of maps.
+    features are the class token's of a network of tokens, or, where it has none (Swin), what it pools itself, else the
+    tokens' mean; and the spatial mean of a network of maps.
 
     Args:
         in_channels: 3; grey pictures are given three equal channels where a pretrained network wants them.
@@ -87,6 +91,8 @@ class HFVision(nn.Module):
         self.in_channels, self.image_size = in_channels, image_size
         self.size = resize or _own_size(about) or image_size
         self.mean, self.std = tuple(mean), tuple(std)  # no buffers, which a training might write into
+        names = {name.rpartition(".")[2] for name, _ in self.body.named_parameters()}
+        self.class_token = not names.isdisjoint(_CLASS_TOKENS)
         self.frozen = frozen
         if frozen:
             self.body.requires_grad_(False)
@@ -109,10 +115,12 @@ class HFVision(nn.Module):
         x = (x.expand(-1, self.wanted, -1, -1) - mean) / std
         found = self.body(pixel_values=x)
         last: Tensor = found.last_hidden_state
-        if last.dim() == 4:  # maps
-            pooled = getattr(found, "pooler_output", None)
-            return last.mean((2, 3)) if pooled is None else pooled.flatten(1)
-        return last[:, 0]
+        if last.dim() == 3 and self.class_token:
+            return last[:, 0]
+        pooled = getattr(found, "pooler_output", None)
+        if pooled is not None:
+            return pooled.flatten(1)
+        return last.mean((2, 3) if last.dim() == 4 else 1)
 
 
 def need_transformers() -> Any:
