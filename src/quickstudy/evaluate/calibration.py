@@ -26,7 +26,7 @@ from quickstudy.data.classscores import brier, log_loss, probabilities
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Classes, Episode
 from quickstudy.errors import InputError
-from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress
+from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
 from quickstudy.evaluate.metatest import meta_test
 from quickstudy.evaluate.report import Section
 from quickstudy.evaluate.wording import number
@@ -234,7 +234,7 @@ def draw_reliability(found: Mapping[str, Answers]) -> Drawing:
             axes.plot(bins.confidence[there], bins.accuracy[there], color=colour, label=list(found)[place], marker="o")
         dress(axes, theme, "accuracy", grid="y")
         axes.set_xlabel("confidence (bins of 0.1 with ten rows or more)", color=theme.ink)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+        legend(axes, theme, columns=2)
 
     said = " ".join(f"{n}: ECE {number(_ece(one), 'ece')} %." for n, one in found.items())
     return drawing(draw, (4.7, 3.8), f"Reliability diagram: accuracy against confidence. {said}")
@@ -255,7 +255,7 @@ def draw_risk(found: Mapping[str, Answers]) -> Drawing:
             )
         dress(axes, theme, "errors among answered, %", grid="y")
         axes.set_xlabel("answered, %, the surest first", color=theme.ink)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+        legend(axes, theme, columns=2)
 
     said = " ".join(
         f"{name}: {number(float(np.interp(0.5, *curve)), 'accuracy')} % at half, "

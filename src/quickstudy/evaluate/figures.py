@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import math
+import textwrap
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -156,7 +157,7 @@ def _draw_column(table: Comparison, column: int) -> Drawing:
             mean, spread = (result.mean * scale, result.ci95 * scale) if finite else (math.nan, 0.0)
             spread = spread if math.isfinite(spread) else 0.0
             axes.errorbar(mean, height, xerr=spread, fmt="o", color=colour, mfc=fill, capsize=3, ms=6)
-        dress(axes, theme, table.columns[column], grid="x")
+        dress(axes, theme, textwrap.fill(table.columns[column], 34), grid="x")
         axes.set_yticks(range(len(shown)), [row.name for row, _ in shown])
         axes.set_ylim(-0.6, len(shown) - 0.4)
         axes.set_xlabel(metric_name(table.metric), color=theme.ink)

@@ -14,7 +14,7 @@ from quickstudy.data.controltasks import ControlTasks
 from quickstudy.data.mujocotasks import Robot
 from quickstudy.episode import Episode
 from quickstudy.evaluate import Result, Section
-from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress
+from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.evaluate.wording import number
 from quickstudy.keys import Key, Keys
@@ -79,7 +79,7 @@ def _curves(title: str, lines: Mapping[str, Sequence[tuple[float, float, float]]
         dress(axes, theme, title, grid="y")
         axes.set_xlabel("environment steps of adaptation", color=theme.ink)
         axes.set_ylabel("return", color=theme.ink)
-        axes.legend(frameon=False, labelcolor=theme.ink, fontsize=8)
+        legend(axes, theme, columns=2)
 
     spoken = " ".join(
         f"{name}: {number(points[0][1], 'return')} before, {number(points[-1][1], 'return')} after."
