@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
@@ -16,7 +17,7 @@ from typing_extensions import override
 from quickstudy.errors import InputError
 from quickstudy.train import EndEvent, Silent, StepEvent
 from quickstudy.train.ranks import RanksLost
-from quickstudy.train.ranks_launch import _short_folder, run_ranks
+from quickstudy.train.ranks_launch import _cause, _short_folder, run_ranks
 from quickstudy.train.ranks_messages import Job
 from quickstudy.train.ranks_rendezvous import LoopbackRendezvous
 from quickstudy.train.ranks_worker import store_of_start
@@ -134,6 +135,12 @@ def test_why_results_could_not_be_exchanged_is_said(tmp_path: Path) -> None:
     )
     with pytest.raises(RanksLost, match=said):
         run_ranks(Job(ranksjobs.want_memory, (), "cpu", threads=1), 2, logs=tmp_path / "logs", restarts=0)
+
+
+def test_who_was_asked_to_leave_is_not_the_cause() -> None:
+    """The agent asks those that are still there to leave when one has failed; one that was killed explains all."""
+    asked, failed, killed = -signal.SIGTERM, 1, -signal.SIGKILL
+    assert sorted([asked, failed, killed], key=_cause) == [killed, failed, asked]
 
 
 @pytest.mark.e2e

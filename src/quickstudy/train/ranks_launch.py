@@ -11,6 +11,7 @@ import logging
 import os
 import secrets
 import shutil
+import signal
 import socket
 import sys
 import tempfile
@@ -155,8 +156,7 @@ class _Agent:
         """
         where = f" What they printed is in {logs}." if logs is not None and logs.exists() else ""
         if isinstance(self._failed, ChildFailedError):
-            # Of those that ended together, the one that was killed: the others left because of it.
-            rank, failure = min(self._failed.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[0]))
+            rank, failure = min(self._failed.failures.items(), key=lambda item: (_cause(item[1].exitcode), item[0]))
             lost = f"Ranks were lost {restarts + 1} times, the last time"
             todo = f"perhaps for want of memory.{where} Close other programs, or use fewer ranks."
             if failure.exitcode >= 0 and losses:  # none was killed: the first that gave up knows why
@@ -165,6 +165,16 @@ class _Agent:
             how = f"signal {-failure.exitcode}" if failure.exitcode < 0 else f"exit status {failure.exitcode}"
             return RanksLost(f"{lost} rank {rank} ({how}), {todo}")
         return RanksLost(f"The ranks left without a word: {self._failed!r}.{where} Try ranks=1.")
+
+
+def _cause(exitcode: int) -> int:
+    """How little a rank's end explains why all ended: one that was killed comes first, since others left because of it.
+
+    Last comes one that was asked to leave (SIGTERM): the agent asks those that are still there when one has failed.
+    """
+    if exitcode == -signal.SIGTERM:
+        return 2
+    return 0 if exitcode < 0 else 1
 
 
 @contextmanager
