@@ -205,7 +205,7 @@ def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None
     if mine is None or kept is None or not _same_data(trained, recipe):
         return
     tested = role or recipe.evaluate.role
-    uses = {"trained": trained.train.role}
+    uses: dict[str, str] = {"trained": trained.train.role}
     if tested != "validation" and trained.train.validate_every:
         uses["validated"] = "validation"
     for used, part in uses.items():

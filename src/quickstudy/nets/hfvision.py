@@ -117,7 +117,7 @@ class HFVision(nn.Module):
         last: Tensor = found.last_hidden_state
         if last.dim() == 3 and self.class_token:
             return last[:, 0]
-        pooled = getattr(found, "pooler_output", None)
+        pooled: Tensor | None = getattr(found, "pooler_output", None)
         if pooled is not None:
             return pooled.flatten(1)
         return last.mean((2, 3) if last.dim() == 4 else 1)
