@@ -42,13 +42,13 @@ class _Intents(AbstractTexts):
 
     def __init__(
         self,
-        root: Path | None,
-        test: Literal["own", "clinc150", "banking77"],
+        root: Path | None = None,
         *,
-        tokenizer: str,
-        vocabulary: int,
-        length: int,
-        rename: float,
+        test: Literal["own", "clinc150", "banking77"] = "own",
+        tokenizer: str = "words",
+        vocabulary: int = 8192,
+        length: int = 64,
+        rename: float = 0.2,
     ) -> None:
         super().__init__(tokenizer=tokenizer, vocabulary=vocabulary, length=length, rename=rename)
         self._root, self._test = data_root(root), self.name if test == "own" else test
@@ -97,18 +97,6 @@ class Clinc150(_Intents):
 
     name = "clinc150"
 
-    def __init__(
-        self,
-        root: Path | None = None,
-        *,
-        test: Literal["own", "clinc150", "banking77"] = "own",
-        tokenizer: str = "words",
-        vocabulary: int = 8192,
-        length: int = 64,
-        rename: float = 0.2,
-    ) -> None:
-        super().__init__(root, test, tokenizer=tokenizer, vocabulary=vocabulary, length=length, rename=rename)
-
 
 class Banking77(_Intents):
     """77 intents of a bank's customers, 13,083 queries: 46 intents train, 12 validate, 19 test, by a hash of the names.
@@ -128,18 +116,6 @@ class Banking77(_Intents):
     """
 
     name = "banking77"
-
-    def __init__(
-        self,
-        root: Path | None = None,
-        *,
-        test: Literal["own", "clinc150", "banking77"] = "own",
-        tokenizer: str = "words",
-        vocabulary: int = 8192,
-        length: int = 64,
-        rename: float = 0.2,
-    ) -> None:
-        super().__init__(root, test, tokenizer=tokenizer, vocabulary=vocabulary, length=length, rename=rename)
 
 
 def _roles(name: str, root: Path, corpus: Corpus) -> dict[str, list[str]]:
