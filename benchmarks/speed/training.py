@@ -41,7 +41,7 @@ def train(goal: str, contestant: str, clock: StartClock, data_root: Path | None,
     np.random.seed(seed)
     if contestant == "quickstudy":
         _ours(
-            {"omniglot": "omniglot-protonet-fast", "sinusoid": "sinusoid-maml-fast"}[goal], goal, clock, data_root, seed
+            {"omniglot": "omniglot-protonet-quick", "sinusoid": "sinusoid-maml-fast"}[goal], goal, clock, data_root, seed
         )
         return
     loops: dict[tuple[str, str], Callable[[], Iterator[None]]] = {
