@@ -12,12 +12,14 @@ read when the question is how the learner does on *other* classes.
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy.sparse import csr_array
-from scipy.special import stdtrit
 
 from quickstudy.evaluate.scores import Floats, Numbers
+
+if TYPE_CHECKING:
+    from scipy.sparse import csr_array
 
 Z95 = 1.96
 """Half the width of the middle 95 % of a normal distribution, as papers round it."""
@@ -67,6 +69,8 @@ def class_ci95(values: Floats, classes: Numbers) -> float | None:
         The half-width; infinite where :func:`episode_ci95` is; None if all episodes have the same classes,
         which says nothing of others.
     """
+    from scipy.special import stdtrit  # scipy takes longer to import than all of quickstudy
+
     if not math.isfinite(episode_ci95(values)):
         return math.inf
     episodes = len(values)
@@ -92,6 +96,8 @@ def class_ci95(values: Floats, classes: Numbers) -> float | None:
 
 def _membership(classes: Numbers) -> csr_array:
     """``[E, C]``: 1 / way where the episode has the class; C counts the classes met with."""
+    from scipy.sparse import csr_array
+
     here = classes >= 0
     way = here.sum(1)
     met, column = np.unique(classes[here], return_inverse=True)
