@@ -58,6 +58,20 @@ def test_the_best_baseline_is_the_best_on_the_episodes_that_all_baselines_saw() 
     assert cell is not None and cell.baseline == "steady"
 
 
+def test_a_baseline_of_few_episodes_does_not_decide_between_two_others() -> None:
+    entries = [
+        Entry("begins well", {"x": a_result([0.9, 0.9, 0.1, 0.1])}, baseline=True),
+        Entry("steady", {"x": a_result([0.8, 0.8, 0.8, 0.8])}, baseline=True),
+        Entry("short", {"x": a_result([0.7, 0.7])}, baseline=True),
+        Entry("maml", {"x": a_result([0.7, 0.7, 0.7, 0.7])}),
+    ]
+    cell = compare(entries).rows[0].cells[0]
+    assert cell is not None and cell.baseline == "steady"
+    entries[2] = Entry("short", {"x": a_result([0.85, 0.8])}, baseline=True)
+    cell = compare(entries).rows[0].cells[0]
+    assert cell is not None and cell.baseline == "short" and cell.versus is not None and cell.versus.episodes == 2
+
+
 def test_of_errors_the_best_baseline_has_the_smallest() -> None:
     entries = [
         Entry("mean", {"x": a_result([4.0, 4.2], metric="mse")}, baseline=True),

@@ -85,8 +85,9 @@ def cell_name(result: Result) -> str:
 def compare(entries: Sequence[Entry]) -> Comparison:
     """Set learners beside baselines.
 
-    In each column, every learner is compared with the best baseline. Which that is, is decided on the episodes
-    that all baselines of the column saw, so that one tested on fewer episodes wins by no luck of theirs.
+    In each column, every learner is compared with the best baseline. Of two that saw the same episodes it is the one
+    of the better mean; one that saw fewer takes the place of another only where it is better on those that both saw,
+    so that it neither wins by their luck nor has the others judged by a few.
 
     Raises:
         InputError: no results, results of different metrics, or results in one column of different tasks.
@@ -107,16 +108,18 @@ def compare(entries: Sequence[Entry]) -> Comparison:
 
 def _best_baseline(entries: Sequence[Entry], column: str) -> Entry | None:
     rivals = [entry for entry in entries if entry.baseline and column in entry.results]
-    if not rivals:
-        return None
-    common = min(entry.results[column].episodes for entry in rivals)
+    best: Entry | None = None
+    for rival in sorted(rivals, key=lambda entry: -entry.results[column].episodes):
+        if best is None or _better(rival.results[column], best.results[column]):
+            best = rival
+    return best
 
-    def worth(entry: Entry) -> float:
-        result = entry.results[column]
-        mean = float(np.mean(result.per_episode[:common]))
-        return -mean if result.smaller_is_better else mean
 
-    return max(rivals, key=worth)
+def _better(a: Result, b: Result) -> bool:
+    """Whether a is better than b, over the episodes that both saw."""
+    common = min(a.episodes, b.episodes)
+    left, right = (float(np.mean(result.per_episode[:common])) for result in (a, b))
+    return left < right if a.smaller_is_better else left > right
 
 
 def _cell(entry: Entry, column: str, best: Entry | None) -> Cell | None:
