@@ -97,7 +97,7 @@ system-deps:
 # One stamp a file of tests that has passed with these sources: what was stopped goes on where it was.
 
 DEEP := $(shell grep -lE 'mark\.(e2e|slow)' -r tests --include='test_*.py' 2>/dev/null)
-SOURCES := $(shell find src -name '*.py' -o -name '*.toml' -o -name '*.j2')
+SOURCES := $(shell find src -name '*.py' -o -name '*.[ch]' -o -name '*.toml' -o -name '*.json' -o -name '*.j2')
 
 test-all: test $(DEEP:%.py=build/passed/%)
 
