@@ -12,7 +12,7 @@ import torch
 
 from quickstudy.data.counts import Count
 from quickstudy.errors import InputError
-from quickstudy.evaluate import Result, Section, meta_test
+from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.notes import bounding_memory
@@ -107,26 +107,25 @@ def evaluate(
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
     shown = EvaluationProgress() if progress is True else progress or None
-    sections: tuple[Section, ...] = ()
+    observed = report and source.shape.target == "classes"
     if count.number == 1:
-        said = Collector() if report and source.shape.target == "classes" else None
+        said = Collector() if observed else None
         told = bounding_memory(shown)
         tested = in_precision(learner, recipe.evaluate.precision)
         result = meta_test(tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told, observe=said)
-        if said is not None:
-            sections = (calibration_section({recipe.learner.name: said.answers}),)
     else:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
-        given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None)
+        given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None, observed)
         kind = device_of_learner.type
         job = Job(_test_on_rank, (kind, *given), kind, threads_of_a_rank(count.number))
         from quickstudy.train.ranks_launch import run_ranks  # torch's launch takes a second to import
 
         # Their logs lie in a temporary folder: that of the run belongs to its training, which may be going on.
-        result = run_ranks(job, count.number, episodes=shown)
+        result, said = run_ranks(job, count.number, episodes=shown)
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     result.save(folder.evaluations / f"{result.id}.json")
     if report:
+        sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
         write_run_report(folder, recipe, learner, source, sections)
     return result
 
@@ -143,7 +142,8 @@ def _test_on_rank(
     episodes: int,
     tasks_at_once: int | None,
     tell: bool,
-) -> Result:
+    observed: bool,
+) -> tuple[Result, Collector | None]:
     with alike(ranks):
         learner = learner_of(folder, recipe, which).to(device_of(ranks, device))
         data = build_data(recipe, None if data_root is None else Path(data_root))
@@ -151,7 +151,11 @@ def _test_on_rank(
     progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
     told = bounding_memory(progress)
     tested = in_precision(learner, recipe.evaluate.precision)
-    return meta_test(tested, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks)
+    mine = Collector() if observed else None
+    result = meta_test(
+        tested, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks, observe=mine
+    )
+    return result, None if mine is None else Collector.joined(ranks.exchange(mine))
 
 
 def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -99,6 +100,18 @@ def test_a_test_leaves_the_folder_of_a_training_alone(alone: Path, tmp_path: Pat
     printed.write_text("by a rank of the training")
     quickstudy.evaluate(run, ranks=2, episodes=4, device="cpu", report=False)
     assert [path.read_text() for path in printed.parent.iterdir()] == ["by a rank of the training"]
+
+
+def test_a_divided_test_has_the_report_of_an_undivided_one(tmp_path: Path) -> None:
+    """Calibration is of all answers together."""
+    overrides = {"train.steps": 1, "train.tasks-per-step": 1, "train.validate-every": 0}
+    run = quickstudy.train("glyphs-protonet-fast", overrides=overrides, runs=tmp_path, device="cpu").path
+    sections = []
+    for ranks in (1, 2):
+        quickstudy.evaluate(run, episodes=40, ranks=ranks, device="cpu")
+        page = (run / "report.html").read_text(encoding="utf-8")
+        sections.append(re.findall("<h2>Calibration and abstention</h2>.*?</section>", page, re.DOTALL))
+    assert len(sections[0]) == 1 and sections[0] == sections[1]
 
 
 class Kills(Silent):

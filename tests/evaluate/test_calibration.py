@@ -24,6 +24,7 @@ from quickstudy.evaluate.calibration import (
     risk_coverage,
     threshold,
 )
+from quickstudy.evaluate.metatest import answer
 from quickstudy.learners.knn import KNN
 
 
@@ -142,6 +143,17 @@ def test_ways_may_differ() -> None:
         collector(torch.zeros(2, way, way), source.episodes(range(2)))
     found = collector.answers
     assert found.p.shape == (10, 3) and found.p[0].tolist() == [0.5, 0.5, 0] and found.task.max() == 3
+
+
+def test_answers_that_processes_gathered_are_those_of_one() -> None:
+    source = Digits().tasks("test", way=3, shot=1, query=4, seed=0)
+    parts = [Collector(), Collector(), Collector()]
+    for part, tasks in zip(parts, (range(16), range(16, 20), range(0)), strict=True):
+        if tasks:
+            part(answer(KNN(), source.episodes(tasks)), source.episodes(tasks))
+    found, whole = Collector.joined(parts).answers, answers(KNN(), source, episodes=20)
+    for mine, theirs in ((found.p, whole.p), (found.y, whole.y), (found.task, whole.task)):
+        assert np.array_equal(mine, theirs)
 
 
 def test_sentences() -> None:

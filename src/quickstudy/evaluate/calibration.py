@@ -14,7 +14,7 @@ coverage); M. Sadinle, J. Lei, L. Wasserman, "Least ambiguous set-valued classif
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -107,6 +107,15 @@ class Collector:
         p = probabilities(outputs.numpy())
         self._parts.append((p[counted], query.y.numpy()[counted], task[counted]))
         self._tasks += len(counted)
+
+    @classmethod
+    def joined(cls, several: Iterable[Collector]) -> Collector:
+        """What the processes of a divided test gathered, in their order, as if one had heard of all tasks."""
+        found = cls()
+        for one in several:
+            found._parts += [(p, y, task + found._tasks) for p, y, task in one._parts]
+            found._tasks += one._tasks
+        return found
 
     @property
     def answers(self) -> Answers:
