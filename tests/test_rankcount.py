@@ -78,6 +78,15 @@ def test_a_run_that_goes_on_has_as_many_as_before() -> None:
     assert ranks_to_train(None, of, CPU, None).number == 1
 
 
+def test_ranks_without_a_task_are_counted() -> None:
+    of = built(train__tasks_per_step=2)
+    assert ranks_to_train(2, of, CPU, None).why == "as asked for"
+    assert ranks_to_train(3, of, CPU, None).why == "as asked for; a step has 2 tasks, so 1 of them has none"
+    single = built(train__tasks_per_step=1)
+    assert ranks_to_train(1, single, CPU, None).why == "as asked for"
+    assert ranks_to_train(3, single, CPU, None).why == "as asked for; a step has 1 task, so 2 of them have none"
+
+
 def test_the_count_is_that_of_the_arithmetic() -> None:
     a, b = torch.ones(3, 5, requires_grad=True), torch.ones(5, 7, requires_grad=True)
     forwards = 2 * 3 * 5 * 7

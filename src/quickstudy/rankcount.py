@@ -80,7 +80,8 @@ def ranks_to_train(asked: Ranks | None, built: Built, device: torch.device, befo
     if before is not None and asked in (None, "auto"):
         return _checked(RankCount(before, "as many as before"), device)
     if asked != "auto":
-        return _checked(RankCount(1 if asked is None else asked, "as asked for"), device)
+        found = _checked(RankCount(1 if asked is None else asked, "as asked for"), device)
+        return found if built.batches is not None else _with_idle(found, train.tasks_per_step)
     if device.type != "cpu":
         return RankCount(1, "one device; more only where they are asked for")
     if built.batches is not None or not train.steps:
@@ -136,6 +137,15 @@ def _checked(found: RankCount, device: torch.device) -> RankCount:
                 f"one of its own. Use at most {there}."
             )
     return found
+
+
+def _with_idle(found: RankCount, tasks: int) -> RankCount:
+    """The same, and how many have no task in any step."""
+    idle = found.number - tasks
+    if idle < 1:
+        return found
+    step = f"a step has {tasks:,} task{'' if tasks == 1 else 's'}"
+    return RankCount(found.number, f"{found.why}; {step}, so {idle:,} of them {'has' if idle == 1 else 'have'} none")
 
 
 def _where_it_pays(most: int, work: float, times: int, what: str) -> RankCount:
