@@ -20,7 +20,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from quickstudy.episode import Classes, Episode, Examples, Real
+from quickstudy.evaluate.metatest import answer
 from quickstudy.learners import FOMAML, MAML, AbstractLearner, ProtoNet
+from quickstudy.learners.states import map_state
 from quickstudy.nets import MLP, Conv4, maps
 from quickstudy.train.tracing import trace
 
@@ -175,11 +177,20 @@ def test_first_order_builds_no_second_order_graph() -> None:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_evaluation_builds_no_graph(name: str) -> None:
+    """A graph of the steps would hang on what they taught."""
     build, draw, *_ = STEPS[name]
     learner, episode = build().eval(), draw()
+    linked, found = list[Tensor](), list[Tensor]()
+
+    def look(leaf: Tensor) -> Tensor:
+        found.append(leaf)
+        if leaf.grad_fn is not None:
+            linked.append(leaf)
+        return leaf
+
     with torch.no_grad():
-        outputs = learner.predict(learner.adapt(episode.support), episode.query.unlabelled())
-    assert outputs.grad_fn is None and not outputs.requires_grad
+        map_state(look, learner.adapt(episode.support))
+    assert found and linked == []
 
 
 # --- memory -------------------------------------------------------------------------------------
@@ -211,13 +222,23 @@ class Alive(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
 def peak(learner: AbstractLearner, episode: Episode) -> int:
     """Bytes at the worst moment of a meta-step, the gradients included, weights and tasks not."""
+    learner.train()
+
+    def step() -> None:
+        learner.meta_loss(episode).loss.mean().backward()  # type: ignore[no-untyped-call]
+
+    return most_alive(step, learner.zero_grad)
+
+
+def most_alive(work: Callable[[], object], before: Callable[[], object] = lambda: None) -> int:
+    """Bytes at the worst moment of ``work``; of ``before`` each time nothing is counted."""
     alive = Alive()
     gc.disable()  # it would clear circles away sooner or later, as it pleases
     try:
         for watching in (Counts(), alive):  # the first time fills what is kept from call to call
-            learner.train().zero_grad()
+            before()
             with watching:
-                learner.meta_loss(episode).loss.mean().backward()  # type: ignore[no-untyped-call]
+                work()
     finally:
         gc.enable()
     return alive.most
@@ -253,6 +274,16 @@ def test_bytes_grow_with_the_inner_steps_only_where_they_must() -> None:
     assert grown["adjoint"] == n_task * weights, found
     assert grown["first order"] == 0, found
     assert found["adjoint"][2] < found["unrolled"][2] / 3, found
+
+
+@pytest.mark.parametrize("learner", [MAML, FOMAML])
+def test_bytes_of_an_evaluation_do_not_grow_with_its_steps(learner: Callable[..., Any]) -> None:
+    """The graph of each step is gone before the next."""
+    found = []
+    for steps in (2, 3, 5):
+        tested = omniglot(learner, steps).eval()
+        found.append(most_alive(lambda: answer(tested, pictures())))  # noqa: B023
+    assert found[0] == found[1] == found[2]
 
 
 def test_a_trace_has_no_more_operators() -> None:
