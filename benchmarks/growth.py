@@ -5,7 +5,9 @@
 
 Every point is a process of its own with one thread, which keeps freed memory as the command line does: processor
 milliseconds of one meta-step (loss and gradient, no optimiser; median), and by how much the peak of resident memory
-rises over what the process held before its first step. Ranks are trainings by ``quickstudy.train``, timed by the clock.
+rises over what the process held before its first step. Ranks are trainings by the command line, timed by the clock;
+their memory is the peak of each process, that which started the ranks among them, added up: what they share counts in
+each.
 Conv-4 with 32 filters and batch norm over the current rows on random grey pictures; all sizes but one stay as in BASE.
 
 Writes growth.json, growth-time.png and growth-memory.png.
@@ -14,7 +16,7 @@ Writes growth.json, growth-time.png and growth-memory.png.
 from __future__ import annotations
 
 import argparse
-import inspect
+import contextlib
 import json
 import os
 import platform
@@ -46,6 +48,7 @@ LABELS = {
 LEARNERS = ("MAML", "MAML, adjoint", "FOMAML", "ProtoNet")
 RANKED = "omniglot-maml-fast"  # what ranks are measured on: its tasks a step are divided
 RANKED_STEPS = 12
+OF_RANKS = {"milliseconds": "ms a meta-step (clock)", "megabytes": "MB, all processes"}
 
 
 def main() -> None:
@@ -149,34 +152,52 @@ def measure(
 
 
 def ranked() -> list[dict[str, Any]]:
-    """Milliseconds of the clock a training step by ranks; nothing where there are no ranks."""
-    import quickstudy.api
-
-    if "ranks" not in inspect.signature(quickstudy.api.train).parameters:
-        print("ranks: quickstudy.train has none")
-        return []
+    """Milliseconds of the clock a training step, and megabytes of all processes together, by ranks."""
     points = []
     for ranks in range(1, (os.cpu_count() or 1) + 1):
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile("w+") as said:
             command = (
                 f"train {RANKED} --train.steps {RANKED_STEPS} --train.validate-every {RANKED_STEPS} --ranks {ranks}"
             )
             arguments = [sys.executable, "-m", "quickstudy", *command.split(), "--device", "cpu", "--runs", folder]
-            done = subprocess.run(
+            with subprocess.Popen(
                 [*arguments, "--train.validate-episodes", "2"],
-                capture_output=True,
-                text=True,
-                check=False,
+                stdout=said,
+                stderr=said,
                 env={**os.environ, "OMP_NUM_THREADS": "1"},
-            )
-            if done.returncode:
-                raise SystemExit(done.stderr)
+            ) as training:
+                megabytes = peaks(training)
+            if training.returncode:
+                said.seek(0)
+                raise SystemExit(said.read())
             lines = next(Path(folder).glob("*/metrics.jsonl")).read_text(encoding="utf-8").splitlines()
         seconds = [record["seconds"] for record in map(json.loads, lines) if "seconds" in record]
-        took = 1000 * statistics.median(seconds[2:])
-        points.append({"axis": "ranks", "learner": "MAML", "value": ranks, "milliseconds": took})
-        print("ranks", ranks, f"milliseconds {took:.1f}", flush=True)
+        point = {"milliseconds": 1000 * statistics.median(seconds[2:])}
+        point |= {"megabytes": sum(megabytes.values())} if megabytes else {}
+        points.append({"axis": "ranks", "learner": "MAML", "value": ranks, **point})
+        print("ranks", ranks, *(f"{name} {x:.1f}" for name, x in point.items()), flush=True)
     return points
+
+
+def peaks(started: subprocess.Popen[bytes]) -> dict[int, float]:
+    """Largest resident megabytes of a process and of its ranks, by number; nothing where there is no /proc.
+
+    What a process had is known until it ends, so all are looked at again and again.
+    """
+    found: dict[int, float] = {}
+    while started.poll() is None:
+        numbers = [started.pid]
+        with contextlib.suppress(OSError):  # they come and go while they are looked at
+            for file in Path("/proc", str(started.pid), "task").glob("*/children"):
+                numbers += map(int, file.read_text().split())
+        for number in numbers:
+            about = Path("/proc", str(number))
+            with contextlib.suppress(OSError):
+                lines = dict(line.split(":", 1) for line in (about / "status").read_text().splitlines())
+                if "VmHWM" in lines and os.path.samefile(about / "exe", sys.executable):  # no compiler of C
+                    found[number] = int(lines["VmHWM"].split()[0]) / 1024
+        time.sleep(0.05)
+    return found
 
 
 def peak() -> float:
@@ -204,7 +225,7 @@ def draw(points: list[dict[str, Any]], quantity: str, label: str, path: Path) ->
                 name = RANKED if axis == "ranks" else learner
                 panel.plot(*zip(*mine, strict=True), marker="o", markersize=4, color=f"C{number}", label=name)
         panel.set_xlabel(LABELS[axis])
-        panel.set_ylabel(f"{label} (clock)" if axis == "ranks" else label)
+        panel.set_ylabel(OF_RANKS[quantity] if axis == "ranks" else label)
         panel.set_xlim(left=0)
         panel.set_ylim(bottom=0, top=1.1 * max(p[quantity] for p in points if p["axis"] == axis and quantity in p))
         panel.grid(alpha=0.3)
