@@ -21,8 +21,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
-from benchmarks.speed.run import ALL, Options, run  # noqa: E402 - found through the path above
-from benchmarks.speed.settings import COLUMNS  # noqa: E402
+try:
+    from benchmarks.speed.report import GPU_ROWS  # found through the path above
+    from benchmarks.speed.run import ALL, Options, run
+    from benchmarks.speed.settings import COLUMNS
+except ModuleNotFoundError as error:
+    sys.exit(f"error: This Python has no {error.name}. `make bench` runs it in an environment that has, or makes one.")
 
 
 def main() -> None:
@@ -35,14 +39,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=2.0, help="that each contestant computes in a round")
     parser.add_argument("--columns", nargs="*", default=list(COLUMNS), choices=COLUMNS)
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--only", nargs="*", default=[], metavar="PEER", help="these peers")
+    parser.add_argument("--only", nargs="*", default=[], metavar="PEER", help="these peers; none: no peer")
     parser.add_argument("--limit-minutes", type=float, default=30.0, help="of each training of T2A")
     parser.add_argument("--data-root", default=os.environ.get("QUICKSTUDY_DATA"), help="by default QUICKSTUDY_DATA")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, nothing written: a test of the harness")
     parser.add_argument("--page", action="store_true", help="only make the page anew")
     given = parser.parse_args()
     options = Options(
-        rows=tuple(given.rows) or ALL,
+        rows=tuple(given.rows) or (ALL if given.device == "cpu" else GPU_ROWS),
         columns=tuple(given.columns),
         limit=60 * given.limit_minutes,
         page_only=given.page,
@@ -57,7 +61,12 @@ def main() -> None:
         data_root=given.data_root,
         only=tuple(given.only),
     )
-    sys.exit(run(replace(options, plan=plan), lambda words: print(words, flush=True)))
+    try:
+        status = run(replace(options, plan=plan), lambda words: print(words, flush=True))
+    except KeyboardInterrupt:
+        print("interrupted; what was measured until then is kept, and --page makes the page of it.", file=sys.stderr)
+        status = 130
+    sys.exit(status)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import argparse
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -27,12 +28,14 @@ import torch
 from typing_extensions import override
 
 from quickstudy.allocator import keep_large_blocks
+from quickstudy.errors import QuickstudyError
 from quickstudy.evaluate import episode_ci95, meta_test
 from quickstudy.recipes import build, load_recipe
 from quickstudy.recipes.building import test_tasks
 from quickstudy.recipes.fitting import fit_built
 from quickstudy.train import Silent, StepEvent
 from quickstudy.train.precision import Precision, in_precision, remark
+from quickstudy.training import pick_device
 
 STEPS = {"sinusoid-maml": 2000, "omniglot-protonet-fast": 400}
 """Recipes, and steps that teach them something within minutes on a CPU."""
@@ -120,9 +123,22 @@ def main() -> None:
     parser.add_argument("--steps", type=int, help=f"of each training; by default {STEPS}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--episodes", type=int, default=600)
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"))
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--data-root", type=Path)
     given = parser.parse_args()
+    try:
+        given.device = pick_device(given.device)
+        measure(given)
+    except QuickstudyError as error:
+        sys.exit(f"error: {error}")
+
+
+def measure(given: argparse.Namespace) -> None:
+    """All recipes, in each precision.
+
+    Raises:
+        QuickstudyError: there is no such recipe, or its data is not there.
+    """
     keep_large_blocks()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     wanted = [cast(Precision, name) for name in ("float32", "tf32", "bf16") if remark(name, given.device) is None]

@@ -85,6 +85,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--ranks", type=int, default=2)
     given = parser.parse_args()
+    strange = [name for name in given.names if name not in WORK]
+    if strange:
+        parser.error(f"there is no work {strange[0]!r}; there is {', '.join(WORK)}")
+    for option, number, least in (("steps", given.steps, 3), ("rounds", given.rounds, 1), ("ranks", given.ranks, 1)):
+        if number < least:
+            parser.error(f"--{option}: expected a whole number of at least {least}, received {number}")
     ways = [(1, 1), (1, given.ranks), (given.ranks, 1)]
     print(f"torch {torch.__version__}; medians of {given.rounds} rounds of {given.steps} steps")
     print(f"{'work':<20}{'10^9 operations':>16}" + "".join(f"{f'{r} x {t} thread(s)':>24}" for r, t in ways))

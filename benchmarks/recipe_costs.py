@@ -68,7 +68,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_large_blocks()
-    for name in given.names or [name for name in shipped() if not name.endswith("-fast")]:
+    for name in given.names or [name for name in shipped() if not name.endswith(("-fast", "-quick"))]:
         recipe = load_recipe(name)
         if not recipe.train.steps:
             continue  # tested as it is

@@ -10,6 +10,7 @@ Without Omniglot's files, `--made-up` measures on noise of the same size.
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ import torch
 from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.omniglot import Omniglot
 from quickstudy.data.store import ArrayStore
+from quickstudy.errors import QuickstudyError
 
 
 def rate(draw: Callable[[range], object], at_once: int, seconds: float) -> float:
@@ -69,7 +71,10 @@ def main() -> None:
     given = parser.parse_args()
 
     torch.set_num_threads(1)
-    store = made_up() if given.made_up else Omniglot(given.data_root).store
+    try:
+        store = made_up() if given.made_up else Omniglot(given.data_root).store
+    except QuickstudyError as error:
+        sys.exit(f"error: {error} Or say --made-up.")
     classes = list(range(1200))
     sizes = {"way": given.way, "shot": given.shot, "query": given.query}
     tasks = ClassTasks(store, classes, data="omniglot", split="train", seed=0, rotations=given.rotations, **sizes)

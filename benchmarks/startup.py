@@ -4,7 +4,7 @@
 
 Promised: ``quickstudy --help`` in 0.5 s; the package and the first use of its learners in 0.3 s beyond torch's own
 import; the Omniglot cache opened in 0.2 s. A first round warms the disk's cache and, where there is none yet, builds
-Omniglot's; it does not count. Leaves with status 1 if a promise is not kept.
+Omniglot's; it does not count. Leaves with status 1 if a promise is not kept, or something cannot be measured.
 """
 
 from __future__ import annotations
@@ -66,13 +66,21 @@ def cases(data_root: Path | None) -> list[Case]:
     ]
 
 
+class NotMeasured(Exception):
+    """A case could not be started; in the words of its last line."""
+
+
 def measure(case: Case) -> tuple[float, float]:
-    """Seconds of the clock and of the processor, in a process of its own."""
+    """Seconds of the clock and of the processor, in a process of its own.
+
+    Raises:
+        NotMeasured: the process failed.
+    """
     spent, started = children(), time.perf_counter()
     done = subprocess.run([sys.executable, *case.arguments], capture_output=True, text=True, check=False)
     took = time.perf_counter() - started
     if done.returncode:
-        raise SystemExit(f"{case.name}: {done.stderr.strip()}")
+        raise NotMeasured(next(reversed(done.stderr.strip().splitlines()), f"exit status {done.returncode}"))
     if not case.inside:
         return took, children() - spent
     clock, processor = done.stdout.split()[-2:]
@@ -91,13 +99,19 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--repeats", type=int, default=7)
     given = parser.parse_args()
+    if given.repeats < 1:
+        parser.error(f"--repeats: expected a whole number of at least 1, received {given.repeats}")
     late = 0
     print(
         f"{'median of ' + str(given.repeats) + ' fresh processes':<46}{'seconds':>9}{'processor':>11}{'promised':>10}"
     )
     for case in cases(given.data_root):
-        measure(case)
-        found = [measure(case) for _ in range(given.repeats)]
+        try:
+            found = [measure(case) for _ in range(given.repeats + 1)][1:]
+        except NotMeasured as why:
+            print(f"{case.name}: not measured: {why}")
+            late += 1
+            continue
         clock, processor = (statistics.median(times) for times in zip(*found, strict=True))
         missed = case.limit is not None and clock > case.limit
         late += missed

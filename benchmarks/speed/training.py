@@ -24,6 +24,9 @@ from quickstudy.train import Silent, StepEvent
 
 __all__ = ["train"]
 
+RECIPES = {"omniglot": "omniglot-protonet-quick", "sinusoid": "sinusoid-maml-fast"}
+"""Ours."""
+
 TESTED = {"omniglot": 400, "sinusoid": 1000}
 """Tasks of each test."""
 
@@ -40,9 +43,7 @@ def train(goal: str, contestant: str, clock: StartClock, data_root: Path | None,
     torch.manual_seed(seed)
     np.random.seed(seed)
     if contestant == "quickstudy":
-        _ours(
-            {"omniglot": "omniglot-protonet-quick", "sinusoid": "sinusoid-maml-fast"}[goal], goal, clock, data_root, seed
-        )
+        _ours(RECIPES[goal], goal, clock, data_root, seed)
         return
     loops: dict[tuple[str, str], Callable[[], Iterator[None]]] = {
         ("omniglot", "learn2learn"): lambda: _protonet_learn2learn(clock, data_root),

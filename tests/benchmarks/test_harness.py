@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import torch
 from benchmarks.speed import settings
 from benchmarks.speed.contestants import OURS, RANKS, REFERENCE, TRACED, WRONG, WRONG_TIMED, contestants
 from benchmarks.speed.goals import Clock, Reached
-from benchmarks.speed.harness import Plan, measure
+from benchmarks.speed.harness import Plan, Row, measure
 from benchmarks.speed.process import WorkerError, WorkerProcess
 from benchmarks.speed.run import Options, run
 from benchmarks.speed.statistics import ratio, spread
+from benchmarks.speed.target import measure_goals
 from benchmarks.speed.worker import Order
 from benchmarks.speed.workloads import WORKLOADS, find
 
@@ -132,6 +134,102 @@ def test_an_unknown_row_is_one_sentence() -> None:
     said: list[str] = []
     assert run(Options(rows=("W9",)), said.append) == 2
     assert said == [f"error: There is no row 'W9'. There are {', '.join(Options().rows)}, G1, G2, G3, G4, G5."]
+
+
+@pytest.mark.parametrize(
+    ("plan", "limit", "words"),
+    [
+        (Plan(rounds=0), 60, "--rounds: expected a whole number of at least 1, received 0."),
+        (Plan(seconds=-1), 60, "--seconds: expected a number above 0, received -1."),
+        (Plan(seconds=float("nan")), 60, "--seconds: expected a number above 0, received nan."),
+        (Plan(), 0, "--limit-minutes: expected a number above 0, received 0."),
+        (Plan(device="gpu"), 60, "--device: expected cpu or cuda, received 'gpu'."),
+        (
+            Plan(only=("easyfls",)),
+            60,
+            "There is no peer 'easyfls'. There are easyfsl, higher, higher-our-settings, learn2learn, "
+            "learn2learn-our-settings, torch, torchmeta, torchopt; 'none' stands for none of them.",
+        ),
+    ],
+)
+def test_what_cannot_be_meant_is_one_sentence(plan: Plan, limit: float, words: str, tmp_path: Path) -> None:
+    said: list[str] = []
+    options = Options(rows=("W3",), plan=plan, limit=limit, results=tmp_path / "r", page=tmp_path / "page.md")
+    assert (run(options, said.append), said) == (2, [f"error: {words}"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_rows_of_a_processor_stay_what_they_are_on_a_gpu(tmp_path: Path) -> None:
+    said: list[str] = []
+    plan = Plan(device="cuda", quick=True)
+    assert run(Options(rows=("W1", "W7"), plan=plan, results=tmp_path), said.append) == 0
+    words = "not measured, it is a row of the processor; those of a GPU are G1, G2, G3, G4, G5."
+    assert said == [f"W1: {words}", f"W7: {words}"]
+
+
+def test_a_row_that_fails_leaves_what_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No reference, no time; the other column is tried all the same."""
+    monkeypatch.setattr("benchmarks.speed.run.describe", lambda python: {"gpu": None})
+    monkeypatch.setattr("benchmarks.speed.run.compile_seconds", lambda python: 1.0)
+    monkeypatch.setattr("benchmarks.speed.report.page", lambda folder: "page")
+
+    class Gone:
+        """A worker that cannot be started."""
+
+        def __init__(self, *given: Any) -> None:
+            raise WorkerError("its process ended with status 1")
+
+    monkeypatch.setattr("benchmarks.speed.harness.WorkerProcess", Gone)
+    kept = tmp_path / "results" / "W3.json"
+    kept.parent.mkdir()
+    kept.write_text("kept")
+    said: list[str] = []
+    assert run(Options(rows=("W3",), results=kept.parent, page=tmp_path / "page.md"), said.append) == 1
+    for column in ("equal", "as-run"):
+        words = "was not measured, and what is kept of it stays: its process ended with status 1."
+        assert f"error: W3, {column} {words}" in said
+    assert kept.read_text() == "kept"
+
+
+def test_a_row_without_a_peer_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("benchmarks.speed.run.describe", lambda python: {"gpu": None})
+    monkeypatch.setattr("benchmarks.speed.run.compile_seconds", lambda python: 1.0)
+    monkeypatch.setattr("benchmarks.speed.report.page", lambda folder: "page")
+
+    def alone(workload: Any, column: Any, plan: Plan, say: Any) -> Row:
+        return Row(workload.id, column, "cpu", "wall", seconds={OURS: [1.0]}, refused={"higher": "not timed: gone"})
+
+    monkeypatch.setattr("benchmarks.speed.run.measure", alone)
+    said: list[str] = []
+    options = Options(rows=("W3",), columns=("equal",), results=tmp_path / "results", page=tmp_path / "page.md")
+    assert run(options, said.append) == 0
+    assert "  W3, equal: there is no peer to compare with, so this is not kept." in said
+    assert not (tmp_path / "results").exists()
+
+
+def test_a_training_that_failed_is_tried_again_and_takes_nobodys_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, said, tried = tmp_path / "T2A.json", list[str](), list[str]()
+    fine = {"reached": 5.0, "limit": 60.0, "steps": 10, "last": 0.6, "curve": [], "error": None}
+    late, broken = fine | {"reached": None}, fine | {"reached": None, "error": "MemoryError"}
+    known = {"quickstudy": fine, "learn2learn": late, "learn2learn-our-settings": broken}
+    path.write_text(json.dumps({"id": "T2A", "runs": {"sinusoid": known}}))
+
+    def fails(goal: str, name: str, *given: Any) -> dict[str, Any]:
+        tried.append(name)
+        return broken | {"error": "OSError: gone"}
+
+    monkeypatch.setattr("benchmarks.speed.target._run", fails)
+    assert not measure_goals(path, Plan(), 60.0, ["sinusoid"], said.append, {})
+    assert tried == ["learn2learn-our-settings", "higher-our-settings"]
+    assert "    failed: OSError: gone" in said
+    assert f"  sinusoid, learn2learn: measured before, which stays until it is taken out of {path}" in said
+    tried.clear()
+    assert not measure_goals(path, Plan(only=("learn2learn",)), 120.0, ["sinusoid"], said.append, {})
+    assert tried == ["learn2learn"]
+    kept = json.loads(path.read_text())["runs"]["sinusoid"]
+    assert kept["learn2learn"]["error"] is None and kept["higher-our-settings"]["error"] == "OSError: gone"
 
 
 def test_the_middle_and_the_spread() -> None:

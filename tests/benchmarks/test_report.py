@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.speed.harness import Row
 from benchmarks.speed.promises import LEAST_A_STEP
-from benchmarks.speed.report import command_line, page, save
+from benchmarks.speed.report import PAGE, command_line, page, save
 
 MACHINE: dict[str, Any] = {
     "processor": "a processor",
@@ -190,10 +190,9 @@ def test_memory_and_goals_have_their_tables(tmp_path: Path) -> None:
         "machine": MACHINE,
         "command": "c",
     }
-    run: dict[str, Any] = {"limit": 60.0, "steps": 10, "last": 0.5, "error": None}
     goals = {
         "words": "words",
-        "runs": {"omniglot": {"quickstudy": run | {"reached": 12.5}, "learn2learn": run | {"reached": None}}},
+        "runs": {"omniglot": {"quickstudy": a_training(12.5), "learn2learn": a_training(None)}},
         "date": "d",
         "machine": MACHINE,
         "command": "c",
@@ -201,7 +200,49 @@ def test_memory_and_goals_have_their_tables(tmp_path: Path) -> None:
     (tmp_path / "W7.json").write_text(json.dumps(memory))
     (tmp_path / "T2A.json").write_text(json.dumps(goals))
     text = page(tmp_path, tmp_path / "none.md")
-    assert "| quickstudy | 100 MB | 200 MB | 2.00 |" in text and "**1.25** (1.20 .. 1.30)" in text
+    assert "| quickstudy | 100 MB | 200 MB | 2.00 |" in text and "**1.25** (1.20 .. 1.30) ✔ 1.3." in text
     assert "| higher | not measured: gone |" in text
     assert "| T2A | omniglot, learn2learn | d | unknown |" in text
-    assert "| omniglot | quickstudy | 12.5 s | 10 |" in text and "| learn2learn | > 60 s |" in text
+    assert "| omniglot | quickstudy | 12.5 s | 10 | 0.5 | at least **4.8** | ✔ 3 |" in text
+    assert "| learn2learn | > 60 s |" in text
+
+
+def a_training(reached: float | None, spent: float = 60.0, **more: Any) -> dict[str, Any]:
+    curve = [{"seconds": spent if reached is None else reached, "steps": 10, "value": 0.5}]
+    return {"limit": 60.0, "steps": 10, "last": 0.5, "error": None, "curve": curve, "reached": reached} | more
+
+
+SOON, LATE, STOPPED = a_training(10.0), a_training(40.0), a_training(None)
+
+
+@pytest.mark.parametrize(
+    ("ours", "peers", "cells"),
+    [
+        (SOON, {"learn2learn": LATE, "torchmeta": STOPPED}, ["**4.0**", "✔ 3"]),
+        (a_training(20.0), {"learn2learn": LATE, "torchmeta": STOPPED}, ["**2.0**", "✘ 3"]),
+        (SOON, {"learn2learn": LATE, "torchmeta": a_training(None, 20.0)}, ["at least **2.0**", "3"]),
+        (SOON, {"learn2learn": a_training(None, error="gone"), "torchmeta": LATE}, ["**4.0**", "✔ 3"]),
+        (SOON, {"learn2learn": LATE | {"machine": MACHINE | {"model": "18"}}}, ["", ""]),
+        (SOON, {"learn2learn-our-settings": LATE}, ["", ""]),
+        (a_training(None, 30.0), {"learn2learn": LATE}, ["", "✘ 3"]),
+    ],
+    ids=["kept", "missed", "stopped too soon", "failed", "elsewhere", "by our settings", "never"],
+)
+def test_time_to_accuracy_stands_beside_what_was_promised(
+    ours: dict[str, Any], peers: dict[str, Any], cells: list[str], tmp_path: Path
+) -> None:
+    about = {"words": "w", "runs": {"omniglot": {"quickstudy": ours, **peers}}, "date": "d", "command": "c"}
+    (tmp_path / "T2A.json").write_text(json.dumps(about | {"machine": MACHINE}))
+    lines = [line.split(" | ") for line in page(tmp_path, tmp_path / "none.md").splitlines()]
+    rows = {line[1]: line for line in lines if line[0] == "| omniglot"}
+    assert [cell.rstrip(" |") for cell in rows["quickstudy"][5:]] == cells
+    times = {name: row[2] for name, row in rows.items()}
+    assert times["quickstudy"] == (
+        "never; it ended after 30 s" if ours["reached"] is None else f"{ours['reached']:.0f} s"
+    )
+    assert times.get("torchmeta") in (None, "> 60 s", "never; it ended after 20 s", "40 s")
+    assert ("failed: gone" in times.values()) == any(run["error"] == "gone" for run in peers.values())
+
+
+def test_the_page_is_made_from_what_was_measured() -> None:
+    assert PAGE.read_text() == page(), "run: python benchmarks/bench.py --page"
