@@ -93,8 +93,8 @@ def omniglot(learner: Callable[..., Any], inner_steps: int = 2, **more: Any) -> 
 STEPS: dict[str, tuple[Callable[[], AbstractLearner], Callable[[], Episode], int, int]] = {
     "maml-mlp": (sinusoid, waves, 267, 17),
     "fomaml-mlp": (lambda: sinusoid(FOMAML), waves, 141, 17),
-    "maml-conv4": (lambda: omniglot(MAML), pictures, 3016, 999),
-    "fomaml-conv4": (lambda: omniglot(FOMAML), pictures, 1434, 199),
+    "maml-conv4": (lambda: omniglot(MAML), pictures, 1775, 650),
+    "fomaml-conv4": (lambda: omniglot(FOMAML), pictures, 879, 146),
     "protonet-conv4": (lambda: ProtoNet(Conv4(1, 16, filters=4)), pictures, 575, 198),
 }
 """Name -> learner, tasks, operators of a meta-step and its gradient, graph nodes behind its loss."""
