@@ -175,7 +175,13 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comp
         "tasks.",
         table=table,
         sections=study.sections(
-            Found(runner.main.learner, runner.sources, runner.rivals, {one.name: one.results for one in entries})
+            Found(
+                runner.main.learner,
+                runner.sources,
+                runner.rivals,
+                {one.name: one.results for one in entries},
+                data_root,
+            )
         ),
         settings=runner.main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=versions,

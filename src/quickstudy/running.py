@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TextIO, cast
 
@@ -17,7 +18,7 @@ from quickstudy.progress import Line
 from quickstudy.rankcount import threads_of_a_rank
 from quickstudy.recipes import Built, Recipe, build, to_toml
 from quickstudy.recipes.fitting import fit_built
-from quickstudy.runs import identity
+from quickstudy.runs import as_trained, identity
 from quickstudy.train import Callback, Checkpointing, EndEvent, JsonLines, RunFolder, Silent, TensorBoard, Trained
 from quickstudy.train.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
@@ -108,7 +109,7 @@ def _train_on_rank(
     tell: bool,
 ) -> Trained:
     with alike(ranks):
-        built = build(recipe, data_root)
+        built = build(recipe, data_root, partial(as_trained, folder))
         built.learner.to(device_of(ranks, device))
     line = Line(cast(TextIO, SaidByStarter(starter)))
     if ranks.rank == 0 and (built.batches is not None or built.pretrain is not None):

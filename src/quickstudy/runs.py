@@ -23,6 +23,7 @@ from quickstudy.train.checkpoint import has_checkpoint
 __all__ = [
     "RunSummary",
     "Which",
+    "as_trained",
     "check_numbering",
     "check_shape",
     "check_unseen",
@@ -145,7 +146,10 @@ def _said(shape: TaskShape) -> str:
 
 
 def note_classes(run: RunFolder, data: DataSet) -> None:
-    """Keep in ``split.json`` which classes of one's own data train, validate and test; and how texts were numbered.
+    """Keep what a test must know of the data that was trained on.
+
+    In ``split.json`` which classes of one's own data train, validate and test; in ``environment.json`` how texts were
+    numbered; in ``table.json`` how a table was scaled.
 
     Args:
         run: the folder.
@@ -160,6 +164,35 @@ def note_classes(run: RunFolder, data: DataSet) -> None:
     numbered = getattr(data, "numbering", None)
     if numbered is not None:
         run.note(numbering=numbered)
+    measured = getattr(data, "measured", None)
+    if measured is not None:
+        atomic_write_bytes(run.table, json.dumps(measured, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def as_trained(run: RunFolder, data: DataSet) -> DataSet:
+    """The data as the run reads it: a table by the means, deviations and words that :func:`note_classes` kept.
+
+    Measured anew, a table that has grown would have other features, and the same weights would say other things of the
+    same rows.
+
+    Args:
+        run: the folder; of one that kept nothing the data stays as it is.
+        data: any data set; those that are no table stay as they are.
+
+    Raises:
+        DataError: what was kept cannot be read.
+    """
+    by_run = getattr(data, "as_trained", None)
+    measured = None if by_run is None else run.measured
+    if by_run is None or measured is None:
+        return data
+    try:
+        found: DataSet = by_run(measured, run.divided or {})
+    except (KeyError, TypeError, ValueError) as error:
+        raise DataError(
+            f"Cannot read {run.table}, by which the run's table becomes features: {error!r}. Train anew."
+        ) from error
+    return found
 
 
 def check_numbering(run: RunFolder, data: DataSet) -> None:

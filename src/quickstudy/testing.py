@@ -24,6 +24,7 @@ from quickstudy.reporting import write_run_report
 from quickstudy.running import device_of
 from quickstudy.runs import (
     Which,
+    as_trained,
     check_numbering,
     check_shape,
     check_unseen,
@@ -97,7 +98,7 @@ def evaluate(
     which = checkpoint or which_checkpoint(folder)
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
-    data = build_data(recipe, None if data_root is None else Path(data_root))
+    data = as_trained(folder, build_data(recipe, None if data_root is None else Path(data_root)))
     check_unseen(folder, recipe, data, role)
     check_numbering(folder, data)
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
@@ -146,7 +147,7 @@ def _test_on_rank(
 ) -> tuple[Result, Collector | None]:
     with alike(ranks):
         learner = learner_of(folder, recipe, which).to(device_of(ranks, device))
-        data = build_data(recipe, None if data_root is None else Path(data_root))
+        data = as_trained(folder, build_data(recipe, None if data_root is None else Path(data_root)))
         source = test_tasks(recipe, data, **sizes)
     progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
     told = bounding_memory(progress)

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
 from quickstudy.recipes import Recipe, build, load_recipe, to_toml
 from quickstudy.running import train_by_ranks, train_in
-from quickstudy.runs import is_run, newest_run_of, note_classes, recipe_of
+from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
@@ -92,7 +93,8 @@ def train(
     overrides = kebab_keys(overrides)
     old, resolved = _to_go_on(recipe, overrides, Path(runs)) if resume else (None, _resolved(recipe, overrides))
     # Before there is a folder: recipes and data that cannot be used shall leave none behind.
-    built = build(resolved, None if data_root is None else Path(data_root))
+    began = {} if old is None else {"as_trained": partial(as_trained, old)}
+    built = build(resolved, None if data_root is None else Path(data_root), **began)
     where = pick_device(device)
     built.learner.to(where)
     count = ranks_to_train(ranks, built, where, None if old is None else old.about.get("ranks"))

@@ -1,5 +1,6 @@
 """Any table as tasks: what is read, what is refused, and that nothing of a test group enters what is measured."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from quickstudy.data.tablefile import read_table
 from quickstudy.episode import Examples
 from quickstudy.errors import DataError, InputError, QuickstudyError, UnknownName
 from quickstudy.evaluate import class_ci95, episode_ci95
+from quickstudy.evaluate.scores import score
 
 SIZES: dict[str, Any] = {"shot": 3, "query": [2, 9], "seed": 0}
 
@@ -172,8 +174,11 @@ def test_figures_are_in_the_targets_units(tmp_path: Path) -> None:
     episode = source.episodes(range(3))
     y = leaves(episode.query)[1]
     found = source.figures(y + 1.0, episode)
-    assert list(found) == ["mae", "rmse"]
-    assert found["mae"] == pytest.approx([source.asked.std] * 3, rel=1e-4)
+    assert list(found) == ["mae", "rmse", "mse"]
+    for name, power in (("mae", 1), ("rmse", 1), ("mse", 2)):
+        assert found[name] == pytest.approx([source.asked.std**power] * 3, rel=1e-4)
+    scores = score(y + 1.0, episode, source)
+    assert set(scores.others) == {"rmse", "mse"} and scores.others["mse"] == pytest.approx(found["mse"])
 
 
 def test_columns_are_hidden_in_training(tmp_path: Path) -> None:
@@ -196,6 +201,8 @@ def bad(number: int, **cells: str) -> list[dict[str, str]]:
     [
         (bad(4, dose="high"), r"Cannot use row 6 of .*t\.csv: dose is 'high', while in 239 other rows it is a number"),
         (bad(4, dose="inf"), r"row 6 of .*: dose is 'inf'\. Leave blank what is not known"),
+        (bad(4, dose="1e200"), r"row 6 of .*: dose is '1e200'\. Leave blank what is not known, or use another unit"),
+        (bad(4, dose="1_000"), r"row 6 of .*: dose is '1_000', while in 239 other rows it is a number"),
         (bad(4, y="?"), r"row 6 of .*: y is missing \('\?'\)\. Fill it in, or leave the row out"),
         (bad(4, patient=""), r"row 6 of .*: patient is missing"),
         (bad(4, day="soon"), r"row 6 of .*: day is 'soon'\. Expected a number, or a date such as 2021-03-31"),
@@ -256,17 +263,150 @@ def test_tasks_that_cannot_be(tmp_path: Path) -> None:
         tasks([{k: row[k] for k in ("patient", "day", "clinic", "y")} for row in made_up()], SIZES)
 
 
-def test_small_groups_are_named(tmp_path: Path) -> None:
+def test_small_groups_are_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     rows = [row for row in made_up() if row["patient"] != "p7" or row["day"] < "2021-03-03"]
     data = data_of(tmp_path, rows)
     role = next(role for role, names in data.roles.items() if "p7" in names)
     source = data.tasks(role, **SIZES)
     assert source.left_out == {"p7": "2 rows of 5"} == source.settings["left_out"]
+    of = len(source.groups) + 1
+    assert f"1 of {of} groups are left out of {role}, such as p7: 2 rows of 5." in caplog.text
 
 
 def test_one_way_of_numbers_as_names(tmp_path: Path) -> None:
     data = data_of(tmp_path, bad(4, dose="high"), categories=("dose",))
     assert "different words" in data.coded.left_out["dose"]
+
+
+def test_missing_targets_are_counted(tmp_path: Path) -> None:
+    rows = made_up()
+    for number in (4, 7, 9):
+        rows[number] = rows[number] | {"y": "NULL"}
+    with pytest.raises(DataError, match=r"row 6 of .*: y is missing \('NULL'\), as in 2 more\. .* leave such rows out"):
+        data_of(tmp_path, rows).tasks("train", **SIZES)
+
+
+def test_what_is_missing(tmp_path: Path) -> None:
+    """Whatever other programs write for it, in columns of numbers and of words alike."""
+    marks = ["", "?", "NA", "nan", "N/A", "null", "<NA>", "."]
+    rows = [
+        row | ({"dose": mark, "drug": mark} if n % 3 else {})
+        for n, row in enumerate(made_up())
+        for mark in [marks[n % 8]]
+    ]
+    data = data_of(tmp_path, rows)
+    assert data.coded.blocks["drug"].stop - data.coded.blocks["drug"].start == 3
+    assert data.coded.x[:, data.coded.blocks["dose"]][:, 1].mean() == pytest.approx(2 / 3)
+
+
+def test_a_target_of_codes_has_classes_where_that_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = [row | {"y": ("0", "1", "1.0", "0.0")[n % 4]} for n, row in enumerate(made_up())]
+    data_of(tmp_path, rows).tasks("train", **SIZES)
+    assert "y has two values and is taken for a number. If they are classes, say --data.classes true" in caplog.text
+    source = data_of(tmp_path, rows, classes=True, time=None).tasks("test", **SIZES)
+    assert source.asked.classes == ("0", "1") and source.shape.target == "classes"
+
+
+def test_columns_that_are_not_to_be_known(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data = data_of(tmp_path, made_up(), without=("dose", "note"))
+    data.tasks("train", **SIZES)
+    assert set(data.coded.blocks) == {"drug", "weight"} and set(data.coded.left_out) == {"clinic"}
+    assert "Columns that are left out: clinic: the same in all training rows." in caplog.text
+    with pytest.raises(UnknownName, match=r"called 'doze'\. Did you mean 'dose'"):
+        data_of(tmp_path, made_up(), without=("doze",)).tasks("train", **SIZES)
+    with pytest.raises(InputError, match=r"one column cannot play two parts"):
+        data_of(tmp_path, made_up(), without=("y",)).tasks("train", **SIZES)
+
+
+def test_rows_of_one_patient_under_two_names_are_noticed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    rows = made_up()
+    roles = data_of(tmp_path, rows).roles
+    copied = {roles["test"][0]: roles["train"][0]}
+    by_name = {name: [row for row in rows if row["patient"] == name] for name in {row["patient"] for row in rows}}
+    rows = [row for row in rows if row["patient"] not in copied]
+    rows += [row | {"patient": new} for new, old in copied.items() for row in by_name[old]]
+    source = data_of(tmp_path, rows).tasks("test", **SIZES)
+    assert source.settings["rows_shared"] == 8
+    assert "8 rows of groups that validate or test stand in training groups, too, cell by cell" in caplog.text
+    assert data_of(tmp_path, made_up()).tasks("test", **SIZES).settings["rows_shared"] == 0
+
+
+def grown(rows: list[dict[str, str]], patients: int = 40) -> list[dict[str, str]]:
+    """The same rows, more of each of these patients, and more patients, in other units and with other words."""
+    later = [row | {"day": f"2022-{row['day'][5:]}", "dose": "500", "drug": "Z", "y": "900"} for row in rows]
+    more = [row | {"patient": f"q{row['patient']}", "dose": "700"} for row in made_up(patients)]
+    return [*more, *rows, *later]
+
+
+def test_a_run_reads_a_table_as_it_was_trained(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The same rows are the same features and the same target, however the table has grown."""
+    rows = made_up()
+    before = data_of(tmp_path, rows)
+    kept = json.loads(json.dumps([before.measured, before.divided]))
+    after = data_of(tmp_path, grown(rows)).as_trained(*kept)
+    place = [*range(320, 320 + len(rows))]
+    assert np.array_equal(after.coded.x[place], before.coded.x) and after.coded.left_out == before.coded.left_out
+    assert (after.asked.mean, after.asked.std) == (before.asked.mean, before.asked.std)
+    assert after.measured == before.measured
+    anew = data_of(tmp_path, grown(rows))
+    assert not np.array_equal(anew.coded.x[place][:, :2], before.coded.x[:, :2]), "measured anew it is another table"
+    # Who trained and who validated keep their part; all others are new, and test.
+    assert after.roles["train"] == before.roles["train"] and after.roles["validation"] == before.roles["validation"]
+    assert set(after.roles["test"]) == {*before.roles["test"], *(f"qp{n}" for n in range(40))}
+    source = after.tasks("test", **SIZES)
+    assert source.settings["words_unknown"] == {"drug": ["Z"]}
+    assert "Words that no training row has, and that therefore say nothing: drug: 'Z'." in caplog.text
+
+
+def test_a_run_reads_another_table(tmp_path: Path) -> None:
+    """Columns in another order, more of them with whatever in them, and one of words that are all numbers now."""
+    rows = made_up(target="words")
+    before = data_of(tmp_path, rows, time=None)
+    kept = before.measured, before.divided
+    theirs = [
+        {
+            "x": ("1", "two", "1,5")[n % 3],
+            **dict(reversed(row.items())),
+            "patient": f"r{row['patient']}",
+            "drug": str(n % 2),
+        }
+        for n, row in enumerate(rows)
+    ]
+    # Written as CSV needs its quotes for what holds a comma.
+    path = write(tmp_path / "theirs.csv", [{k: f'"{v}"' for k, v in row.items()} for row in theirs])
+    other = GroupTable(file=path, group="patient", target="y").as_trained(*kept)
+    assert np.array_equal(other.coded.x[:, :2], before.coded.x[:, :2]), "doses"
+    assert other.coded.x[:, other.coded.blocks["drug"]].sum() == 0
+    assert np.array_equal(other.asked.y, before.asked.y) and len(other.roles["test"]) == 30
+    two = GroupTable(file=write(tmp_path / "two.csv", made_up(2, target="words")), group="patient", target="y")
+    assert two.as_trained(before.measured, {}).roles["test"] == ["p0", "p1"], "a run needs no three groups"
+
+
+def test_a_table_that_a_run_cannot_read(tmp_path: Path) -> None:
+    rows = made_up()
+    before = data_of(tmp_path, rows)
+    kept = before.measured, before.divided
+
+    def read(rows: list[dict[str, str]], **options: Any) -> GroupTasks:
+        return data_of(tmp_path, rows, **options).as_trained(*kept).tasks("test", **SIZES)
+
+    with pytest.raises(DataError, match=r"Cannot use .*t\.csv: it has no column 'dose', which training had\. Name the"):
+        read([{k: v for k, v in row.items() if k != "dose"} for row in rows])
+    with pytest.raises(DataError, match=r"row 2 of .*: dose is 'high', while in training it was a number\. Correct it"):
+        read([row | {"dose": "high"} for row in rows])
+    with pytest.raises(DataError, match=r"row 2 of .*: y is 'well', while in training it was a number"):
+        read([row | {"y": "well"} for row in rows])
+    with pytest.raises(DataError, match=r"for test: all of these names trained or validated the run\. Give other"):
+        read([row for row in rows if row["patient"] in before.roles["train"]])
+    with pytest.raises(InputError, match=r"by 'drug': it was trained on rows of this table by 'patient', and would be"):
+        read(rows, group="drug", categories=())
+    words = data_of(tmp_path, made_up(target="words"))
+    of_words = words.measured, words.divided
+    after = data_of(
+        tmp_path, [row | {"y": "dead"} if row["day"] == "2021-03-02" else row for row in made_up(target="words")]
+    )
+    with pytest.raises(DataError, match=r"'y' has the class 'dead', and the run was trained on 'ill', 'well'\. Write"):
+        after.as_trained(*of_words).tasks("test", **SIZES)
 
 
 def test_rows_that_stand_twice_are_one(tmp_path: Path) -> None:
@@ -275,7 +415,7 @@ def test_rows_that_stand_twice_are_one(tmp_path: Path) -> None:
     twice = [row | {"weight": "NA", "dose": row["dose"] + "0"} for row in rows]
     data = data_of(tmp_path, rows + twice, time=None)
     source = data.tasks("test", **SIZES)
-    assert source.settings["rows_repeated"] == len(rows) and sum(len(g.rows) for g in source.groups) == 6 * 8
+    assert source.settings["rows_repeated"] == len(rows) * 8 // 30 and sum(len(g.rows) for g in source.groups) == 6 * 8
     kept = data_of(tmp_path, rows + twice, time=None, repeated=True).tasks("test", **SIZES)
     assert kept.settings["rows_repeated"] == 0 and sum(len(g.rows) for g in kept.groups) == 2 * 6 * 8
 
@@ -324,6 +464,10 @@ def test_who_plays_which_part_is_kept_with_a_run(tmp_path: Path) -> None:
         (
             [row | {"dose": row["dose"].replace(".", ",")} for row in made_up()],
             r"Cannot use row 2 of .*: dose is '-?\d+,\d+', with a decimal comma, as is every other row",
+        ),
+        (
+            [row | {"dose": str(n)} if n % 3 else row | {"dose": f"{n},5"} for n, row in enumerate(made_up())],
+            r"Cannot use row 2 of .*: dose is '0,5', with a decimal comma, as are 80 rows in all\. Write numbers",
         ),
         (bad(4, day="2021"), r"row 6 of .*: day is '2021', a number, while before it is a date\. Write all alike"),
     ],

@@ -12,13 +12,13 @@ import quickstudy
 from quickstudy.data.grouptasks import GroupTasks
 from quickstudy.data.heart import HeartDisease
 from quickstudy.data.sinusoid import Sinusoid
-from quickstudy.domains.medicine.patients import compared, patient_means, patients_of, with_interval
+from quickstudy.domains.medicine.patients import Said, compared, said_of
 from quickstudy.domains.medicine.pooled import PooledAndSupport, Prevalence, pooled, training_patients
 from quickstudy.domains.study import Found, study
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 from quickstudy.evaluate import meta_test
-from quickstudy.evaluate.calibration import Answers, answers
+from quickstudy.evaluate.intervals import row_ci95
 from quickstudy.recipes import load_recipe
 from tests.conftest import needed
 from tests.data.test_grouptable import made_up, write
@@ -76,17 +76,25 @@ def test_prevalence() -> None:
 
 
 def test_intervals_are_over_patients(heart: HeartDisease) -> None:
+    """As a test reports them; and differences are of the same patients."""
     source = tasks(heart, "test")
-    patient = patients_of(source, 20)
-    found = answers(Prevalence(), source, episodes=20)
-    assert len(patient) == len(found.y)
-    assert np.array_equal(heart._table[1][patient], found.y), "who is asked for, in the order of the answers"
-    assert patient_means(np.array([1.0, 3.0, 5.0]), np.array([7, 7, 2])).tolist() == [5, 2]
-    assert with_interval(np.array([0.0, 1.0])) == pytest.approx((0.5, 1.96 * 0.5))
-    one = Answers(np.array([[0.5, 0.5], [0.1, 0.9]]), np.array([1, 1]), np.array([0, 0]))
-    other = Answers(np.array([[0.0, 1.0], [0.0, 1.0]]), np.array([1, 1]), np.array([0, 0]))
-    table = compared({"a": one, "b": other}, np.array([0, 1]))
-    assert table["a"][0][0] == pytest.approx(0.13) and table["b"][1][0] == pytest.approx(-0.13)
+    train = tasks(heart)
+    rival = pooled(lambda: LogisticRegression(max_iter=1000))(train.shape, train)
+    said = {"a": said_of(rival, source, 12), "b": said_of(Prevalence(), source, 12)}
+    result = meta_test(rival, source, episodes=12)
+    table = compared(said, "auroc")
+    assert table["a"] == ((result.mean, result.ci95_rows), (0, 0))
+    assert result.ci95_rows is not None and result.ci95_rows > 3 * result.ci95, "episodes ask for the same patients"
+    assert table["b"][1] == pytest.approx((0.5 - result.mean, result.ci95_rows)), "prevalence ranks nobody"
+    other = result.others["brier"]
+    assert compared(said, "brier")["a"][0] == pytest.approx((other.mean, other.ci95_rows))
+
+
+def test_differences_are_in_pairs() -> None:
+    effects = np.array([0.1, -0.3, 0.2])
+    one, other = (Said(None, {"auroc": mean}, {"auroc": effects}) for mean in (0.7, 0.8))  # type: ignore[arg-type]
+    table = compared({"one": one, "other": other}, "auroc")
+    assert table["other"] == ((0.8, row_ci95(effects)), (pytest.approx(0.1), 0.0))
 
 
 @pytest.mark.parametrize("name", STUDIES)

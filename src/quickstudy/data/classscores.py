@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from quickstudy.keys import Integers
 
-__all__ = ["auroc", "brier", "log_loss", "probabilities", "sensitivity_at"]
+__all__ = ["auroc", "auroc_moves", "brier", "log_loss", "probabilities", "row_losses", "sensitivity_at", "squares"]
 
 Floats: TypeAlias = NDArray[np.float64]
 Flags: TypeAlias = NDArray[np.bool_]
@@ -38,13 +38,24 @@ def brier(p: Floats, y: Integers) -> float:
         p: ``[n, W]``, rows that add up to 1.
         y: ``[n]``, class numbers.
     """
-    squares = np.square(p - np.eye(p.shape[1])[y]).sum(1)
-    return float(squares.mean()) / (2 if p.shape[1] == 2 else 1)
+    return float(squares(p, y).mean())
+
+
+def squares(p: Floats, y: Integers) -> Floats:
+    """``[n]``, of which the Brier score is the mean."""
+    found: Floats = np.square(p - np.eye(p.shape[1])[y]).sum(1) / (2 if p.shape[1] == 2 else 1)
+    return found
 
 
 def log_loss(p: Floats, y: Integers) -> float:
     """Mean of -log p_y, p being no less than 1e-7."""
-    return float(-np.log(np.clip(p[np.arange(len(y)), y], 1e-7, 1)).mean())
+    return float(row_losses(p, y).mean())
+
+
+def row_losses(p: Floats, y: Integers) -> Floats:
+    """``[n]``, of which the log loss is the mean."""
+    found: Floats = -np.log(np.clip(p[np.arange(len(y)), y], 1e-7, 1))
+    return found
 
 
 def auroc(truth: Flags, score: Floats) -> float:
@@ -59,6 +70,28 @@ def auroc(truth: Flags, score: Floats) -> float:
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
     rank = (count.cumsum() - (count - 1) / 2)[place]
     return float((rank[truth].sum() - positive * (positive + 1) / 2) / (positive * negative))
+
+
+def auroc_moves(truth: Flags, score: Floats) -> Floats:
+    """``[n]``, the derivative of the area by the weight of each row, all weights being 1; NaN without both classes.
+
+    A positive row's is (V - A) / P: V the share of negative rows below it, A the area, P how many rows are positive.
+    These are the structural components of E. DeLong, D. DeLong, D. Clarke-Pearson, "Comparing the areas under two or
+    more correlated receiver operating characteristic curves", Biometrics 1988.
+
+    >>> auroc_moves(np.array([True, False, True]), np.array([0.9, 0.5, 0.5])).tolist()
+    [0.125, 0.0, -0.125]
+    """
+    found = np.full(len(truth), np.nan)
+    area = auroc(truth, score)
+    if np.isnan(area):
+        return found
+    for mine, above in ((truth, True), (~truth, False)):
+        others = np.sort(score[~mine])
+        beaten = (np.searchsorted(others, score[mine], "left") + np.searchsorted(others, score[mine], "right")) / 2
+        share = beaten / len(others)
+        found[mine] = ((share if above else 1 - share) - area) / mine.sum()
+    return found
 
 
 def sensitivity_at(truth: Flags, score: Floats, specificity: float) -> float:

@@ -21,9 +21,18 @@ from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.data.batches import ClassBatches
-from quickstudy.data.classscores import auroc, brier, log_loss, probabilities, sensitivity_at
+from quickstudy.data.classscores import (
+    auroc,
+    auroc_moves,
+    brier,
+    log_loss,
+    probabilities,
+    row_losses,
+    sensitivity_at,
+    squares,
+)
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
-from quickstudy.data.source import TaskShape, TaskSource, as_indices
+from quickstudy.data.source import RowMoves, TaskShape, TaskSource, as_indices
 from quickstudy.data.tablecoding import Coded
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import InputError
@@ -64,14 +73,19 @@ class Asked:
     mean: float = 0.0
     std: float = 1.0
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What was measured of it, as JSON."""
+        return {"mean": self.mean, "std": self.std} if self.classes is None else {"classes": list(self.classes)}
+
 
 class GroupTasks(TaskSource):
     """See the module. Groups come in random order, all of them before any comes again.
 
     ``Episode.classes`` has the group's place in ``groups``, for intervals over groups: a few groups come again and
     again, and with time a test task of a group is the same each time. Where there is one group alone what repeats is
-    rows, which :meth:`rows_of` gives, for intervals over them. For classes without time each group gives at least one
-    row of each class to the support and one to the query.
+    rows, which :meth:`rows_of` and :meth:`row_moves` give, for intervals over them. For classes without time each group
+    gives at least one row of each class to the support and one to the query.
 
     Args:
         table: the features of all rows.
@@ -160,7 +174,7 @@ class GroupTasks(TaskSource):
         """Hex sha256 over features, labels and groups."""
         digest = hashlib.sha256(json.dumps([list(self.table.blocks), self.asked.classes, self._keep]).encode())
         for group in self.groups:
-            digest.update(group.name.encode() + np.ascontiguousarray(group.rows).tobytes())
+            digest.update(f"{group.name} {len(group.rows)}".encode())
             digest.update(self.table.x[group.rows].tobytes() + np.ascontiguousarray(self.asked.y[group.rows]).tobytes())
         return digest.hexdigest()
 
@@ -223,7 +237,7 @@ class GroupTasks(TaskSource):
 
     @override
     def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
-        """In the target's own units ``mae``, ``rmse``; of two classes ``auroc`` first, of more ``accuracy``.
+        """Of numbers ``mae``, ``rmse``, ``mse`` in the target's units; of two classes ``auroc``, of more ``accuracy``.
 
         With time later rows may all be of one class: ``accuracy`` comes first then, and ``auroc`` is of the tasks that
         have both. ``sensitivity`` is at a specificity of 90 %.
@@ -234,17 +248,49 @@ class GroupTasks(TaskSource):
         rows = [self._of_task(y[t][there[t]], said[t][there[t]]) for t in range(len(y))]
         return {name: np.array([row[name] for row in rows]).round(6) for name in rows[0]}
 
+    @override
+    def row_moves(self, outputs: Tensor, episode: Episode) -> RowMoves | None:
+        """Of one group: ``mae``, ``rmse`` and ``mse``, or ``accuracy``, ``brier``, ``nll`` and ``auroc``."""
+        if len(self.groups) > 1:
+            return None
+        query = episode.query
+        assert query.y is not None
+        there, y, said = query.labelled.numpy(), query.y.numpy(), outputs.numpy()
+        each = [self._moves(y[t][there[t]], said[t][there[t]]) for t in range(len(y))]
+        rows = np.concatenate(self.rows_of(episode.indices.numpy()))
+        return RowMoves(rows, {name: np.concatenate([one[name] for one in each]) for name in each[0]})
+
+    def _errors(self, y: NDArray[Any], said: NDArray[Any]) -> NDArray[np.float64]:
+        error = np.abs(said[:, 0].astype(np.float64) - y[:, 0]) * self.asked.std
+        return np.where(np.isfinite(error), error, np.inf)
+
+    def _ranked(self, said: NDArray[Any]) -> NDArray[np.float64]:
+        return np.where(np.isfinite(said).all(1), said[:, 1].astype(np.float64) - said[:, 0], 0.0)
+
+    def _moves(self, y: NDArray[Any], said: NDArray[Any]) -> dict[str, NDArray[np.float64]]:
+        n = len(y)
+        if self.asked.classes is None:
+            error = self._errors(y, said)
+            with np.errstate(invalid="ignore"):  # an infinite error has no derivative
+                square = np.square(error)
+                mse = (square - square.mean()) / n
+                rmse = mse / (2 * max(float(square.mean()) ** 0.5, np.finfo(np.float64).tiny))
+                return {"mae": (error - error.mean()) / n, "rmse": rmse, "mse": mse}
+        p = probabilities(said)
+        each = {"accuracy": (p.argmax(1) == y).astype(np.float64), "brier": squares(p, y), "nll": row_losses(p, y)}
+        found = {name: (values - values.mean()) / n for name, values in each.items()}
+        return found if self._way > 2 else found | {"auroc": auroc_moves(y == 1, self._ranked(said))}
+
     def _of_task(self, y: NDArray[Any], said: NDArray[Any]) -> dict[str, float]:
         if self.asked.classes is None:
-            error = np.abs(said[:, 0].astype(np.float64) - y[:, 0]) * self.asked.std
-            error = np.where(np.isfinite(error), error, np.inf)
-            return {"mae": float(error.mean()), "rmse": float(np.square(error).mean() ** 0.5)}
+            error = self._errors(y, said)
+            mse = float(np.square(error).mean())
+            return {"mae": float(error.mean()), "rmse": mse**0.5, "mse": mse}
         p = probabilities(said)
         usual = {"accuracy": float((p.argmax(1) == y).mean()), "brier": brier(p, y), "nll": log_loss(p, y)}
         if self._way > 2:
             return usual
-        ranked = np.where(np.isfinite(said).all(1), said[:, 1].astype(np.float64) - said[:, 0], 0.0)
-        truth = y == 1
+        truth, ranked = y == 1, self._ranked(said)
         area = {"auroc": auroc(truth, ranked)}
         sensitivity = {"sensitivity": sensitivity_at(truth, ranked, _SPECIFICITY)}
         return usual | area | sensitivity if self._ordered else area | usual | sensitivity

@@ -7,6 +7,8 @@ doi:10.24432/C52P4X. Not for clinical use.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
+from copy import copy
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -16,9 +18,9 @@ from typing_extensions import override
 
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
-from quickstudy.data.grouptable import check_way
+from quickstudy.data.grouptable import check_way, first_of_their_kind, plain_cells
 from quickstudy.data.grouptasks import Asked, Group, GroupTasks
-from quickstudy.data.tablecoding import Coded, code
+from quickstudy.data.tablecoding import Coded, Coding, measure
 from quickstudy.data.tablefile import Column, column_of, read_cells
 from quickstudy.data.tables import TableTasks
 from quickstudy.episode import Episode, Examples
@@ -48,6 +50,7 @@ _WORDS = ("cp", "restecg", "slope", "thal")  # numbers that are names
 _NEVER_ZERO = ("trestbps", "chol", "thalach", "cp", "slope", "thal")
 _EXERCISE = ("exang", "oldpeak", "slope")  # measured in the test in which thalach was
 _VALIDATION = 0.2  # of the other hospitals' patients
+_CLASSES = ("no disease", "disease")
 
 
 class HeartTasks(GroupTasks):
@@ -103,9 +106,15 @@ class HeartDisease:
     the files that count vessels write ``0.0``; and without a heart rate nothing of the exercise test is known. Zeros of
     fasting sugar and of the resting ECG that stood for a missing value cannot be told from others.
 
+    Two patients stand twice, cell by cell, one of Budapest and one of the V.A.; each is one here, as else one row could
+    be labelled and its copy asked for. ``rows_repeated`` in a result counts such rows.
+
     Args:
         root: the folder that holds ``uci-heart-disease/``.
         hospital: which one tests: ``"cleveland"``, ``"hungarian"``, ``"switzerland"`` or ``"va"``.
+        validation: ``"patients"``: a fifth of the three others' patients validates; or the name of a hospital, all of
+            whose patients do, and none of whom trains.
+        without: columns that are not to be known.
         keep: the least share of columns that a training task knows; see :class:`GroupTasks`.
         synthetic: so many training tasks, the first ones, are synthetic tables (``data.tables``).
 
@@ -118,21 +127,58 @@ class HeartDisease:
     splits = ("train", "validation", "test")
 
     def __init__(
-        self, root: Path | None = None, *, hospital: str = "va", keep: float = 0.5, synthetic: int = 0
+        self,
+        root: Path | None = None,
+        *,
+        hospital: str = "va",
+        validation: str = "patients",
+        without: Sequence[str] = (),
+        keep: float = 0.5,
+        synthetic: int = 0,
     ) -> None:
         if hospital not in get_args(Hospital):
             raise UnknownName.among("hospital of uci-heart", hospital, get_args(Hospital))
+        others = [name for name in get_args(Hospital) if name != hospital]
+        if validation not in ("patients", *others):
+            raise UnknownName.among("validation of uci-heart", validation, ("patients", *others))
+        for name in without:
+            if name not in COLUMNS:
+                raise UnknownName.among("column of uci-heart", name, COLUMNS)
         if not 0 < keep <= 1 or synthetic < 0:
             raise InputError(
                 f"Cannot make tasks with keep = {keep} and synthetic = {synthetic}: expected a share of columns above "
                 "0, up to 1, and 0 synthetic tasks or more."
             )
         self.hospital, self.keep, self.synthetic = hospital, keep, synthetic
+        self.validation, self.without = validation, tuple(without)
         self._root = root
+        self._trained: Coding | None = None
+
+    def as_trained(self, measured: Mapping[str, Any], divided: Mapping[str, Sequence[str]]) -> HeartDisease:
+        """The same by the means, deviations and words that a run was trained with.
+
+        Args:
+            measured: what :attr:`measured` was then.
+            divided: of the hospitals, which do not change.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is no such record.
+        """
+        del divided
+        found = copy(self)
+        vars(found).pop("_coding", None)
+        vars(found).pop("coded", None)
+        found._trained = Coding.of_record(measured)
+        return found
+
+    @property
+    def measured(self) -> dict[str, Any]:
+        """What was measured on training patients, as JSON; kept with each run."""
+        return {"source": self.name, **self._coding.record, "target": {"classes": list(_CLASSES)}}
 
     @cached_property
-    def _table(self) -> tuple[list[Column], Integers, Integers, list[str]]:
-        """Columns, diagnosis ``[R]``, hospital ``[R]``, and each row as it was written."""
+    def _table(self) -> tuple[list[Column], Integers, Integers, list[str], int]:
+        """Columns, diagnosis ``[R]``, hospital ``[R]``, each row as written, and how many copies were left out."""
         cells: list[list[str]] = []
         place: list[int] = []
         lines: list[int] = []
@@ -152,26 +198,35 @@ class HeartDisease:
             place += [number] * len(rows)
         source = str(data_root(self._root) / "uci-heart-disease")
         columns = [
-            column_of(source, name, [_plain(row[c]) for row in cells], lines, categorical=name in _WORDS)
+            column_of(source, name, [_plain(row[c]) for row in cells], lines, words=name in _WORDS or None)
             for c, name in enumerate(COLUMNS)
         ]
         sick = np.array([row[-1] != "0" for row in cells], dtype=np.int64)
-        return columns, sick, np.array(place, dtype=np.int64), [",".join(row) for row in cells]
+        rows = plain_cells([column.values for column in columns])
+        once = np.flatnonzero(
+            first_of_their_kind([(*about, *row) for *about, row in zip(place, sick, rows, strict=True)])
+        )
+        columns = [Column(one.name, one.values[once], one.words) for one in columns]
+        texts = [",".join(cells[row]) for row in once]
+        return columns, sick[once], np.array(place, dtype=np.int64)[once], texts, len(cells) - len(once)
 
     @property
     def divided(self) -> dict[str, list[str]]:
         """Role -> its hospitals; kept with each run, which is then tested on no hospital that it was trained on."""
-        others = [name for name in get_args(Hospital) if name != self.hospital]
-        return {"train": others, "validation": [f"{name}, held back" for name in others], "test": [self.hospital]}
+        others = [name for name in get_args(Hospital) if name not in (self.hospital, self.validation)]
+        validation = [f"{name}, held back" for name in others] if self.validation == "patients" else [self.validation]
+        return {"train": others, "validation": validation, "test": [self.hospital]}
 
     @cached_property
     def roles(self) -> dict[str, Integers]:
-        """Role -> its patients, rows of the table. The same row written twice plays one role."""
-        _, _, place, texts = self._table
+        """Role -> its patients, rows of the table."""
+        _, _, place, texts, _ = self._table
         hospitals = get_args(Hospital)
         own = place == hospitals.index(self.hospital)
         share = np.array([_share(f"{hospitals[at]}:{text}") for at, text in zip(place, texts, strict=True)])
         held = share < _VALIDATION
+        if self.validation != "patients":
+            held = place == hospitals.index(self.validation)
         return {
             "train": np.flatnonzero(~own & ~held),
             "validation": np.flatnonzero(~own & held),
@@ -179,10 +234,16 @@ class HeartDisease:
         }
 
     @cached_property
+    def _coding(self) -> Coding:
+        if self._trained is not None:
+            return self._trained
+        columns = [column for column in self._table[0] if column.name not in self.without]
+        return measure("uci-heart-disease", columns, self.roles["train"])
+
+    @cached_property
     def coded(self) -> Coded:
-        """The 13 columns as features, by the training patients."""
-        columns = self._table[0]
-        return code("uci-heart-disease", columns, self.roles["train"])
+        """The columns as features, by the training patients."""
+        return self._coding.code("uci-heart-disease", self._table[0])
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -205,9 +266,11 @@ class HeartDisease:
             DataError: files are missing or damaged.
         """
         check_role(self, role)
-        asked = Asked(self._table[1], ("no disease", "disease"))
+        asked = Asked(self._table[1], _CLASSES)
         check_way(self.name, way, asked)
         train = role == "train"
+        about: dict[str, Any] = {"hospital": self.hospital, "keep": self.keep, "synthetic": self.synthetic}
+        about |= {"validation": self.validation, "without": list(self.without), "rows_repeated": self._table[4]}
         return HeartTasks(
             self.coded,
             asked,
@@ -219,21 +282,20 @@ class HeartDisease:
             seed=seed,
             keep=self.keep if train else 1.0,
             synthetic=self.synthetic if train else 0,
-            about={"hospital": self.hospital, "keep": self.keep, "synthetic": self.synthetic},
+            about=about,
         )
 
     def _groups(self, role: str) -> list[Group]:
-        columns, _, place, _ = self._table
-        rows = self.roles[role]
-        if role == "test":
-            return [Group(self.hospital, rows)]
+        columns, _, place, *_ = self._table
+        rows, hospitals = self.roles[role], get_args(Hospital)
+        if role == "test" or (role == "validation" and self.validation in hospitals):
+            return [Group(hospitals[place[rows[0]]], rows)]
         age, sex = columns[0].values, columns[1].values
         older = age > np.nanmedian(age[self.roles["train"]])
         strata = {"all": np.ones(len(age), bool), "men": sex == 1, "women": sex == 0, "older": older, "younger": ~older}
         return [
-            Group(f"{hospital}, {stratum}", rows[(place[rows] == number) & inside[rows]])
-            for number, hospital in enumerate(get_args(Hospital))
-            if hospital != self.hospital
+            Group(f"{hospitals[number]}, {stratum}", rows[(place[rows] == number) & inside[rows]])
+            for number in np.unique(place[rows])
             for stratum, inside in strata.items()
         ]
 

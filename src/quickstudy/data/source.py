@@ -41,6 +41,20 @@ class TaskShape:
     environment: dict[str, Any] | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class RowMoves:
+    """By how much each row moves the figures of the tasks that ask for it.
+
+    Args:
+        rows: int64 ``[n]``, which row: the same number in every task that asks for it.
+        of: a metric's name -> ``[n]``, the derivative of its task's figure by the weight of the row, all weights being
+            1; NaN where the figure is not defined.
+    """
+
+    rows: Integers
+    of: dict[str, NDArray[np.float64]]
+
+
 class TaskSource(ABC):
     """Yields tasks by number. Task i is a pure function of (source, seed, split, i).
 
@@ -84,6 +98,19 @@ class TaskSource(ABC):
         """
         del outputs, episode
         return {}
+
+    def row_moves(self, outputs: Tensor, episode: Episode) -> RowMoves | None:
+        """Where all tasks ask for the same rows again and again: how the figures hang on them, for intervals over rows.
+
+        Args:
+            outputs: as in :meth:`figures`.
+            episode: likewise.
+
+        Returns:
+            None, by default: tasks do not ask for the same rows, or an interval over classes says more.
+        """
+        del outputs, episode
+        return None
 
     def batches(self, size: int) -> BatchSource:
         """The same examples as plain labelled batches, for training a classifier over all classes.

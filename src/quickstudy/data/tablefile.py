@@ -1,4 +1,4 @@
-"""Floor 1: tables of one's own: CSV or TSV, with a header; what is blank, ``?``, ``NaN`` or ``NA`` is missing.
+"""Floor 1: tables of one's own: CSV or TSV, with a header; blank cells, ``?``, ``NA``, ``NaN``, ``null`` are missing.
 
     read_table    a file -> RawTable: numbers, or words, column by column; whose row it is, when, and what is asked for
 
@@ -11,7 +11,7 @@ import csv
 import io
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,15 +23,17 @@ from numpy.typing import NDArray
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.keys import Integers
 
-__all__ = ["MISSING", "Column", "RawTable", "column_of", "read_cells", "read_table"]
+__all__ = ["MISSING", "Column", "RawTable", "column_of", "order_of", "read_cells", "read_table"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-MISSING = frozenset({"", "?", "nan", "na"})
+MISSING = frozenset({"", "?", ".", "nan", "na", "n/a", "<na>", "null"})
 """What stands for a missing value, whatever its case."""
 
+_LARGEST = 1e100  # squares of larger numbers, of which a deviation is made, may be beyond what a number can be
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
+_WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,9 +58,10 @@ class RawTable:
     Args:
         source: the file, for messages.
         columns: what is known of a row.
-        target: what is asked for; a column without missing values.
+        target: what is asked for; a column without missing values, unless they are asked for.
         group: ``[R]``, whose row it is: names.
         time: float64 ``[R]``, of each row; None where nobody said.
+        lines: ``[R]``, where each row stands in the file.
     """
 
     source: str
@@ -66,10 +69,19 @@ class RawTable:
     target: Column
     group: tuple[str, ...]
     time: Floats | None
+    lines: tuple[int, ...]
 
 
 def read_table(
-    path: Path, *, group: str, target: str, time: str | None = None, categories: Sequence[str] = ()
+    path: Path,
+    *,
+    group: str,
+    target: str,
+    time: str | None = None,
+    categories: Sequence[str] = (),
+    without: Sequence[str] = (),
+    words: Mapping[str, bool] | None = None,
+    asking: bool = False,
 ) -> RawTable:
     """A table whose first row names the columns.
 
@@ -79,6 +91,10 @@ def read_table(
         target: the column that is asked for.
         time: a column of numbers or dates (``2021-03-31``, ``2021-03-31 08:15``); None: rows have no order.
         categories: columns whose numbers are names, such as codes of drugs.
+        without: columns to be passed over.
+        words: column -> whether it is one of words, where that was decided before; whatever other columns hold is then
+            words, as nobody reads them, and ``categories`` and ``without`` need not be there.
+        asking: whether the target may be missing.
 
     Raises:
         InputError: one column has two parts to play.
@@ -86,28 +102,30 @@ def read_table(
         DataError: the file is missing, empty, no text, or has a row that cannot be used; names file and row.
     """
     head, rows, lines = read_cells(path)
-    for name in (group, target, *([] if time is None else [time]), *categories):
+    special = [group, target, *([] if time is None else [time])]
+    for name in (*special, *(() if words else (*categories, *without))):
         if name not in head:
             raise UnknownName.among(f"column in {path}", name, head)
-    special = [group, target, *([] if time is None else [time])]
-    if len(set(special)) < len(special):
+    if len(set(special)) < len(special) or set(special) & set(without):
         raise InputError(
-            f"Cannot read {path} with group = {group!r}, target = {target!r}, time = {time!r}: one column cannot play "
-            "two parts. Name different columns."
+            f"Cannot read {path} with group = {group!r}, target = {target!r}, time = {time!r}, without = "
+            f"{list(without)}: one column cannot play two parts. Name different columns."
         )
     cells = {name: [row[place] for row in rows] for place, name in enumerate(head)}
     for name in special:
-        _all_there(path, name, cells[name], lines)
+        if name != target or not asking:
+            _all_there(path, name, cells[name], lines)
+    decided = dict.fromkeys(head if words else categories, True) | dict(words or {})
     columns = tuple(
-        column_of(str(path), name, cells[name], lines, categorical=name in categories)
+        column_of(str(path), name, cells[name], lines, words=decided.get(name))
         for name in head
-        if name not in special
+        if name not in (*special, *without)
     )
     if not columns:
         raise DataError(f"Cannot make tasks of {path}: beside group, target and time it has no column to learn from.")
     when = None if time is None else _moments(path, time, cells[time], lines)
-    asked = column_of(str(path), target, cells[target], lines, categorical=target in categories)
-    return RawTable(str(path), columns, asked, tuple(cells[group]), when)
+    asked = column_of(str(path), target, cells[target], lines, words=decided.get(target))
+    return RawTable(str(path), columns, asked, tuple(cells[group]), when, tuple(lines))
 
 
 def read_cells(path: Path, head: Sequence[str] | None = None) -> tuple[list[str], list[list[str]], list[int]]:
@@ -148,40 +166,60 @@ def read_cells(path: Path, head: Sequence[str] | None = None) -> tuple[list[str]
     return names, rows, lines
 
 
-def column_of(source: str, name: str, cells: Sequence[str], lines: Sequence[int], *, categorical: bool) -> Column:
+def column_of(
+    source: str, name: str, cells: Sequence[str], lines: Sequence[int], *, words: bool | None = None
+) -> Column:
     """Numbers, or words numbered in the order of their names.
 
+    Args:
+        source: the file, for messages.
+        name: of the column.
+        cells: its text.
+        lines: their places in the file.
+        words: whether it is one of words; None: it is, where no cell is a number.
+
     Raises:
-        DataError: some cells are numbers and others are not, or a number is infinite; names the row.
+        DataError: some cells are numbers and others are not, or a number is infinite or beyond 1e100; names the row.
     """
     there = [cell.lower() not in MISSING for cell in cells]
     numbers = [_number(cell) if known else math.nan for cell, known in zip(cells, there, strict=True)]
     wrong = [place for place, value in enumerate(numbers) if value is None]
-    if not categorical and not wrong:
+    if not words and not wrong:
         values = np.array(numbers, dtype=np.float64)
-        if np.isinf(values).any():
-            at = int(np.argmax(np.isinf(values)))
-            raise _bad(source, lines[at], f"{name} is {cells[at]!r}. Leave blank what is not known")
+        large = np.abs(values) > _LARGEST
+        if large.any():
+            at = int(np.argmax(large))
+            raise _bad(
+                source, lines[at], f"{name} is {cells[at]!r}. Leave blank what is not known, or use another unit"
+            )
         return Column(name, values)
-    if not categorical and len(wrong) < sum(there):
-        at = wrong[0]
-        raise _bad(
-            source,
-            lines[at],
-            f"{name} is {cells[at]!r}, while in {sum(there) - len(wrong)} other rows it is a number. Correct it, leave "
-            f"it blank if it is not known, or say that its numbers are names: --data.categories '[\"{name}\"]'",
-        )
     commas = [place for place, cell in enumerate(cells) if there[place] and _DECIMAL_COMMA.fullmatch(cell)]
-    if not categorical and commas and len(commas) == sum(there):
+    if not words and commas and len(commas) == len(wrong):
+        every = "as is every other row" if len(wrong) == sum(there) else f"as are {len(wrong)} rows in all"
         raise _bad(
             source,
             lines[commas[0]],
-            f"{name} is {cells[commas[0]]!r}, with a decimal comma, as is every other row. Write numbers with a point",
+            f"{name} is {cells[commas[0]]!r}, with a decimal comma, {every}. Write numbers with a point",
         )
-    words = sorted({cell for cell, known in zip(cells, there, strict=True) if known})
-    at_word = {word: float(number) for number, word in enumerate(words)}
+    if words is False or (words is None and len(wrong) < sum(there)):
+        at = wrong[0]
+        elsewhere = (
+            "while in training it was a number"
+            if words is False
+            else f"while in {sum(there) - len(wrong)} other rows it is a number"
+        )
+        raise _bad(
+            source,
+            lines[at],
+            f"{name} is {cells[at]!r}, {elsewhere}. Correct it, leave it blank if it is not known, or say that its "
+            f"numbers are names: --data.categories '[\"{name}\"]'",
+        )
+    # A number that is a name may have become 1.0 on its way through other programs.
+    cells = [whole[1] if (whole := _WHOLE.fullmatch(cell)) else cell for cell in cells]
+    kinds = sorted({cell for cell, known in zip(cells, there, strict=True) if known})
+    at_word = {word: float(number) for number, word in enumerate(kinds)}
     coded = [at_word[cell] if known else math.nan for cell, known in zip(cells, there, strict=True)]
-    return Column(name, np.array(coded, dtype=np.float64), tuple(words))
+    return Column(name, np.array(coded, dtype=np.float64), tuple(kinds))
 
 
 def order_of(time: Floats, rows: Integers) -> Integers:
@@ -210,14 +248,16 @@ def _checked_head(path: Path, names: list[str], line: int) -> list[str]:
 
 
 def _all_there(path: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> None:
-    for cell, line in zip(cells, lines, strict=True):
-        if cell.lower() in MISSING:
-            raise _bad(path, line, f"{name} is missing ({cell!r}). Fill it in, or leave the row out")
+    missing = [place for place, cell in enumerate(cells) if cell.lower() in MISSING]
+    if missing:
+        more, rows = (f", as in {len(missing) - 1} more", "such rows") if len(missing) > 1 else ("", "the row")
+        why = f"{name} is missing ({cells[missing[0]]!r}){more}. Fill it in, or leave {rows} out"
+        raise _bad(path, lines[missing[0]], why)
 
 
 def _number(cell: str) -> float | None:
     try:
-        return float(cell)
+        return None if "_" in cell else float(cell)  # Python reads 1_000 as a thousand; in a table it is a name
     except ValueError:
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from quickstudy.data.source import TaskShape, TaskSource
@@ -54,12 +55,14 @@ class Found:
         sources: column -> the tasks it was tested on.
         rivals: baseline -> as it was tested.
         results: row of the table -> column -> what came out; the meta-learner is the first row.
+        data_root: the folder of data sets, where it is not the usual one.
     """
 
     learner: AbstractLearner
     sources: Mapping[str, TaskSource]
     rivals: Mapping[str, AbstractLearner]
     results: Mapping[str, Mapping[str, Result]] = field(default_factory=dict)
+    data_root: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,10 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.data.source import TaskSource
+from quickstudy.data.source import RowMoves, TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
-from quickstudy.evaluate.intervals import class_ci95, episode_ci95
+from quickstudy.evaluate.intervals import class_ci95, episode_ci95, row_ci95, row_effects
 from quickstudy.evaluate.result import Other, Result
 from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
@@ -105,7 +106,7 @@ def meta_test(
             for numbers in mine:
                 episode = source.episodes(numbers)
                 outputs = answer(learner, episode, seed=seed, device=where).cpu()
-                tally.add(score(outputs, episode, source), episode)
+                tally.add(score(outputs, episode, source), episode, source.row_moves(outputs, episode))
                 if observe is not None:
                     observe(outputs, episode)
                 done += len(numbers)
@@ -178,21 +179,26 @@ def diverged_episodes(values: Floats, unusable: Flags, labels: Floats | None) ->
 
 @dataclass(frozen=True)
 class _Tally:
-    """The scores of all chunks, and the classes of their episodes."""
+    """The scores of all chunks, the classes of their episodes, and how their figures hang on single rows."""
 
     parts: list[Scores] = field(default_factory=list)
     classes: list[Numbers] = field(default_factory=list)
+    moves: list[RowMoves] = field(default_factory=list)
 
     @staticmethod
     def joined(tallies: Sequence[_Tally]) -> _Tally:
         return _Tally(
-            [part for one in tallies for part in one.parts], [part for one in tallies for part in one.classes]
+            [part for one in tallies for part in one.parts],
+            [part for one in tallies for part in one.classes],
+            [part for one in tallies for part in one.moves],
         )
 
-    def add(self, scores: Scores, episode: Episode) -> None:
+    def add(self, scores: Scores, episode: Episode, moves: RowMoves | None) -> None:
         self.parts.append(scores)
         if episode.classes is not None:
             self.classes.append(episode.classes.numpy())
+        if moves is not None:
+            self.moves.append(moves)
 
     @property
     def values(self) -> Floats:
@@ -207,38 +213,55 @@ class _Tally:
     @property
     def others(self) -> dict[str, Other]:
         found = {n: np.concatenate([part.others[n] for part in self.parts]) for n in self.parts[0].others}
-        return {name: _other(values) for name, values in found.items() if not np.isnan(values).all()}
+        return {name: self._other(name, values) for name, values in found.items() if not np.isnan(values).all()}
 
-    @property
-    def ci95_classes(self) -> float | None:
+    def _other(self, name: str, values: Floats) -> Other:
+        defined = ~np.isnan(values)
+        with np.errstate(over="ignore"):
+            mean = float(values[defined].mean())
+        return Other(
+            mean=mean,
+            ci95=episode_ci95(values[defined]),
+            per_episode=tuple(None if np.isnan(value) else float(value) for value in values),
+            ci95_classes=self.over_classes(values),
+            ci95_rows=self.over_rows(name, values),
+        )
+
+    def over_classes(self, values: Floats) -> float | None:
+        """The interval over classes of a figure ``[E]``, of the episodes that have it (it is not NaN)."""
         if len(self.classes) < len(self.parts):
             return None
         widest = max(part.shape[1] for part in self.classes)  # ragged chunks have each their own way
         padded = [np.pad(part, ((0, 0), (0, widest - part.shape[1])), constant_values=-1) for part in self.classes]
-        return class_ci95(self.values, np.concatenate(padded))
+        defined = ~np.isnan(values)
+        return class_ci95(values[defined], np.concatenate(padded)[defined])
 
-
-def _other(values: Floats) -> Other:
-    defined = values[~np.isnan(values)]
-    with np.errstate(over="ignore"):
-        mean = float(defined.mean())
-    each = tuple(None if np.isnan(value) else float(value) for value in values)
-    return Other(mean=mean, ci95=episode_ci95(defined), per_episode=each)
+    def over_rows(self, name: str, values: Floats) -> float | None:
+        """The interval over rows of a figure ``[E]``, likewise; None where tasks do not say how it hangs on them."""
+        if not self.moves or name not in self.moves[0].of:
+            return None
+        defined = values[~np.isnan(values)]
+        if not np.isfinite(defined).all():
+            return math.inf
+        moves, rows = np.concatenate([part.of[name] for part in self.moves]), [part.rows for part in self.moves]
+        there = ~np.isnan(moves)  # of tasks that have the figure
+        return row_ci95(row_effects(moves[there], np.concatenate(rows)[there], len(defined)))
 
 
 def _result(
     tally: _Tally, learner: AbstractLearner, source: TaskSource, first: int, seed: int, seconds: float
 ) -> Result:
-    values, diverged = tally.values, tally.diverged
+    values, diverged, metric = tally.values, tally.diverged, tally.parts[0].metric
     converged = values[~diverged]
     settings = json.loads(json.dumps(source.settings))  # as it will be read back: lists, not tuples
     with np.errstate(over="ignore"):  # errors beyond 1e308 add up to infinity, which is the answer
         mean = float(values.mean())
     return Result(
-        metric=tally.parts[0].metric,
+        metric=metric,
         mean=mean,
         ci95=episode_ci95(values),
-        ci95_classes=tally.ci95_classes,
+        ci95_classes=tally.over_classes(values),
+        ci95_rows=tally.over_rows(metric, values),
         median=float(np.median(values)),
         diverged=int(diverged.sum()),
         mean_converged=float(converged.mean()) if len(converged) else None,

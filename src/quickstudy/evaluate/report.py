@@ -14,7 +14,7 @@ from quickstudy.evaluate.comparison import Cell, Comparison
 from quickstudy.evaluate.figures import Curve, Drawing, draw_curves, draw_intervals
 from quickstudy.evaluate.picture import EpisodePicture, data_address, png
 from quickstudy.evaluate.result import Result
-from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict
+from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
 from quickstudy.files import atomic_write_bytes
 
 __all__ = ["Section", "render_report", "write_report"]
@@ -166,7 +166,7 @@ class _Detail:
     name: str
     column: str
     figure: str
-    classes: str
+    wider: tuple[str, ...]
     median: str
     result: Result
 
@@ -178,10 +178,8 @@ def _details(table: Comparison) -> Iterator[_Detail]:
             if cell is None:
                 continue
             result = cell.result
-            over_classes = result.ci95_classes
-            classes = "" if over_classes is None else f"± {number(over_classes, result.metric)}"
             median = number(result.median, result.metric)
-            yield _Detail(row.name, column, figure(result), classes, median, result)
+            yield _Detail(row.name, column, figure(result), wider(result), median, result)
 
 
 @dataclass(frozen=True)

@@ -33,11 +33,15 @@ class Other:
         mean: over the episodes for which it is defined.
         ci95: half-width of the usual 95 % interval over them.
         per_episode: each episode's figure, in order; None where it is not defined.
+        ci95_classes: as in :class:`Result`, over those episodes.
+        ci95_rows: likewise.
     """
 
     mean: float
     ci95: float
     per_episode: tuple[float | None, ...] = field(repr=False)
+    ci95_classes: float | None = None
+    ci95_rows: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
@@ -75,6 +79,8 @@ class Result:
         seconds: how long the meta-test took.
         per_episode: each episode's figure, in order.
         others: further metrics of the same answers, by name.
+        ci95_rows: half-width of the interval over rows, where all tasks ask for the same ones, such as the patients of
+            one hospital; None elsewhere.
         schema: version of this layout.
     """
 
@@ -105,6 +111,7 @@ class Result:
     seconds: float
     per_episode: tuple[float, ...] = field(repr=False)
     others: dict[str, Other] = field(default_factory=dict, repr=False)
+    ci95_rows: float | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -154,7 +161,8 @@ class Result:
             metric=name,
             mean=other.mean,
             ci95=other.ci95,
-            ci95_classes=None,
+            ci95_classes=other.ci95_classes,
+            ci95_rows=other.ci95_rows,
             median=float(np.median(values)),
             mean_converged=None,
             ci95_converged=None,

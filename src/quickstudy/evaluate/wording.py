@@ -9,7 +9,7 @@ from quickstudy.evaluate.paired import Paired
 from quickstudy.evaluate.result import Result
 from quickstudy.metrics import metric
 
-__all__ = ["count", "figure", "marks", "metric_name", "number", "sentence", "verdict"]
+__all__ = ["count", "figure", "marks", "metric_name", "number", "sentence", "verdict", "wider"]
 
 
 def metric_name(name: str) -> str:
@@ -75,14 +75,28 @@ def sentence(result: Result) -> str:
     """The figure with both intervals, and what must stand beside it."""
     unit = " %" if metric(result.metric).percent else ""
     said = [f"{result.metric} {figure(result)}{unit} over {count(result.episodes)} episodes"]
-    if result.ci95_classes is not None:
-        said.append(f"± {number(result.ci95_classes, result.metric)}{unit} over classes")
-    said += [
-        f"{name} {number(other.mean, name)} ± {number(other.ci95, name)}{' %' if metric(name).percent else ''}"
-        for name, other in result.others.items()
-    ]
+    said += wider(result)
+    for name, other in result.others.items():
+        unit = " %" if metric(name).percent else ""
+        said.append(f"{name} {number(other.mean, name)} ± {number(other.ci95, name)}{unit}")
+        said[-1] += "".join(f", {one}" for one in wider(result, name))
     said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
     return "; ".join(said)
+
+
+def wider(result: Result, name: str | None = None) -> tuple[str, ...]:
+    """The intervals that know that tasks share what they are made of, such as "± 1.2 % over classes".
+
+    Args:
+        result: of a test.
+        name: of another of its figures; None: the main one.
+    """
+    shown, of = name or result.metric, result if name is None else result.others[name]
+    unit = " %" if metric(shown).percent else ""
+    # Tasks made of users or patients are numbered like classes.
+    what = "groups" if result.way is None or "groups" in result.source else "classes"
+    each = ((what, of.ci95_classes), ("rows", of.ci95_rows))
+    return tuple(f"± {number(half, shown)}{unit} over {what}" for what, half in each if half is not None)
 
 
 def verdict(cell: Cell) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,18 +51,21 @@ class Built:
     pretrain: BatchSource | None = None
 
 
-def build(recipe: Recipe, data_root: Path | None = None) -> Built:
+def build(
+    recipe: Recipe, data_root: Path | None = None, as_trained: Callable[[DataSet], DataSet] = lambda data: data
+) -> Built:
     """Everything that a recipe describes.
 
     Args:
         recipe: from ``load_recipe``.
         data_root: where data sets lie; by default ``data.path`` of the recipe, else as ``files.data_root`` says.
+        as_trained: makes of the data what a run that goes on read when it began.
 
     Raises:
         InputError: a size or an option does not fit the data or the network.
         DataError: the data is missing, incomplete or corrupt.
     """
-    data = build_data(recipe, data_root)
+    data = as_trained(build_data(recipe, data_root))
     train = _tasks(data, recipe.train.role, recipe.episodes.train, recipe.seed)
     validation = None
     if recipe.train.validate_every:

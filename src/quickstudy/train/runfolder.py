@@ -3,6 +3,7 @@
 runs/<recipe>-s<seed>-<NNN>/
     recipe.toml  environment.json  metrics.jsonl
     split.json                               of one's own data: which classes train, validate and test
+    table.json                               of tables: means, deviations, words and classes of the training rows
     checkpoints/last/  checkpoints/best/     weights.safetensors, state.json
     evaluations/<id>.json  report.html
 """
@@ -27,7 +28,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-from quickstudy.errors import InputError
+from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write_bytes, storage_error
 
 
@@ -143,6 +144,28 @@ class RunFolder:
         except (OSError, ValueError):
             return None
         return found if isinstance(found, dict) else None
+
+    @property
+    def table(self) -> Path:
+        """What was measured of a table's training rows."""
+        return self.path / "table.json"
+
+    @property
+    def measured(self) -> dict[str, Any] | None:
+        """What ``table.json`` says; None where the run has none.
+
+        Raises:
+            DataError: it is cut off.
+        """
+        if not self.table.is_file():
+            return None
+        try:
+            found = json.loads(self.table.read_bytes())
+        except (OSError, ValueError) as error:
+            raise DataError(
+                f"Cannot read {self.table}, by which the run's table becomes features: {error}. Train anew."
+            ) from error
+        return found if isinstance(found, dict) else {}
 
     @property
     def metrics(self) -> Path:

@@ -3,45 +3,70 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from quickstudy.data.grouptasks import GroupTasks
-from quickstudy.evaluate.calibration import Answers
+from quickstudy.data.source import RowMoves
+from quickstudy.episode import Episode
+from quickstudy.evaluate import meta_test
+from quickstudy.evaluate.calibration import Answers, Collector
+from quickstudy.evaluate.intervals import row_ci95, row_effects
+from quickstudy.learners.learner import AbstractLearner
 
-__all__ = ["compared", "patient_means", "patients_of", "squared_errors", "with_interval"]
+__all__ = ["FIGURES", "Said", "compared", "said_of"]
 
 Floats: TypeAlias = NDArray[np.float64]
 
-
-def patients_of(source: GroupTasks, episodes: int) -> NDArray[np.int64]:
-    """``[n]``, which row of the table each answer to tasks 0 .. ``episodes`` - 1 is about."""
-    return np.concatenate(source.rows_of(range(episodes)))
+FIGURES = ("auroc", "brier")
+"""What is compared over patients."""
 
 
-def patient_means(values: Floats, patient: NDArray[np.int64]) -> Floats:
-    """Each patient's mean over the tasks that asked for them, by their numbers."""
-    _, place = np.unique(patient, return_inverse=True)
-    return np.asarray(np.bincount(place, values) / np.bincount(place))
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What a learner said of a hospital's patients.
+
+    Args:
+        answers: to all tasks.
+        means: metric -> its mean over the tasks.
+        effects: metric -> ``[R]``, by how much each patient moves that mean.
+    """
+
+    answers: Answers
+    means: Mapping[str, float]
+    effects: Mapping[str, Floats]
 
 
-def with_interval(values: Floats) -> tuple[float, float]:
-    """Mean and half-width of the usual 95 % interval over patients."""
-    return float(values.mean()), float(1.96 * values.std(ddof=1) / np.sqrt(len(values)))
+def said_of(learner: AbstractLearner, source: GroupTasks, episodes: int) -> Said:
+    """Test a learner on tasks 0 .. ``episodes`` - 1 of one hospital."""
+    collector, moves = Collector(), list[RowMoves]()
+
+    def observe(outputs: Tensor, episode: Episode) -> None:
+        collector(outputs, episode)
+        found = source.row_moves(outputs, episode)
+        assert found is not None, "tasks are of one hospital"
+        moves.append(found)
+
+    result = meta_test(learner, source, episodes=episodes, observe=observe)
+    rows = np.concatenate([one.rows for one in moves])
+    return Said(
+        collector.answers,
+        {name: (result if name == result.metric else result.by(name)).mean for name in FIGURES},
+        {name: row_effects(np.concatenate([one.of[name] for one in moves]), rows, episodes) for name in FIGURES},
+    )
 
 
-def squared_errors(found: Answers) -> Floats:
-    """(p - y)² of each answer, of two classes."""
-    errors: Floats = np.square(found.p[:, 1] - found.y)
-    return errors
-
-
-def compared(
-    found: Mapping[str, Answers], patient: NDArray[np.int64]
-) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
-    """Method -> Brier score, and by how much it is above the first method's; both with intervals over patients."""
-    each = {name: patient_means(squared_errors(one), patient) for name, one in found.items()}
-    first = next(iter(each.values()))
-    return {name: (with_interval(mine), with_interval(mine - first)) for name, mine in each.items()}
+def compared(found: Mapping[str, Said], name: str) -> dict[str, tuple[tuple[float, float], tuple[float, float]]]:
+    """Method -> a figure, and by how much it is above the first method's; both with intervals over patients."""
+    first = next(iter(found.values()))
+    return {
+        method: (
+            (mine.means[name], row_ci95(mine.effects[name])),
+            (mine.means[name] - first.means[name], row_ci95(mine.effects[name] - first.effects[name])),
+        )
+        for method, mine in found.items()
+    }

@@ -11,7 +11,7 @@ import numpy as np
 from quickstudy.data.grouptasks import GroupTasks
 from quickstudy.data.heart import HeartDisease
 from quickstudy.data.source import TaskShape, TaskSource
-from quickstudy.domains.medicine.patients import compared, patients_of
+from quickstudy.domains.medicine.patients import FIGURES, Said, compared, said_of
 from quickstudy.domains.medicine.pooled import PooledAndSupport, Prevalence, pooled, training_patients
 from quickstudy.domains.study import Column, Found, Rival, Study
 from quickstudy.evaluate import Section
@@ -134,29 +134,35 @@ def _sections(found: Found) -> Sequence[Section]:
     chosen = ("logistic, other hospitals", "boosting, other hospitals", "logistic, all hospitals")
     every: dict[str, AbstractLearner] = {"meta-trained": found.learner}
     every |= {name: rival for name, rival in found.rivals.items() if name in chosen}
-    said = {name: answers(learner, source, episodes=EPISODES) for name, learner in every.items()}
+    said = {name: said_of(learner, source, EPISODES) for name, learner in every.items()}
+    outside = {name: one.answers for name, one in said.items()}
     settings = source.settings
-    data = HeartDisease(hospital=settings["hospital"])
+    data = HeartDisease(found.data_root, **{name: settings[name] for name in ("hospital", "validation", "without")})
     inside = data.tasks("validation", shot=settings["shot"], query=[6, 200], seed=0)
     return (
-        calibration_section(said, f"Calibration and abstention, {column}"),
-        _patients(said, patients_of(source, EPISODES), column),
-        _conformal(every, inside, said, column),
+        calibration_section(outside, f"Calibration and abstention, {column}"),
+        _patients(said, column),
+        _conformal(every, inside, outside, column),
     )
 
 
-def _patients(said: dict[str, Answers], patient: Any, column: str) -> Section:
+def _patients(said: dict[str, Said], column: str) -> Section:
     def shown(pair: tuple[float, float], *, sign: bool = False) -> str:
         return f"{number(pair[0], 'brier', sign=sign)} ± {number(pair[1], 'brier')}"
 
-    rows = [(name, shown(own), shown(gap, sign=True)) for name, (own, gap) in compared(said, patient).items()]
+    tables = [compared(said, name) for name in FIGURES]
+    rows = [
+        (name, *(cell for table in tables for cell in (shown(table[name][0]), shown(table[name][1], sign=True))))
+        for name in said
+    ]
+    patients = len(next(iter(said.values())).effects[FIGURES[0]])
     return Section(
         f"Over patients, {column}",
         text=(
-            f"Brier score of each of {len(np.unique(patient))} patients, averaged over the tasks that asked for them, "
-            "with 95 % intervals over patients; and by how much it is above the meta-trained learner's, in pairs.",
+            f"Means over the tasks with 95 % intervals over the {patients} patients that all tasks ask for; and by how "
+            "much a method's figure is above the meta-trained learner's, in pairs.",
         ),
-        head=("", "Brier score", "larger by"),
+        head=("", "area under the ROC curve", "larger by", "Brier score", "larger by"),
         rows=rows,
     )
 
