@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.data.picturetasks import PictureTasks
+from quickstudy.data.soundtasks import SoundTasks
 from quickstudy.data.source import TaskSource
+from quickstudy.domains.speech.pictures import spectrograms_of
 from quickstudy.evaluate import (
     Entry,
     EpisodePicture,
@@ -41,7 +43,7 @@ def write_run_report(
         run: the folder; its metrics and results are shown.
         recipe: as trained.
         learner: as tested.
-        source: what it was tested on; its first task is drawn, when it is one of pictures.
+        source: what it was tested on; its first task is drawn, when it is one of pictures or of sounds.
         sections: of the last test, such as its calibration.
 
     Raises:
@@ -59,7 +61,7 @@ def write_run_report(
         table=table,
         curves=curves_of(_records(run.metrics), recipe.learner.name),
         pictures=_pictures(learner, source, recipe),
-        sections=sections,
+        sections=[*_heard(learner, source), *sections],
         settings=trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
     )
@@ -85,7 +87,15 @@ def _pictures(learner: AbstractLearner, source: TaskSource, recipe: Recipe) -> l
     if shape.target != "classes" or isinstance(shape.example, dict) or len(shape.example) != 3:
         return []
     caption = f"Task 0 of {recipe.data.name}, as {recipe.learner.name} answers it"
-    return [picture_episode(learner, source, caption=caption, ink=not isinstance(source, PictureTasks))]
+    photographs = isinstance(source, PictureTasks)
+    names = source.names_of(source.episodes(range(1))) if isinstance(source, PictureTasks) else ()
+    return [picture_episode(learner, source, caption=caption, names=names, ink=not photographs)]
+
+
+def _heard(learner: AbstractLearner, source: TaskSource) -> list[Section]:
+    if not isinstance(source, SoundTasks):
+        return []
+    return [spectrograms_of(f"{source.settings['data']}, {source.settings['split']}", source, learner)]
 
 
 def _records(metrics: Path) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Mapping
@@ -9,8 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from quickstudy.data.dataset import DataSet
-from quickstudy.data.source import TaskShape
+from quickstudy.data.seen import Seen, Used
+from quickstudy.data.source import TaskShape, TaskSource, place
 from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
 from quickstudy.evaluate import Result
 from quickstudy.files import atomic_write_bytes
@@ -24,17 +29,16 @@ __all__ = [
     "RunSummary",
     "Which",
     "as_trained",
-    "check_numbering",
-    "check_shape",
-    "check_unseen",
     "identity",
     "is_run",
     "learner_of",
     "list_runs",
     "newest_run_of",
     "note_classes",
+    "place_of",
     "recipe_of",
     "results_of",
+    "seen_by",
     "summary",
     "which_checkpoint",
 ]
@@ -84,11 +88,16 @@ def which_checkpoint(run: RunFolder) -> Which:
 
 def _state(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; nothing where it is broken, which is told when it is loaded."""
+    return _json(folder / "state.json")
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The table in a file; an empty one where there is none that can be read."""
     try:
-        state = json.loads((folder / "state.json").read_bytes())
+        found = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}
-    return state if isinstance(state, dict) else {}
+    return found if isinstance(found, dict) else {}
 
 
 def learner_of(run: RunFolder, recipe: Recipe, which: Which | None = None) -> AbstractLearner:
@@ -104,56 +113,23 @@ def learner_of(run: RunFolder, recipe: Recipe, which: Which | None = None) -> Ab
     """
     folder = run.checkpoints / (which or which_checkpoint(run))
     checkpoint = load_checkpoint(folder)
-    learner = build_learner(recipe, _shape(checkpoint.state, folder))
+    shape = _shape(checkpoint.state, folder)
+    learner = build_learner(recipe, shape)
     load_weights(learner, checkpoint, folder)
+    learner.seen = seen_by(run, shape)
     return learner.eval()
 
 
-def check_shape(run: RunFolder, shape: TaskShape, which: Which) -> None:
-    """Whether tasks can be put to the network of a run at all.
+def note_classes(run: RunFolder, data: DataSet, sources: Mapping[str, TaskSource]) -> None:
+    """Keep with a run what it is trained on, for :func:`seen_by` and :func:`as_trained`.
+
+    ``split.json`` says which classes of one's own data train, validate and test, ``examples.json`` has digests of the
+    examples, ``environment.json`` how texts were numbered, ``table.json`` how a table was scaled.
 
     Args:
         run: the folder.
-        shape: of the tasks.
-        which: the checkpoint.
-
-    Raises:
-        InputError: their examples have another shape than those it was trained on.
-    """
-    folder = run.checkpoints / which
-    trained = _shape(_state(folder), folder)
-    if (_read(trained), trained.target) != (_read(shape), shape.target):
-        texts = isinstance(shape.example, dict) and "input_ids" in shape.example
-        options = "--data.length" if texts else "--data.size and --data.channels"
-        raise InputError(
-            f"Cannot test {run.path} on these tasks: it was trained on {trained.target} of examples of shape "
-            f"{_said(trained)}, and theirs is {_said(shape)} ({shape.target}). Give the data the options that make "
-            f"them alike, such as {options}, or train on such data."
-        )
-
-
-def _read(shape: TaskShape) -> tuple[int, ...] | dict[str, tuple[int, ...]]:
-    """What a network reads of an example: not the letters of a text, which are as many as the longest has."""
-    if isinstance(shape.example, dict):
-        return {name: size for name, size in shape.example.items() if name != "text"}
-    return shape.example
-
-
-def _said(shape: TaskShape) -> str:
-    if isinstance(shape.example, dict):
-        return ", ".join(f"{name} {list(size)}" for name, size in shape.example.items())
-    return str(list(shape.example))
-
-
-def note_classes(run: RunFolder, data: DataSet) -> None:
-    """Keep what a test must know of the data that was trained on.
-
-    In ``split.json`` which classes of one's own data train, validate and test; in ``environment.json`` how texts were
-    numbered; in ``table.json`` how a table was scaled.
-
-    Args:
-        run: the folder.
-        data: what it is trained on; nothing is written where its split is fixed elsewhere.
+        data: what it is trained on; no split is written where that is fixed elsewhere.
+        sources: role -> the tasks that it is trained and validated on.
 
     Raises:
         StorageError: the disk refused.
@@ -161,6 +137,13 @@ def note_classes(run: RunFolder, data: DataSet) -> None:
     divided = getattr(data, "divided", None)
     if divided is not None:
         atomic_write_bytes(run.split, json.dumps(dict(divided), indent=1, ensure_ascii=False).encode() + b"\n")
+    examples: dict[str, str] = {}
+    for role, source in sources.items():
+        if source.origin is not None and source.origin.examples:
+            found = np.concatenate([*source.origin.examples.values()])
+            examples[role] = base64.b64encode(found.astype("<u8")).decode()
+    if examples:
+        atomic_write_bytes(run.examples, json.dumps(examples).encode() + b"\n")
     numbered = getattr(data, "numbering", None)
     if numbered is not None:
         run.note(numbering=numbered)
@@ -195,70 +178,35 @@ def as_trained(run: RunFolder, data: DataSet) -> DataSet:
     return found
 
 
-def check_numbering(run: RunFolder, data: DataSet) -> None:
-    """Whether the words of texts to be tested have the numbers that they had in training.
-
-    A vocabulary is counted in training texts: that of another file numbers the same words otherwise, and the network
-    would read them as other words without a sign of it.
-
-    Args:
-        run: the folder; of one that does not say how its texts were numbered nothing is known.
-        data: to be tested on.
-
-    Raises:
-        InputError: their numbers are others.
-    """
-    mine, kept = getattr(data, "numbering", None), run.about.get("numbering")
-    if mine is not None and kept is not None and mine != kept:
-        raise InputError(
-            f"Cannot test {run.path} on these texts: their words have other numbers than those it was trained with. A "
-            "vocabulary is counted in training texts, so keep these as they were and name what is tested beside them: "
-            "--data.test FILE; where a pretrained tokenizer was trained with, give it here, too: --data.tokenizer."
-        )
+def _digests(run: RunFolder, role: str) -> NDArray[np.uint64]:
+    """Of the examples that a run was trained or validated on, ``[n]``."""
+    try:
+        return np.frombuffer(base64.b64decode(_json(run.examples).get(role, "")), "<u8")
+    except (ValueError, TypeError) as error:
+        raise DataError(
+            f"Cannot read {run.examples}, which says what the run was trained on: {error}. Copy the run again; without "
+            "that file it is tested unchecked."
+        ) from error
 
 
-def check_unseen(run: RunFolder, recipe: Recipe, data: DataSet, role: str | None) -> None:
-    """Whether the classes to be tested on are new to the learner, by what :func:`note_classes` kept.
+def place_of(recipe: Recipe) -> str:
+    """What names of a recipe's classes count in; see :class:`quickstudy.data.source.Origin`."""
+    options, name = recipe.data.options, recipe.data.name
+    return place(name, None if name == "texts" else options.get("folder") or options.get("file"))
 
-    A folder of one's own may have got more classes since, and its split is then another one. Labels of texts are taken
-    for the same classes in another file, too. Classes that the run was validated on chose its checkpoint: they may be
-    validated on again, but are no test.
+
+def seen_by(run: RunFolder, shape: TaskShape) -> Seen:
+    """What a run was trained on, by what :func:`note_classes` kept.
 
     Args:
-        run: the folder.
-        recipe: as it is tested.
-        data: likewise.
-        role: to be tested on; None: the recipe's.
-
-    Raises:
-        InputError: it was trained on some of them, or is tested on some that it was validated on.
+        run: the folder; of one that does not say what it used nothing is known.
+        shape: of its tasks.
     """
-    mine, kept = getattr(data, "divided", None), run.divided
-    trained = recipe_of(run)
-    if mine is None or kept is None or not _same_data(trained, recipe):
-        return
-    tested = role or recipe.evaluate.role
-    uses: dict[str, str] = {"trained": trained.train.role}
-    if tested != "validation" and trained.train.validate_every:
-        uses["validated"] = "validation"
-    for used, part in uses.items():
-        seen = sorted(set(kept.get(part, ())) & set(mine.get(tested, ())))
-        if not seen:
-            continue
-        more = f" and {len(seen) - 5} more" if len(seen) > 5 else ""
-        raise InputError(
-            f"Cannot test {run.path} on {', '.join(map(repr, seen[:5]))}{more}: it was {used} on them "
-            f"({run.split.name}). The data was divided otherwise then, with fewer classes or another "
-            "split, or is another file with such labels; train anew, or leave them out."
-        )
-
-
-def _same_data(one: Recipe, other: Recipe) -> bool:
-    """Whether classes of one name are the same: the data lies in the same place, however it is divided."""
-    if one.data.name == other.data.name == "texts":  # whichever file: it may be a copy, or hold more
-        return True
-    places = [(r.data.name, r.data.options.get("folder"), r.data.options.get("file")) for r in (one, other)]
-    return places[0] == places[1]
+    recipe = recipe_of(run)
+    roles = {"trained": recipe.train.role} | ({"validated": "validation"} if recipe.train.validate_every else {})
+    names = run.divided or {}
+    used = {how: Used(frozenset(names.get(role, ())), _digests(run, role)) for how, role in roles.items()}
+    return Seen(str(run.path), shape, place_of(recipe), used, run.about.get("numbering"))
 
 
 def _shape(state: Mapping[str, Any], folder: Path) -> TaskShape:

@@ -11,9 +11,11 @@ from typing import Any
 import torch
 
 from quickstudy.data.counts import Count
+from quickstudy.data.source import Origin
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.calibration import Collector, calibration_section
+from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress, Line
@@ -25,11 +27,9 @@ from quickstudy.running import device_of
 from quickstudy.runs import (
     Which,
     as_trained,
-    check_numbering,
-    check_shape,
-    check_unseen,
     learner_of,
     open_run,
+    place_of,
     recipe_of,
     which_checkpoint,
 )
@@ -99,11 +99,12 @@ def evaluate(
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
     data = as_trained(folder, build_data(recipe, None if data_root is None else Path(data_root)))
-    check_unseen(folder, recipe, data, role)
-    check_numbering(folder, data)
+    if learner.seen is not None:  # names first: texts of a file that has none to train on cannot become numbers
+        split = role or recipe.evaluate.role
+        names = getattr(data, "divided", {}).get(split, ())
+        learner.seen.check_names(Origin(place_of(recipe), tuple(names)), split)
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
-    if recipe.data != recipe_of(folder).data:
-        check_shape(folder, source.shape, which)
+    check_tasks(learner, source)
     number = recipe.evaluate.episodes if episodes is None else episodes
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)

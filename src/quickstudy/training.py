@@ -20,7 +20,7 @@ from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
 from quickstudy.recipes import Recipe, build, load_recipe, to_toml
 from quickstudy.running import train_by_ranks, train_in
-from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of
+from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of, seen_by
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
@@ -103,7 +103,9 @@ def train(
     with folder.locked(), _cleared(folder, new=old is None):
         folder.note(**count.record)
         if old is None:
-            note_classes(folder, built.data)
+            sources = {resolved.train.role: built.train}
+            sources |= {} if built.validation is None else {"validation": built.validation}
+            note_classes(folder, built.data, sources)
         say(remark(resolved.train.precision, where), line)
         say(_remark_on_compiling(resolved, where), line)
         shown: list[Callback] = []
@@ -117,6 +119,7 @@ def train(
             trained = train_by_ranks(
                 folder, built, count.number, callbacks=told, line=line, tensorboard=tensorboard, data_root=data_root
             )
+    built.learner.seen = seen_by(folder, built.train.shape)
     return Run(folder, resolved, built.learner, trained)
 
 

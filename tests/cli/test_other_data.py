@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +66,8 @@ def test_other_data(run: Path, folders: Path, quickstudy: Command) -> None:
     theirs = json.loads(done.out)
     assert theirs["source_hash"] != mine["source_hash"] and theirs["recipe_hash"] != mine["recipe_hash"]
     assert len(list((run / "evaluations").glob("*.json"))) == 2, "kept beside the first"
+    page = (run / "report.html").read_text()
+    assert re.search(r"query of class [xyz], predicted [xyz]", page), "classes by their names"
     assert json.loads(quickstudy("evaluate", run, *sizes).out)["per_episode"] == mine["per_episode"]
 
 
@@ -117,19 +121,116 @@ def test_classes_that_it_was_trained_on(run: Path, folders: Path, quickstudy: Co
 def test_classes_that_it_was_validated_on(folders: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """They chose the checkpoint, and may be validated on again, but are no test."""
     from quickstudy.data import Images
-    from quickstudy.runs import check_unseen, recipe_of
+    from quickstudy.data.source import Origin, TaskShape
+    from quickstudy.runs import seen_by
     from quickstudy.train import RunFolder
 
     text = f'name = "a"\n[learner]\nname = "knn"\n[data]\nname = "images"\nfolder = "{folders / "mine"}"\n'
     text += "[episodes.test]\nway = 2\nshot = 1\nquery = 1\n"
     data = Images(folders / "mine")
+    tested = Origin(data.place, tuple(data.divided["test"]))
     for every in (0, 5):
         run = RunFolder.create(tmp_path, "a", 0, text + f"[train]\nsteps = 10\nvalidate-every = {every}\n")
         kept = data.divided | {"validation": data.divided["test"][:1]}
         run.split.write_text(json.dumps(kept))
-        check_unseen(run, recipe_of(run), data, "validation")
+        seen = seen_by(run, TaskShape((3, 84, 84), "classes", 2))
+        seen.check_names(tested, "validation")
         if not every:
-            check_unseen(run, recipe_of(run), data, "test")
+            seen.check_names(tested, "test")
             continue
         with pytest.raises(InputError, match=rf"on {kept['validation'][0]!r}: it was validated on them \(split.json\)"):
-            check_unseen(run, recipe_of(run), data, "test")
+            seen.check_names(tested, "test")
+
+
+def of_training(run: Path) -> str:
+    return str(json.loads((run / "split.json").read_text())["train"][0])
+
+
+@pytest.mark.parametrize("how", ["moved", "linked", "renamed", "grown", "inside"])
+def test_the_same_pictures_elsewhere(run: Path, folders: Path, tmp_path: Path, quickstudy: Command, how: str) -> None:
+    """A folder that was moved, linked or renamed holds the same pictures, and so does a class that has got more."""
+    name, other = of_training(run), tmp_path / "other"
+    shutil.copytree(folders / "theirs", other)
+    if how == "linked":
+        (other / name).symlink_to(folders / "mine" / name)
+    else:
+        called = name if how == "moved" else "something else"
+        shutil.copytree(folders / "mine" / name, other / called)
+        name = called
+    if how == "grown":
+        for take in (0, 1, 2):
+            (other / name / f"{take}.png").unlink()
+        for take, picture in enumerate((other / "x").iterdir()):
+            pixels = np.asarray(Image.open(picture))
+            Image.fromarray(pixels[::-1].copy()).save(other / name / f"new {take}.png")
+    if how == "inside":  # of another class, in another format, under another name
+        Image.open(other / name / "1.png").save(other / "x" / "photo.bmp")
+        shutil.rmtree(other / name)
+        name = "x"
+    refused = quickstudy("evaluate", run, "--images", other, "--data.split", "test", "--ranks", "1", "--episodes", "4")
+    said = {"grown": "1 of 5", "inside": "1 of 5"}.get(how, "4 of 4")
+    assert refused.status == 2 and f"on {name!r}: it was trained on the same examples ({said} of" in refused.err
+    assert not (run / "evaluations").exists() or not list((run / "evaluations").iterdir()), "nothing was measured"
+
+
+def test_the_run_in_another_place(run: Path, folders: Path, tmp_path: Path, quickstudy: Command) -> None:
+    """Its own folder, moved and linked to; its test classes are as new as before, all of them are not."""
+    moved, link = tmp_path / "moved", tmp_path / "link"
+    shutil.copytree(folders / "mine", moved)
+    link.symlink_to(folders / "mine")
+    for place in (moved, link):
+        done = quickstudy("evaluate", run, "--images", place, "--ranks", "1", "--episodes", "4")
+        assert done.status == 0, done.err
+        done = quickstudy("evaluate", run, "--images", place, "--data.split", "test", "--ranks", "1", "--episodes", "4")
+        assert done.status == 2 and "it was trained on" in done.err, done.err
+
+
+def test_a_class_renamed_since(run: Path, folders: Path, tmp_path: Path) -> None:
+    """In the run's own folder: its new name may put it into the test."""
+    from quickstudy.data import Images
+
+    mine = folders / "mine"
+    name = of_training(run)
+    kept = Images(mine).divided["test"]
+    for attempt in range(100):
+        called = f"name {attempt}"
+        (mine / name).rename(mine / called)
+        try:
+            if called not in Images(mine).divided["test"]:
+                continue
+            with pytest.raises(InputError, match=rf"on '{called}'.*: it was trained on the same examples \(4 of 4 of"):
+                library.evaluate(run, episodes=4, report=False)
+            break
+        finally:
+            (mine / called).rename(mine / name)
+    else:
+        pytest.fail("no name put the class into the test")
+    assert Images(mine).divided["test"] == kept
+
+
+def test_tasks_made_in_python(run: Path, folders: Path) -> None:
+    """`load` and `meta_test` refuse what `evaluate` refuses."""
+    from quickstudy.data import Images, Sinusoid
+    from quickstudy.evaluate import meta_test
+
+    learner = library.load(run)
+    sizes = {"way": 2, "shot": 1, "query": 1, "seed": 0}
+    everything = Images(folders / "mine", split="test", size=16).tasks("test", **sizes)
+    with pytest.raises(InputError, match=r"Cannot test .* on 'kind \d', .*: it was trained on them \(split\.json\)"):
+        meta_test(learner, everything, episodes=2)
+    with pytest.raises(InputError, match=r"of shape \[3, 16, 16\], and theirs is \[3, 24, 24\] \(classes\)"):
+        meta_test(learner, Images(folders / "theirs", split="test", size=24).tasks("test", **sizes), episodes=2)
+    with pytest.raises(InputError, match=r"theirs is \[1\] \(real\)|learns only 'classes'"):
+        meta_test(learner, Sinusoid().tasks("test", shot=5, seed=0), episodes=2)
+    mine = Images(folders / "mine", size=16)
+    for role in ("train", "validation", "test"):  # tasks that say that they are of the training are no test by mistake
+        assert meta_test(learner, mine.tasks(role, **sizes), episodes=2).split == role
+    trained = library.train(run, resume=True)
+    with pytest.raises(InputError, match=r"it was trained on them"):
+        meta_test(trained.learner, everything, episodes=2)
+
+
+def test_what_a_run_keeps_is_damaged(run: Path) -> None:
+    (run / "examples.json").write_text('{"train": "no base 64"}')
+    with pytest.raises(InputError, match=r"Cannot read .*examples\.json, which says what the run was trained on: "):
+        library.load(run)

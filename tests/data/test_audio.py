@@ -162,7 +162,7 @@ def test_without_soundfile(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_published_files(data_root: Path) -> None:
     from quickstudy.data.speechfiles import published
 
-    files = published(data_root / "free-spoken-digit", "recordings.zip", "recordings", "Digits")
+    files = published("d", data_root / "free-spoken-digit", ("recordings.zip",), "recordings", "Digits")
     assert len(files.names) == 3000
     wave = read(files.reader("recordings/7_jackson_0.wav"), "x", RATE)
     assert 2000 < len(wave) < 8000

@@ -79,7 +79,7 @@ def test_of_full_size_and_unpacked(tmp_path: Path, cache: Path, data_root: Path)
 
 
 def test_no_data_and_damaged_data(tmp_path: Path, cache: Path, data_root: Path) -> None:
-    with pytest.raises(DataError, match=r"Cannot find Caltech-101: .*docs/domains/images\.md"):
+    with pytest.raises(DataError, match=r"Cannot find Caltech-101: .*`quickstudy fetch caltech101` brings it; or say"):
         Caltech101(tmp_path).tasks("test", **SIZES)
     folder = tmp_path / "caltech101-84"
     folder.mkdir()

@@ -3,12 +3,15 @@
 import errno
 import hashlib
 import http.server
+import io
 import os
 import re
 import socket
 import subprocess
 import sys
+import tarfile
 import threading
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,11 +21,17 @@ import pytest
 
 from quickstudy.data import fetch as fetching
 from quickstudy.data.alphabets import PARTS
+from quickstudy.data.arabic import ArabicCommands
+from quickstudy.data.caltech import Caltech101
 from quickstudy.data.fetch import FetchError, fetch
+from quickstudy.data.mednist import CLASSES, MedNIST
 from quickstudy.data.omniglot import Omniglot
-from quickstudy.data.published import PUBLISHED, Published
+from quickstudy.data.published import FOLDERS, PUBLISHED, Published
+from quickstudy.data.spokendigits import SpokenDigits
 from quickstudy.data.store import ArrayStore
 from quickstudy.errors import DataError, InputError, StorageError, UnknownName
+from tests.conftest import needed
+from tests.data.picturesmade import drawn
 
 BODY = bytes(range(256)) * 4000  # 1,024,000 bytes: several pieces
 
@@ -119,6 +128,124 @@ def test_published_address(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.M
     check(tmp_path)
 
 
+def packed(files: dict[str, bytes]) -> bytes:
+    """A zip file."""
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return file.getvalue()
+
+
+def tarred(files: dict[str, bytes]) -> bytes:
+    """A .tar.gz file."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return file.getvalue()
+
+
+def picture(number: int, take: int) -> bytes:
+    file = io.BytesIO()
+    drawn(number, take).save(file, "JPEG")
+    return file.getvalue()
+
+
+def as_published(name: str, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, body: bytes, *, known: bool) -> None:
+    """The mirror has ``body`` for the one file of a data set, and that is what was published."""
+    (file,) = PUBLISHED[name]
+    mirror.files[f"/{file.path}"] = body
+    checksum = f"md5:{hashlib.md5(body, usedforsecurity=False).hexdigest()}" if known else None
+    here = Published(file.path, file.url, checksum, file.same_content)
+    monkeypatch.setattr(fetching, "PUBLISHED", {name: (here,)})
+
+
+def test_caltech(tmp_path: Path, cache: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A zip file with a tar file in it, as published."""
+    kinds = [name for role in ("train", "validation", "test") for name in Caltech101().divided[role]]
+    inner = {
+        f"101_ObjectCategories/{kind}/image_{take:04}.jpg": picture(number, take)
+        for number, kind in enumerate([*kinds, "Faces", "BACKGROUND_Google"])
+        for take in range(2)
+    }
+    body = packed({"caltech-101/Annotations.tar": b"", "caltech-101/101_ObjectCategories.tar.gz": tarred(inner)})
+    as_published("caltech101", mirror, monkeypatch, body, known=True)
+    with pytest.raises(DataError, match=r"`quickstudy fetch caltech101` brings it; or say"):
+        _ = Caltech101(tmp_path).store
+    mirror.cuts = [20_000]
+    assert fetch("caltech101", tmp_path, base_url=mirror.url) == tmp_path / "caltech101-84"
+    data = Caltech101(tmp_path, size=16)
+    assert sorted(data.store.classes) == sorted(kinds) and (data.store.sizes == 2).all()
+    again = tmp_path / "unpacked"
+    for name, content in inner.items():
+        path = again / "caltech101-84" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    assert Caltech101(again, size=16).store.hash == data.store.hash
+    (tmp_path / "caltech101-84" / "caltech-101.zip").write_bytes(body[: len(body) // 2])
+    with pytest.raises(DataError, match=r"caltech-101\.zip: it is half downloaded or damaged .*Copy it again"):
+        _ = Caltech101(tmp_path, size=16).store
+
+
+def test_mednist(tmp_path: Path, cache: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    inner = {f"MedNIST/{kind}/{n:06}.jpeg": picture(at, n) for at, kind in enumerate(CLASSES) for n in range(3)}
+    body = tarred({"MedNIST/README.md": b"words"} | inner)
+    as_published("mednist", mirror, monkeypatch, body, known=True)
+    assert fetch("mednist", tmp_path, base_url=mirror.url) == tmp_path / "mednist-subset"
+    store = MedNIST(tmp_path, size=8).store
+    assert store.classes == CLASSES and (store.sizes == 3).all()
+    (tmp_path / "mednist-subset" / "MedNIST.tar.gz").write_bytes(body[:-2000])
+    with pytest.raises(DataError, match=r"MedNIST\.tar\.gz: it is half downloaded or damaged"):
+        _ = MedNIST(tmp_path, size=8).store
+
+
+@pytest.mark.parametrize("name", ["spoken-digits", "arabic-commands"])
+def test_recordings(
+    data_root: Path, tmp_path: Path, cache: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The archive of a repository, packed anew at each download: what it holds is compared."""
+    data_set, kept, top, more = {
+        "spoken-digits": (SpokenDigits, "recordings.zip", "free-spoken-digit-dataset-26eb9aa", {}),
+        "arabic-commands": (
+            ArabicCommands,
+            "dataset_round01.zip",
+            "arabic-main",
+            {"dataset/ok/00000001_NO_02.wav": b""},
+        ),
+    }[name]
+    folder = FOLDERS[name]
+    with zipfile.ZipFile(needed(data_root / folder) / kept) as archive:
+        files = {inside: archive.read(inside) for inside in archive.namelist() if not inside.endswith("/")}
+    inside = {f"{top}/{inside}": content for inside, content in (files | more | {"README.md": b"words"}).items()}
+    as_published(name, mirror, monkeypatch, packed(inside), known=False)
+    assert fetch(name, tmp_path, base_url=mirror.url) == tmp_path / folder
+    assert data_set(tmp_path).store.hash == data_set(data_root).store.hash
+    mirror.asked.clear()
+    fetch(name, tmp_path, base_url=mirror.url)
+    assert mirror.asked == [], "it is here"
+    first = next(inside for inside in files if inside.endswith(".wav"))
+    for wrong in (
+        inside | {f"{top}/{first}": b"other"},
+        {name: data for name, data in inside.items() if first not in name},
+    ):
+        as_published(name, mirror, monkeypatch, packed(wrong), known=False)
+        with pytest.raises(
+            DataError, match=r"sent: it does not hold what was published\. It was removed, and whatever"
+        ):
+            fetch(name, tmp_path / "other", base_url=mirror.url)
+
+
+def test_what_lies_here_of_the_recordings_is_known(data_root: Path, mirror: Mirror) -> None:
+    (digits,), (commands,) = PUBLISHED["spoken-digits"], PUBLISHED["arabic-commands"]
+    assert digits.same_content is not None and commands.same_content is not None
+    assert digits.same_content(needed(data_root / "free-spoken-digit") / "recordings.zip")
+    assert commands.same_content(needed(data_root / "arabic-speech-commands") / "dataset_round01.zip")
+    assert not digits.same_content(data_root / "arabic-speech-commands" / "dataset_round01.zip")
+
+
 def test_what_is_here_is_left_alone(tmp_path: Path, mirror: Mirror) -> None:
     fetch("toy", tmp_path, base_url=mirror.url)
     mirror.asked.clear()
@@ -201,6 +328,15 @@ def test_any_part_left_over(tmp_path: Path, mirror: Mirror, left: bytes) -> None
     (tmp_path / "toy" / "big.zip.part").write_bytes(left)
     fetch("toy", tmp_path, base_url=mirror.url)
     check(tmp_path)
+
+
+def test_what_arrives_packed_otherwise(tmp_path: Path, mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The same content is as good as the same bytes, from a mirror too."""
+    mirror.files["/a"] = b"same"
+    published = Published("a", "http://nowhere.invalid/a", "md5:0", lambda path: path.read_bytes() == b"same")
+    monkeypatch.setattr(fetching, "PUBLISHED", {"toy": (published,)})
+    fetch("toy", tmp_path, base_url=mirror.url)
+    assert (tmp_path / "toy" / "a").read_bytes() == b"same"
 
 
 def test_corrupt_body(tmp_path: Path, mirror: Mirror) -> None:

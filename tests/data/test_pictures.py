@@ -147,9 +147,87 @@ def test_parts_that_are_not_laid_out_as_such_are_no_classes(tmp_path: Path, cach
     for split in ("auto", "test"):
         with pytest.raises(DataError, match=r"test, train hold folders, .*, but extra/ is none.*say split = 'names'"):
             _ = Images(beside, split=split).divided
-    assert Images(beside, split="names")._files[""].keys()
+    assert set(Images(beside, split="names")._folders.files.values()) == {"train", "test", "extra"}
     trains = folder_of_pictures(tmp_path / "trains", ["train", "test", "bus", "car", "tram", "ship"])
     assert {name for part in Images(trains).divided.values() for name in part} >= {"train", "test", "bus"}
+
+
+@pytest.mark.parametrize(
+    ("train", "validation", "test"),
+    [
+        ("Training", "Validation", "Testing"),
+        ("TRAIN", "dev", "TEST"),
+        ("training_set", "valid", "test-set"),
+        ("train images", "VAL", "test images"),
+    ],
+)
+def test_parts_in_other_spellings(tmp_path: Path, cache: Path, train: str, validation: str, test: str) -> None:
+    laid_out(tmp_path, **{train: ["a", "b"], validation: ["c", "d"], test: ["e", "f"]})
+    data = Images(tmp_path, size=16)
+    assert [data.divided[role] for role in ("train", "validation", "test")] == [["a", "b"], ["c", "d"], ["e", "f"]]
+    everything = Images(tmp_path, size=16, split="test")
+    assert everything.divided == {"test": list("abcdef")} and everything.store.classes == tuple("abcdef")
+
+
+def test_parts_that_hold_no_classes(tmp_path: Path, cache: Path) -> None:
+    flat = folder_of_pictures(tmp_path / "flat", ["Training", "Testing"])
+    alone = laid_out(tmp_path / "alone", train=["a", "b"])
+    half = laid_out(tmp_path / "half", train=["a", "b"])
+    folder_of_pictures(half, ["test"])
+    double = laid_out(tmp_path / "double", train=["a"], Training=["b"], test=["c"])
+    for folder, said in (
+        (flat, r"Testing, Training hold pictures, as .*, but Testing/ has no folder for each class"),
+        (alone, r"train hold folders, as .*, but test/ is missing"),
+        (half, r"test, train hold folders, as .*, but test/ has no folder for each class"),
+        (double, r"Training, test, train hold folders, as .*, but Training/ is the second of its kind"),
+    ):
+        with pytest.raises(DataError, match=said):
+            _ = Images(folder).divided
+    for folder in (flat, half, double):
+        with pytest.raises(DataError, match=r"as parts of the data do"):
+            _ = Images(folder, split="test").divided
+    assert Images(alone, split="test").divided == {"test": ["a", "b"]}
+    assert Images(flat, split="names", size=16).store.classes == ("Testing", "Training")
+
+
+def test_a_division_by_names_has_a_cache_of_its_own(tmp_path: Path, cache: Path) -> None:
+    """The same files, other classes."""
+    laid_out(tmp_path, train=["a", "b"], test=["c", "d"], val=["e", "f"])
+    assert Images(tmp_path, size=16).store.classes == tuple("abcdef")
+    assert Images(tmp_path, size=16, split="names").store.classes == ("test", "train", "val")
+
+
+def test_names_in_small_and_capital_letters(tmp_path: Path, cache: Path) -> None:
+    data = Images(laid_out(tmp_path / "parts", train=["kite", "b"], test=["Kite", "z"]))
+    with pytest.raises(DataError, match=r"class 'kite' of .*: it lies both among test, as 'Kite' and train, and a"):
+        _ = data.divided
+    letters = [f"{letter} {n}" for n in range(8) for letter in "Aa"]
+    parts = divide(letters)
+    assert parts is not None and sorted(parts["train"] + parts["validation"] + parts["test"]) == sorted(letters)
+    for part in parts.values():
+        assert {name.swapcase() for name in part} == set(part), "both letters play the same part"
+
+
+def test_accents_written_apart(tmp_path: Path, cache: Path) -> None:
+    """One system writes a name in one way, another in the other; a copy is divided alike."""
+    together, apart = "caf\u00e9", "cafe\u0301"
+    for place, name in (("one", together), ("other", apart)):
+        folder_of_pictures(tmp_path / place, [name, *CLASSES])
+    one, other = Images(tmp_path / "one", size=16), Images(tmp_path / "other", size=16)
+    assert one.divided == other.divided and together in one.store.classes and one.store.hash == other.store.hash
+    laid_out(tmp_path / "parts", train=[together, "b"], test=[apart, "z"])
+    with pytest.raises(DataError, match=r"it lies both among test and train"):
+        _ = Images(tmp_path / "parts").divided
+
+
+def test_links_are_followed(tmp_path: Path, cache: Path) -> None:
+    folder_of_pictures(tmp_path / "elsewhere", ["a", "more"])
+    folder_of_pictures(tmp_path / "w", ["b"], first=5)
+    (tmp_path / "w" / "a").symlink_to(tmp_path / "elsewhere" / "a")
+    (tmp_path / "w" / "b" / "more").symlink_to(tmp_path / "elsewhere" / "more")
+    (tmp_path / "elsewhere" / "more" / "ring").symlink_to(tmp_path / "w" / "b")
+    data = Images(tmp_path / "w", split="test", size=16)
+    assert data.store.classes == ("a", "b") and data.store.sizes.tolist() == [4, 8]
 
 
 def test_halves_of_the_same_classes_all_test(tmp_path: Path, cache: Path) -> None:
@@ -196,12 +274,20 @@ def test_a_class_on_both_sides(tmp_path: Path, cache: Path) -> None:
         _ = data.divided
 
 
-def test_what_is_no_picture_is_passed_over(tmp_path: Path, cache: Path) -> None:
+def test_what_is_no_picture_is_passed_over(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder_of_pictures(tmp_path / "w", ["a", "b"], takes=2, suffix=".JPEG")
     (tmp_path / "w" / "a" / "notes.txt").write_text("nothing")
     (tmp_path / "w" / "a" / "._0.png").write_bytes(b"a file system's own")
     (tmp_path / "w" / ".hidden").mkdir()
-    assert len(Images(tmp_path / "w", split="test").pictures) == 4
+    (tmp_path / "w" / "__MACOSX").mkdir()
+    drawn(7, 7).save(tmp_path / "w" / "stray.png")
+    (tmp_path / "w" / "b" / "photo.heic").write_bytes(b"not read here")
+    drawn(8, 8).save(tmp_path / "w" / "b" / "2.jfif", "JPEG")
+    data = Images(tmp_path / "w", split="test", size=16)
+    assert data.store.sizes.tolist() == [2, 3]
+    assert f"Passed over, as no pictures of a class: {tmp_path / 'w' / 'stray.png'} and 2 more." in caplog.text
+    caplog.clear()
+    assert Images(tmp_path / "w", split="test", size=16).store.hash == data.store.hash and not caplog.text, "said once"
 
 
 def test_broken_files_are_named_together(tmp_path: Path, cache: Path) -> None:

@@ -38,7 +38,28 @@ def test_a_task(folder: Path, cache: Path) -> None:
     episode = source.episodes(range(4))
     x = first_leaf(episode.query.x)
     assert x.shape == (4, 4, 8000) and x.dtype == torch.float32 and float(x.abs().max()) <= 1
-    assert {name for name in source.words_of(episode)} == set(data.words("test"))
+    assert {name for name in source.names_of(episode)} == set(data.words("test"))
+
+
+def test_the_folders_say_which_part_a_word_plays(tmp_path: Path, cache: Path) -> None:
+    pitches = iter(WORDS.values())
+    for part, words in (("Training", "abc"), ("Testing", "xyz"), ("valid", "vw")):
+        folder_of_words(tmp_path / part, {word: next(pitches) for word in words}, {"anna": 8000, "ben": 16000})
+    data = Sounds(tmp_path, speakers="name")
+    assert [data.words(role) for role in ("train", "validation", "test")] == [list("abc"), list("vw"), list("xyz")]
+    assert Sounds(tmp_path, split="test").words("test") == list("abcvwxyz"), "not 'Testing' and 'Training'"
+    assert set(data.tasks("test", way=3, shot=1, query=1, seed=0).origin.names) == set("xyz")  # type: ignore[union-attr]
+    with pytest.raises(DataError, match=r"Cannot divide the words of .*: it has 3 \(Testing, Training, valid\)"):
+        Sounds(tmp_path, split="names").words("test")
+    (tmp_path / "Testing" / "x").rename(tmp_path / "Testing" / "A")
+    with pytest.raises(DataError, match=r"Cannot use the word 'a' of .*: it lies both among test, as 'A' and train"):
+        Sounds(tmp_path).words("test")
+
+
+def test_a_speaker_is_one_person_however_the_name_is_written(tmp_path: Path, cache: Path) -> None:
+    folder_of_words(tmp_path / "w", {"a": 300.0, "b": 600.0}, {"anna": 8000, "Anna": 16000, "ben": 11025})
+    data = Sounds(tmp_path / "w", split="test", speakers="name")
+    assert data.speakers is not None and data.speakers.names == ("anna", "ben")
 
 
 def test_all_words_test(folder: Path, cache: Path) -> None:
@@ -61,6 +82,13 @@ def test_speakers_by_folder(tmp_path: Path, cache: Path) -> None:
     soundfile.write(tmp_path / "yes" / "x.wav", np.full(400, 0.1), 8000)
     with pytest.raises(DataError, match=r"who speaks in .*yes/x\.wav: .* files lie in WORD/SPEAKER/"):
         _ = Sounds(tmp_path, speakers="folder").recordings
+    (tmp_path / "yes" / "x.wav").unlink()
+    (tmp_path / "all" / "train").mkdir(parents=True)
+    (tmp_path / "all" / "test").mkdir()
+    (tmp_path / "yes").rename(tmp_path / "all" / "train" / "yes")
+    (tmp_path / "no").rename(tmp_path / "all" / "test" / "no")
+    below = Sounds(tmp_path / "all", split="test", speakers="folder").speakers
+    assert below is not None and below.names == ("anna", "ben"), "below the part's folder, too"
 
 
 def test_a_changed_file_is_read_anew(tmp_path: Path, cache: Path) -> None:
@@ -104,12 +132,14 @@ def test_a_file_that_may_not_be_read(tmp_path: Path, cache: Path, monkeypatch: p
         _ = Sounds(tmp_path / "w", split="test").store
 
 
-def test_what_is_not_sound_is_passed_over(tmp_path: Path, cache: Path) -> None:
+def test_what_is_not_sound_is_passed_over(tmp_path: Path, cache: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder_of_words(tmp_path / "w", {"a": 300.0, "b": 600.0}, {"anna": 8000})
     (tmp_path / "w" / "a" / "notes.txt").write_text("nothing")
     (tmp_path / "w" / "a" / "._anna_0.wav").write_bytes(b"a file system's own")
     (tmp_path / "w" / ".hidden").mkdir()
-    assert len(Sounds(tmp_path / "w", split="test").recordings) == 4
+    data = Sounds(tmp_path / "w", split="test")
+    assert len(data.recordings) == 4 and data.store.sizes.tolist() == [2, 2]
+    assert f"Passed over, as no recordings of a word: {tmp_path / 'w' / 'a' / 'notes.txt'}." in caplog.text
 
 
 def test_copies_are_refused(tmp_path: Path, cache: Path) -> None:

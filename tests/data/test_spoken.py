@@ -14,7 +14,7 @@ from quickstudy.data.registry import data_sets
 from quickstudy.data.soundtasks import SoundTasks
 from quickstudy.data.spokendigits import SpokenDigits
 from quickstudy.episode import Examples, first_leaf
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, InputError
 from quickstudy.keys import Key
 
 SIZES: dict[str, Any] = {"way": 5, "shot": 3, "query": 4, "seed": 0}
@@ -204,3 +204,17 @@ def test_unpacked(data_root: Path, tmp_path: Path, cache: Path) -> None:
         path.unlink()
     with pytest.raises(DataError, match=r"there is no recording of the digit 3\. Copy the data again"):
         _ = SpokenDigits(tmp_path).recordings
+
+
+def test_takes(tmp_path: Path, cache: Path, arabic: ArabicCommands) -> None:
+    """As many of those that were published as are asked for; one, whatever is there, by default."""
+    folder = tmp_path / "arabic-speech-commands" / "dataset"
+    for recording in arabic.recordings[::30]:
+        (folder / recording.word).mkdir(parents=True)
+        for take in (1, 2, 10):
+            name = f"{recording.speaker}_NO_{take:02}.wav"
+            (folder / recording.word / name).write_bytes(recording.read())
+    assert [len(ArabicCommands(tmp_path, takes=takes).recordings) for takes in (1, 2, 9, 10)] == [40, 80, 80, 120]
+    assert ArabicCommands(tmp_path).store.hash != ArabicCommands(tmp_path, takes=2).store.hash
+    with pytest.raises(InputError, match=r"Cannot use takes = 11: expected 1 to 10"):
+        ArabicCommands(tmp_path, takes=11)

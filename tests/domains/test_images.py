@@ -85,11 +85,11 @@ def test_the_grid_frames_what_was_right_and_what_was_wrong() -> None:
 
     from PIL import Image
 
-    from quickstudy.domains.images.grid import _RIGHT, _WRONG, _png
+    from quickstudy.domains.images.grid import RIGHT, WRONG, framed_png
 
     picture = np.full((84, 84, 3), 7, dtype=np.uint8)
-    made = np.asarray(Image.open(io.BytesIO(_png([(picture, _RIGHT), (picture, _WRONG)]))))
-    assert made[0, 0].tolist() == list(_RIGHT) and made[0, 100].tolist() == list(_WRONG)
+    made = np.asarray(Image.open(io.BytesIO(framed_png([(picture, RIGHT), (picture, WRONG)]))))
+    assert made[0, 0].tolist() == list(RIGHT) and made[0, 100].tolist() == list(WRONG)
     assert made[50, 50].tolist() == [7, 7, 7] and made.shape == (92, 192, 3)
 
 

@@ -1,5 +1,6 @@
 """Baselines of speech, the study, and its part of the report."""
 
+import io
 from pathlib import Path
 from typing import Any
 
@@ -8,11 +9,13 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from quickstudy.data.sounds import Sounds
+from quickstudy.domains.images.grid import LEARNED, RIGHT, WRONG
 from quickstudy.domains.speech.dtw import TimeWarping, warped
 from quickstudy.domains.speech.mfcc import Mfcc, spoken
-from quickstudy.domains.speech.pictures import spectrograms
+from quickstudy.domains.speech.pictures import spectrograms, spectrograms_of
 from quickstudy.domains.study import Found, study
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
@@ -118,8 +121,12 @@ def test_baselines_tell_tones_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         assert meta_test(learner, source, episodes=5).mean > 0.8
     found = Found(KNN(Mfcc(shape)), {"tones, 4-way 1-shot": source, "tones, 4-way 5-shot": source}, {})
     (section,) = spectrograms(found)
-    assert len(section.pictures) == len(section.rows) == 4 and section.pictures[0][0].startswith(b"\x89PNG")
-    assert section.pictures[0][1].startswith("word ")
+    assert len(section.pictures) == 4 and section.pictures[0][0].startswith(b"\x89PNG")
+    assert section.pictures[0][1].startswith("word ") and "recordings of other speakers" in section.text[0]
+    several = Sounds(tmp_path / "w", split="test").tasks("test", way=(2, 3), shot=(1, 2), query=(1, 2), seed=0)
+    for shown in (spectrograms_of("tones", several, KNN(Mfcc(shape))), spectrograms_of("tones", source, found.learner)):
+        pixels = np.asarray(Image.open(io.BytesIO(shown.pictures[0][0])))
+        assert tuple(pixels[0, 0]) == LEARNED and tuple(pixels[0, -5]) in (RIGHT, WRONG)
 
 
 def test_the_study(data_root: Path) -> None:

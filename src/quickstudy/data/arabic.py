@@ -14,7 +14,7 @@ from typing import Literal
 from quickstudy.data.dataset import check_role
 from quickstudy.data.speechfiles import Files, published
 from quickstudy.data.spoken import AbstractSpoken, Recording
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, InputError
 from quickstudy.files import data_root
 
 __all__ = ["ArabicCommands"]
@@ -31,7 +31,7 @@ _WORDS = {"train": _TRAIN, "validation": _VALIDATION, "test": _TEST, "train+vali
 
 # The speakers of the published train.csv; those of val.csv and test.csv are the other twelve.
 _TRAINING_SPEAKERS = frozenset(f"{n:08}" for n in (1, 5, 6, 9, 11, 13, 15, 16, 17, 18, 19, 20, 22, 23, 24, 27, 29, 30))
-_FILE = re.compile(r"dataset/([^/]+)/(\d{8})_NO_\d+\.wav")
+_FILE = re.compile(r"dataset/([^/]+)/(\d{8})_NO_(\d+)\.wav")
 
 
 class ArabicCommands(AbstractSpoken):
@@ -45,9 +45,10 @@ class ArabicCommands(AbstractSpoken):
         speaker_disjoint: no one is heard both in the support and in the query of a task.
         speakers: ``"held-out"``: the 18 speakers of the published training list train and validate, the 12 others
             test, so that words *and* speakers of the test are new; ``"all"``: everybody everywhere.
+        takes: how many of the ten recordings that were published of each word by each speaker are used.
 
     Raises:
-        InputError: a rate or length that makes no sense.
+        InputError: a rate, a length or a number of takes that makes no sense.
     """
 
     name = "arabic-commands"
@@ -62,9 +63,12 @@ class ArabicCommands(AbstractSpoken):
         augment: bool = True,
         speaker_disjoint: bool = True,
         speakers: Literal["held-out", "all"] = "held-out",
+        takes: int = 1,
     ) -> None:
         super().__init__(rate=rate, seconds=seconds, augment=augment, speaker_disjoint=speaker_disjoint)
-        self._root, self._held_out = root, speakers == "held-out"
+        if not 1 <= takes <= 10:
+            raise InputError(f"Cannot use takes = {takes}: expected 1 to 10, as many as were published.")
+        self._root, self._held_out, self._takes = root, speakers == "held-out", takes
 
     def words(self, role: str) -> list[str]:
         """The words of a role."""
@@ -81,15 +85,15 @@ class ArabicCommands(AbstractSpoken):
     @cached_property
     def _files(self) -> Files:
         folder = data_root(self._root) / "arabic-speech-commands"
-        return published(folder, "dataset_round01.zip", "dataset", "Arabic Speech Commands")
+        return published(self.name, folder, ("dataset_round01.zip", "dataset.zip"), "dataset", "Arabic Speech Commands")
 
     def _fingerprint(self) -> str:
-        return self._files.fingerprint
+        return f"{self._files.fingerprint} {self._takes}"
 
     def _find(self) -> list[Recording]:
         found = []
         for name in self._files.names:
-            if match := _FILE.fullmatch(name):
+            if (match := _FILE.fullmatch(name)) and int(match[3]) <= self._takes:
                 found.append(Recording(match[1], match[2], name, partial(self._files.reader, name)))
         words = {recording.word for recording in found}
         if missing := sorted({*_TRAIN, *_VALIDATION, *_TEST} - words):

@@ -20,7 +20,7 @@ from quickstudy.files import data_root
 
 __all__ = ["Caltech101"]
 
-_ZIP, _INNER = "101_ObjectCategories_84.zip", "101_ObjectCategories"
+_ARCHIVES = ("101_ObjectCategories_84.zip", "caltech-101.zip")
 
 
 class Caltech101(AbstractPictures):
@@ -32,8 +32,8 @@ class Caltech101(AbstractPictures):
     photographs twice: they are left out.
 
     Args:
-        root: the folder that holds ``caltech101-84/``, with a zip file or the unpacked ``101_ObjectCategories/``, which
-            may also be the original of full size.
+        root: the folder that holds ``caltech101-84/``, with ``101_ObjectCategories_84.zip``, the published
+            ``caltech-101.zip`` of full size, or the unpacked ``101_ObjectCategories/`` of either.
         size: pixels along a side; of each picture the largest square in its middle is brought to that.
         channels: 3, or 1 for grey pictures.
         augment: change pictures at random in training.
@@ -61,7 +61,8 @@ class Caltech101(AbstractPictures):
 
     @cached_property
     def _files(self) -> Files:
-        return published(data_root(self._root) / "caltech101-84", _ZIP, _INNER, "Caltech-101", "images")
+        folder = data_root(self._root) / "caltech101-84"
+        return published(self.name, folder, _ARCHIVES, "101_ObjectCategories", "Caltech-101")
 
     def _fingerprint(self) -> str:
         return self._files.fingerprint

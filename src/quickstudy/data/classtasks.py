@@ -13,7 +13,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -23,15 +23,28 @@ from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
 from quickstudy.data.gather import gather
-from quickstudy.data.source import TaskShape, TaskSource, as_indices
+from quickstudy.data.source import Origin, TaskShape, TaskSource, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.keys import Bits, Integers, Key, choose, integers, shuffle
 
-__all__ = ["ClassTasks", "Rotations"]
+__all__ = ["ClassTasks", "Rotations", "Sizes"]
 
 Rotations: TypeAlias = Literal["none", "classes", "per-class", "per-task"]
+
+
+class Sizes(TypedDict):
+    """Arguments of :class:`ClassTasks` that those with more of their own hand on to it."""
+
+    data: str
+    split: str
+    way: Count | None
+    shot: Count
+    query: Count
+    seed: int
+    dirichlet: NotRequired[float | None]
+    place: NotRequired[str | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,12 +79,15 @@ class ClassTasks(TaskSource):
             2017, MAML); ``"per-task"``, all classes of a task are turned alike (Sung et al. 2018, Relation Network).
         dirichlet: None: ``query`` examples of each class. A concentration, such as 2: way x query of them in all, and
             the classes' proportions drawn for each task (Veilleux et al. 2021), so that a class may have none.
+        place: what names of classes count in, see :class:`quickstudy.data.source.Origin`; None: nothing is kept.
 
     Raises:
         InputError: a number makes no sense, the way exceeds the classes, shot + query exceed a class, or the
             pictures cannot be turned.
         UnknownName: no such mode of rotation.
     """
+
+    _comparable = False  # whether other data sets make the same bytes of the same file
 
     def __init__(
         self,
@@ -86,12 +102,14 @@ class ClassTasks(TaskSource):
         seed: int,
         rotations: Rotations = "none",
         dirichlet: float | None = None,
+        place: str | None = None,
     ) -> None:
         check_concentration(dirichlet)
         if rotations not in get_args(Rotations):
             raise UnknownName.among("mode of rotation", rotations, get_args(Rotations))
         self._store, self._data, self._split, self._seed, self._rotations = store, data, split, seed, rotations
         self._dirichlet = None if dirichlet is None else float(dirichlet)
+        self._place = place
         self._classes = np.asarray(classes, dtype=np.int64)
         self._way: Bounds = bounds("way", way)
         self._shot: Bounds = bounds("shot", shot)
@@ -105,9 +123,9 @@ class ClassTasks(TaskSource):
     def _check_sizes(self) -> None:
         where, n = f"{self._data}/{self._split}", self._n_class
         if self._way[1] > n:
+            advice = f"Use a way of at most {n}, or a larger split." if n > 1 else "Use a larger split."
             raise InputError(
-                f"Cannot draw {self._way[1]}-way tasks from {where}: it has only {n} classes. "
-                f"Use a way of at most {n}, or a larger split."
+                f"Cannot draw {self._way[1]}-way tasks from {where}: it has only {n} class{'es' * (n != 1)}. {advice}"
             )
         sizes = self._store.sizes[self._classes]
         smallest, wanted = int(sizes.argmin()), self._most
@@ -151,6 +169,15 @@ class ClassTasks(TaskSource):
         content = [self._store.hash, self._classes.tolist(), self._rotations]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
+    @cached_property
+    def origin(self) -> Origin | None:
+        """The classes; of examples that any data set would read alike, their digests too."""
+        if self._place is None:
+            return None
+        names = tuple(self._store.classes[number] for number in self._classes)
+        examples = {self._store.classes[n]: self._store.digests(n) for n in self._classes} if self._comparable else {}
+        return Origin(self._place, names, examples)
+
     @property
     def settings(self) -> dict[str, Any]:
         """What makes these tasks."""
@@ -178,6 +205,12 @@ class ClassTasks(TaskSource):
             index=torch.from_numpy(tasks.copy()),
             classes=torch.from_numpy(draw.classes[:, : draw.way.max()].copy()),
         )
+
+    def names_of(self, episode: Episode) -> list[str]:
+        """What the classes of the first task of an episode are called, label by label."""
+        assert episode.classes is not None
+        turns = 4 if self._rotations == "classes" else 1
+        return [self._store.classes[number // turns] for number in episode.classes[0].tolist() if number >= 0]
 
     def batches(self, size: int) -> ClassBatches:
         """Passes over every example of every class, numbered as in :meth:`episodes`.

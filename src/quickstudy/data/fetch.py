@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeAlias
 
-from quickstudy.data.published import PUBLISHED, Published
+from quickstudy.data.published import FOLDERS, PUBLISHED, Published
 from quickstudy.data.registry import data_sets
 from quickstudy.errors import DataError, InputError, RunError, UnknownName
 from quickstudy.files import data_root, storage_error, sync, sync_folder
@@ -67,20 +67,18 @@ def fetch(
         if name in data_sets.names():
             raise InputError(f"There is nothing to fetch for {name!r}: it needs no files. Use it as it is.")
         raise UnknownName.among("data set to fetch", name, PUBLISHED)
-    folder = data_root(root) / name
+    folder = data_root(root) / FOLDERS.get(name, name)
     for published in PUBLISHED[name]:
         target = folder / published.path
-        if _is_here(target, published):
+        if target.is_file() and _is_right(target, published):
             continue
         url = published.url if base_url is None else f"{base_url.rstrip('/')}/{published.path}"
-        _bring(url, target, published.checksum, progress or (lambda name, here, total: None))
+        _bring(url, target, published, progress or (lambda name, here, total: None))
     return folder
 
 
-def _is_here(path: Path, published: Published) -> bool:
-    if not path.is_file():
-        return False
-    if _checksum_fits(path, published.checksum):
+def _is_right(path: Path, published: Published) -> bool:
+    if published.checksum is not None and _checksum_fits(path, published.checksum):
         return True
     return published.same_content is not None and published.same_content(path)
 
@@ -94,20 +92,21 @@ def _checksum_fits(path: Path, checksum: str) -> bool:
     return digest.hexdigest() == expected
 
 
-def _bring(url: str, target: Path, checksum: str, progress: Progress) -> None:
+def _bring(url: str, target: Path, published: Published, progress: Progress) -> None:
     """Download, check and put in place one file."""
     part = target.with_name(f"{target.name}.part")
     continued = part.exists()
     _download(url, part, progress)
-    if continued and not _checksum_fits(part, checksum):
+    if continued and not _is_right(part, published):
         # What was here may have been the beginning of something else.
         part.unlink()
         _download(url, part, progress)
-    if not _checksum_fits(part, checksum):
+    if not _is_right(part, published):
         part.unlink()
+        wrong = "it does not hold what was published" if published.checksum is None else None
         raise DataError(
-            f"Cannot use what {url} sent: its checksum is not {checksum}. It was removed, and whatever was at {target} "
-            "before is unchanged. Try again later, or from another network."
+            f"Cannot use what {url} sent: {wrong or f'its checksum is not {published.checksum}'}. It was removed, and "
+            f"whatever was at {target} before is unchanged. Try again later, or from another network."
         )
     with _refusals(target):
         os.replace(part, target)

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.grouptasks import Asked, Group, GroupTasks
+from quickstudy.data.source import Origin, place
 from quickstudy.data.tablecoding import Coded, Coding, measure
 from quickstudy.data.tablefile import RawTable, order_of, read_table
 from quickstudy.data.tablekept import Trained
@@ -287,6 +288,7 @@ class GroupTable:
             anywhere=role == "train",
             keep=self._keep if role == "train" else 1.0,
             about=about,
+            origin=Origin(place(self.name, self._file), tuple(self.roles[role])),
         )
         for remark in (*self._remarks(role), *_too_small(found, role)):
             _log.warning("%s", remark)

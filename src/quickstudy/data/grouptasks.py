@@ -32,7 +32,7 @@ from quickstudy.data.classscores import (
     squares,
 )
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
-from quickstudy.data.source import RowMoves, TaskShape, TaskSource, as_indices
+from quickstudy.data.source import Origin, RowMoves, TaskShape, TaskSource, as_indices
 from quickstudy.data.tablecoding import Coded
 from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import InputError
@@ -101,6 +101,7 @@ class GroupTasks(TaskSource):
         keep: the least share of columns that a task knows: each task draws a share between this and 1, and each
             column is known with that chance; 1: all.
         about: further settings.
+        origin: see :class:`quickstudy.data.source.TaskSource`.
 
     Raises:
         InputError: a number makes no sense, or no group has as many rows (naming some).
@@ -121,8 +122,9 @@ class GroupTasks(TaskSource):
         anywhere: bool = False,
         keep: float = 1.0,
         about: Mapping[str, Any] | None = None,
+        origin: Origin | None = None,
     ) -> None:
-        self.table, self.asked = table, asked
+        self.table, self.asked, self._origin = table, asked, origin
         self._data, self._split, self._seed = data, split, seed
         self._shot: Bounds = bounds("shot", shot, len(asked.classes) if asked.classes else 1)
         self._query: Bounds = bounds("query", query, 2 if asked.classes else 1)
@@ -137,6 +139,12 @@ class GroupTasks(TaskSource):
                 f"{len(groups)} groups has enough rows ({some}). Reduce shot or query, or give larger groups."
             )
         self._key = Key.of(seed, data, split)
+
+    @property
+    @override
+    def origin(self) -> Origin | None:
+        """The groups."""
+        return self._origin
 
     @property
     def _way(self) -> int:

@@ -20,6 +20,7 @@ from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.grouptable import check_way, first_of_their_kind, plain_cells
 from quickstudy.data.grouptasks import Asked, Group, GroupTasks
+from quickstudy.data.source import Origin, place
 from quickstudy.data.tablecoding import Coded, Coding, measure
 from quickstudy.data.tablefile import Column, column_of, read_cells
 from quickstudy.data.tables import TableTasks
@@ -283,6 +284,7 @@ class HeartDisease:
             keep=self.keep if train else 1.0,
             synthetic=self.synthetic if train else 0,
             about=about,
+            origin=Origin(place(self.name), tuple(self.divided[role])),
         )
 
     def _groups(self, role: str) -> list[Group]:

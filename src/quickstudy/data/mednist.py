@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import zipfile
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +18,8 @@ from PIL import Image
 from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
+from quickstudy.data.source import place
+from quickstudy.data.speechfiles import archived
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.files import cache_root, data_root
@@ -35,7 +36,8 @@ class MedNIST:
     Three kinds test, the others train. There are no kinds to spare for a validation: settings are those of Omniglot.
 
     Args:
-        root: the folder that holds ``mednist-subset/``, with one zip file of ``<kind>/<name>.jpeg``, or such folders.
+        root: the folder that holds ``mednist-subset/``, with one zip file of ``<kind>/<name>.jpeg``, the published
+            ``MedNIST.tar.gz``, or such folders.
         held_out: the kinds that test, two to four.
         size: pixels along a side; pictures are shrunk from 64 with Pillow's Lanczos filter.
 
@@ -80,8 +82,8 @@ class MedNIST:
             DataError: files are missing, damaged, or of other kinds.
             StorageError: the cache cannot be written.
         """
-        zips = sorted(self.folder.glob("*.zip"))
-        files = list(_zipped(zips[0]) if zips else _lying(self.folder))
+        archives = [*sorted(self.folder.glob("*.zip")), *sorted(self.folder.glob("*.tar.gz"))]
+        files = list(_packed(archives[0]) if archives else _lying(self.folder))
         digest = hashlib.sha256(str(_CODE).encode())
         for kind, where, data in files:
             digest.update(f"{kind}/{where}".encode() + hashlib.sha256(data).digest())
@@ -121,19 +123,16 @@ class MedNIST:
             shot=shot,
             query=query,
             seed=seed,
+            place=place(self.name),
         )
 
 
-def _zipped(path: Path) -> Iterator[tuple[str, str, bytes]]:
-    """Kind, place and bytes of each picture of a zip file."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in sorted(archive.namelist()):
-                kind = Path(name).parent.name
-                if name.lower().endswith((".jpeg", ".jpg", ".png")):
-                    yield kind, f"{path}: {name}", archive.read(name)
-    except (zipfile.BadZipFile, OSError, EOFError, RuntimeError, ValueError) as error:
-        raise DataError(f"Cannot read {path}: {error}. Bring the file again.") from error
+def _packed(path: Path) -> Iterator[tuple[str, str, bytes]]:
+    """Kind, place and bytes of each picture of a zip or tar file."""
+    files = archived(path)
+    for name in files.names:
+        if name.lower().endswith((".jpeg", ".jpg", ".png")):
+            yield Path(name).parent.name, f"{path}: {name}", files.reader(name)
 
 
 def _lying(folder: Path) -> Iterator[tuple[str, str, bytes]]:

@@ -14,16 +14,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import PIL
 
-from quickstudy.data.classfolders import with_others
+from quickstudy.data.classfolders import and_more, read_each, with_others
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.pictureaugment import PictureChanges
 from quickstudy.data.picturefiles import read
 from quickstudy.data.picturetasks import PictureTasks
+from quickstudy.data.source import place
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import cache_root
@@ -82,6 +84,11 @@ class AbstractPictures(ABC):
         return (self.channels, self.size, self.size)
 
     @property
+    def place(self) -> str:
+        """What names of classes count in; see :class:`quickstudy.data.source.Origin`."""
+        return place(self.name)
+
+    @property
     @abstractmethod
     def divided(self) -> Mapping[str, list[str]]:
         """Role -> the classes that it draws from; kept with each run."""
@@ -93,6 +100,10 @@ class AbstractPictures(ABC):
     @abstractmethod
     def _fingerprint(self) -> str:
         """Changes whenever a file does: part of the cache's name."""
+
+    def _passed_over(self) -> list[Path]:
+        """Files beside the pictures that are not read."""
+        return []
 
     @cached_property
     def pictures(self) -> list[PictureFile]:
@@ -135,21 +146,16 @@ class AbstractPictures(ABC):
             seed=seed,
             changes=self.changes if role.startswith("train") else None,
             dirichlet=dirichlet,
+            place=self.place,
         )
 
     def _build(self) -> ArrayStore:
-        classes: dict[str, list[Pictures]] = {}
-        broken: list[tuple[str, DataError]] = []
-        for picture in self.pictures:
-            try:
-                pixels = read(_content(picture), picture.name, self.size, self.channels)
-                classes.setdefault(picture.group, []).append(pixels)
-            except DataError as error:
-                broken.append((picture.name, error))
-        if broken:
-            raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
+        files = ((picture.group, picture.name, picture.read) for picture in self.pictures)
+        classes = read_each(files, lambda content, name: read(content, name, self.size, self.channels))
         if self.each_once:
             self._leave_out_copies(classes)
+        if others := self._passed_over():
+            _log.warning("Passed over, as no pictures of a class: %s.", and_more(others))
         return ArrayStore.from_classes({group: np.stack(pictures) for group, pictures in classes.items()})
 
     def _leave_out_copies(self, classes: dict[str, list[Pictures]]) -> None:
@@ -189,10 +195,3 @@ class AbstractPictures(ABC):
         if copies:
             _log.warning("%d pictures are copies of others and were left out, such as %s.", len(copies), copies[0])
         classes.update(kept)
-
-
-def _content(picture: PictureFile) -> bytes:
-    try:
-        return picture.read()
-    except OSError as error:
-        raise DataError(f"Cannot read {picture.name}: {error.strerror or error}.") from error

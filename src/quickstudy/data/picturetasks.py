@@ -7,15 +7,14 @@ import json
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
 from typing_extensions import override
 
 from quickstudy.data.batches import BatchSource, ClassBatches
-from quickstudy.data.classtasks import ClassTasks, Rotations
-from quickstudy.data.counts import Count
+from quickstudy.data.classtasks import ClassTasks, Rotations, Sizes
 from quickstudy.data.pictureaugment import PictureChanges
 from quickstudy.data.source import TaskShape, as_indices
 from quickstudy.data.store import ArrayStore
@@ -34,50 +33,29 @@ class PictureTasks(ClassTasks):
     Args:
         store: the pictures.
         classes: class numbers of the store that tasks are drawn from.
-        data: name of the data set; with ``split`` and ``seed`` it fixes the tasks.
-        split: which part of the data set this is.
-        way: classes a task, a number or a range.
-        shot: support pictures a class, likewise.
-        query: query pictures a class, likewise.
-        seed: tells sources of the same kind apart.
         rotations: see :class:`ClassTasks`.
         channels: 3: grey pictures are given three equal channels, for a network that was trained on colour; None: as
             they are.
         changes: how pictures are changed; None: not at all.
-        dirichlet: see :class:`ClassTasks`.
+        sizes: data, split, way, shot, query, seed and the like: see :class:`ClassTasks`.
 
     Raises:
         InputError: a number makes no sense, or classes or pictures do not suffice, or channels that they cannot have.
     """
+
+    _comparable = True
 
     def __init__(
         self,
         store: ArrayStore,
         classes: Sequence[int],
         *,
-        data: str,
-        split: str,
-        way: Count | None,
-        shot: Count,
-        query: Count,
-        seed: int,
         rotations: Rotations = "none",
         channels: int | None = None,
         changes: PictureChanges | None = None,
-        dirichlet: float | None = None,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(
-            store,
-            classes,
-            data=data,
-            split=split,
-            way=way,
-            shot=shot,
-            query=query,
-            seed=seed,
-            rotations=rotations,
-            dirichlet=dirichlet,
-        )
+        super().__init__(store, classes, rotations=rotations, **sizes)
         own = store.shape[0]
         if channels not in (None, own) and (own, channels) != (1, 3):
             raise InputError(
@@ -127,12 +105,6 @@ class PictureTasks(ClassTasks):
     def batches(self, size: int) -> PictureBatches:  # type: ignore[override]
         """Passes over every picture, changed in each pass as in training tasks; see :class:`ClassTasks`."""
         return PictureBatches(super().batches(size), self._key.fold("changes", "batches"), self.changes, self._repeated)
-
-    def names_of(self, episode: Episode) -> list[str]:
-        """What the classes of the first task of an episode are called, label by label."""
-        assert episode.classes is not None
-        turns = 4 if self._rotations == "classes" else 1
-        return [self._store.classes[number // turns] for number in episode.classes[0].tolist() if number >= 0]
 
 
 class PictureBatches(BatchSource):

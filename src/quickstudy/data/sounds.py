@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+import unicodedata
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
+from typing_extensions import override
+
 from quickstudy.data.audio import SUFFIXES
-from quickstudy.data.classfolders import Wording, class_files, divide
+from quickstudy.data.classfolders import ClassFolders, Wording
 from quickstudy.data.dataset import check_role
-from quickstudy.data.speechfiles import fingerprint
+from quickstudy.data.source import place
 from quickstudy.data.spoken import AbstractSpoken, Recording
 from quickstudy.errors import DataError, InputError
 
 __all__ = ["Sounds"]
 
-_WORDING = Wording("recordings", "recording", "sound file", "word", "words", SUFFIXES, "Record it again")
+_WORDING = Wording(
+    "recordings", "recording", "sound file", "word", "words", SUFFIXES, "Record it again", "Record more words"
+)
 
 
 class Sounds(AbstractSpoken):
     """A folder of recordings: ``<folder>/<word>/<any name>.wav``, WAV, FLAC, OGG or MP3, of any rate.
 
     Args:
-        folder: one subfolder a word; files further below belong to the word, too.
-        split: ``"words"``: 60 % of the words train, 15 % validate, 25 % test, at least two of each, chosen by a hash
-            of their names, so that the same words always play the same part; ``"test"``: all words test, for a learner
-            that was trained on other data.
+        folder: one subfolder a word; files further below belong to the word, too. Or ``train/``, ``val/`` and ``test/``
+            with the words in them.
+        split: ``"words"``: as the folders ``train/``, ``val/`` and ``test/`` (or ``Training``, ``valid``, ``test_set``
+            and the like) say, where there are such, else 60 % of the words train, 15 % validate, 25 % test, at least
+            two of each, chosen by a hash of their names, so that the same words always play the same part;
+            ``"names"``: by the names, whatever they are; ``"test"``: all words test, for a learner that was trained on
+            other data.
         speakers: how the speaker is known: ``"none"``, not at all; ``"name"``, by the file's name up to the first
             ``_``, such as ``anna_03.wav``; ``"folder"``, by the folder below the word's, ``<word>/anna/03.wav``.
         rate: samples a second.
@@ -45,7 +53,7 @@ class Sounds(AbstractSpoken):
         self,
         folder: Path | None = None,
         *,
-        split: Literal["words", "test"] = "words",
+        split: Literal["words", "names", "test"] = "words",
         speakers: Literal["none", "name", "folder"] = "none",
         rate: int = 8000,
         seconds: float = 1.0,
@@ -76,40 +84,31 @@ class Sounds(AbstractSpoken):
             )
         return Path(self._folder).expanduser()
 
+    @property
+    @override
+    def place(self) -> str:
+        """The folder."""
+        return place(self.name, self.folder)
+
     def words(self, role: str) -> list[str]:
         """The words of a role."""
         check_role(self, role)
-        return self._roles[role]
-
-    @property
-    def divided(self) -> dict[str, list[str]]:
-        """Role -> its words; kept with each run."""
-        return self._roles
+        return self._folders.roles[role]
 
     @cached_property
-    def _roles(self) -> dict[str, list[str]]:
-        names = sorted({recording.word for recording in self.recordings})
-        if self._split == "test":
-            return {"test": names}
-        parts = divide(names)
-        if parts is None:
-            raise DataError(
-                f"Cannot divide the words of {self.folder} into training, validation and test: it has "
-                f"{len(names)} ({', '.join(names)}), and each part needs two. Record more words, or test a "
-                "learner that was trained on other data on all of them, with split = 'test'."
-            )
-        return parts
-
-    @cached_property
-    def _paths(self) -> dict[Path, str]:
-        """Each sound file and its word."""
-        return class_files(self.folder, _WORDING)
+    def _folders(self) -> ClassFolders:
+        return ClassFolders(self.folder, _WORDING, self._split)
 
     def _fingerprint(self) -> str:
-        return fingerprint(list(self._paths), self.folder) + self._speakers + "each once"
+        return self._folders.fingerprint() + self._speakers + "each once"
 
     def _find(self) -> list[Recording]:
-        return [Recording(word, self._speaker(path), str(path), path.read_bytes) for path, word in self._paths.items()]
+        files = self._folders.files
+        return [Recording(word, self._speaker(path), str(path), path.read_bytes) for path, word in files.items()]
+
+    @override
+    def _passed_over(self) -> list[Path]:
+        return self._folders.passed_over
 
     def _speaker(self, path: Path) -> str:
         if self._speakers == "none":
@@ -121,11 +120,16 @@ class Sounds(AbstractSpoken):
                     f"Cannot tell who speaks in {path}: with speakers = 'name' a file is called SPEAKER_anything, such "
                     "as anna_03.wav. Rename it, or leave speakers out."
                 )
-            return speaker
-        parts = path.relative_to(self.folder).parts
+            return _called(speaker)
+        parts = self._folders.inside(path)
         if len(parts) < 3:
             raise DataError(
                 f"Cannot tell who speaks in {path}: with speakers = 'folder' files lie in WORD/SPEAKER/. Move it, or "
                 "leave speakers out."
             )
-        return parts[1]
+        return _called(parts[1])
+
+
+def _called(speaker: str) -> str:
+    """Anna and anna are one person."""
+    return unicodedata.normalize("NFC", speaker).casefold()

@@ -7,7 +7,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -17,8 +17,7 @@ from typing_extensions import override
 from quickstudy.data.audio import from_bytes
 from quickstudy.data.augment import Augmentation
 from quickstudy.data.batches import BatchSource, ClassBatches
-from quickstudy.data.classtasks import ClassTasks, _Draw
-from quickstudy.data.counts import Count
+from quickstudy.data.classtasks import ClassTasks, Sizes, _Draw
 from quickstudy.data.source import TaskShape, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Episode, Examples
@@ -52,44 +51,32 @@ class SoundTasks(ClassTasks):
     Args:
         store: recordings as :func:`quickstudy.data.audio.as_bytes` keeps them.
         classes: class numbers of the store that tasks are drawn from.
-        data: name of the data set; with ``split`` and ``seed`` it fixes the tasks.
-        split: which part of the data set this is.
-        way: words a task, a number or a range.
-        shot: support recordings a word, likewise.
-        query: query recordings a word, likewise.
-        seed: tells sources of the same kind apart.
         rate: samples a second.
         speakers: who speaks; None where that is not known.
         divided: each task divides the speakers at random, for all its words: who is heard in its support is not heard
             in its query.
         augmentation: how recordings are changed; None: not at all.
-        dirichlet: see :class:`ClassTasks`.
+        sizes: data, split, way, shot, query, seed and the like: see :class:`ClassTasks`.
 
     Raises:
         InputError: a number makes no sense, the words or recordings do not suffice, or speakers shall be divided that
             are not known, or of whom a word has one alone.
     """
 
+    _comparable = True
+
     def __init__(
         self,
         store: ArrayStore,
         classes: Sequence[int],
         *,
-        data: str,
-        split: str,
-        way: Count | None,
-        shot: Count,
-        query: Count,
-        seed: int,
         rate: int,
         speakers: Speakers | None = None,
         divided: bool = False,
         augmentation: Augmentation | None = None,
-        dirichlet: float | None = None,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        super().__init__(
-            store, classes, data=data, split=split, way=way, shot=shot, query=query, seed=seed, dirichlet=dirichlet
-        )
+        super().__init__(store, classes, **sizes)
         self.rate, self.augmentation = rate, augmentation
         self.speakers = speakers if divided else None
         if divided:
@@ -147,11 +134,6 @@ class SoundTasks(ClassTasks):
         tasks, kept = as_indices(indices), super().episodes(indices)
         support, query = (self._heard_as(part, tasks, name) for part, name in _parts(kept))
         return Episode(support, query, index=kept.index, classes=kept.classes)
-
-    def words_of(self, episode: Episode) -> list[str]:
-        """What is said in the first task of an episode, label by label."""
-        assert episode.classes is not None
-        return [self._store.classes[number] for number in episode.classes[0].tolist() if number >= 0]
 
     def _heard_as(self, examples: Examples, tasks: Integers, part: str) -> Examples:
         x = _waves(examples, self._key.fold("changes", part), tasks, self.rate, self.augmentation)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -55,6 +58,30 @@ class RowMoves:
     of: dict[str, NDArray[np.float64]]
 
 
+@dataclass(frozen=True, eq=False)
+class Origin:
+    """What tasks are made of, so that a learner is not tested on what it was trained on; see ``data/seen.py``.
+
+    Args:
+        place: what names count in: the data set, with its folder or file where that is the user's own. In one place the
+            same name is the same class.
+        names: of the classes or groups that tasks are drawn from.
+        examples: name -> uint64 ``[n]``, a digest of each example, whatever its file and its class are called; empty
+            where only names tell.
+        numbering: tells vocabularies apart, where examples are texts.
+    """
+
+    place: str
+    names: tuple[str, ...]
+    examples: Mapping[str, NDArray[np.uint64]] = field(default_factory=dict)
+    numbering: str | None = None
+
+
+def place(data: str, path: str | Path | None = None) -> str:
+    """:attr:`Origin.place` of a data set, or of the folder or file that it reads, whichever way that is reached."""
+    return data if path is None else f"{data}: {os.path.realpath(Path(path).expanduser())}"
+
+
 class TaskSource(ABC):
     """Yields tasks by number. Task i is a pure function of (source, seed, split, i).
 
@@ -76,6 +103,11 @@ class TaskSource(ABC):
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """What makes these tasks: data, split, way, shot, query, seed (JSON types only)."""
+
+    @property
+    def origin(self) -> Origin | None:
+        """What they are made of; None where nothing is kept of that."""
+        return None
 
     @abstractmethod
     def episodes(self, indices: range | Integers) -> Episode:

@@ -10,19 +10,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from quickstudy.data.audio import as_bytes, fit, need_soundfile, read
 from quickstudy.data.augment import Augmentation
-from quickstudy.data.classfolders import with_others
+from quickstudy.data.classfolders import and_more, read_each, with_others
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.soundtasks import SoundTasks, Speakers
+from quickstudy.data.source import place
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import cache_root
@@ -30,6 +33,7 @@ from quickstudy.files import cache_root
 __all__ = ["AbstractSpoken", "Recording"]
 
 _CODE = 1  # to be raised whenever the same files would give other waveforms
+_log = logging.getLogger(__name__)
 _RATES = (4000, 48000)
 _SECONDS = (0.1, 10.0)
 
@@ -87,6 +91,16 @@ class AbstractSpoken(ABC):
         """(samples,)."""
         return (self.samples,)
 
+    @property
+    def place(self) -> str:
+        """What words count in; see :class:`quickstudy.data.source.Origin`."""
+        return place(self.name)
+
+    @property
+    def divided(self) -> dict[str, list[str]]:
+        """Role -> its words; kept with each run."""
+        return {role: self.words(role) for role in self.splits}
+
     @abstractmethod
     def _find(self) -> list[Recording]:
         """All recordings, in any order."""
@@ -94,6 +108,10 @@ class AbstractSpoken(ABC):
     @abstractmethod
     def _fingerprint(self) -> str:
         """Changes whenever a file does: part of the cache's name."""
+
+    def _passed_over(self) -> list[Path]:
+        """Files beside the recordings that are not read."""
+        return []
 
     @abstractmethod
     def words(self, role: str) -> list[str]:
@@ -162,6 +180,7 @@ class AbstractSpoken(ABC):
             divided=self.speaker_disjoint,
             augmentation=Augmentation() if self.augment and role.startswith("train") else None,
             dirichlet=dirichlet,
+            place=self.place,
         )
 
     def _part(self, role: str) -> tuple[ArrayStore, Speakers | None]:
@@ -178,18 +197,12 @@ class AbstractSpoken(ABC):
 
     def _build(self) -> ArrayStore:
         need_soundfile()
-        classes: dict[str, list[Pictures]] = {}
-        broken: list[tuple[str, DataError]] = []
-        for recording in self.recordings:
-            try:
-                wave = fit(read(_content(recording), recording.name, self.rate), self.samples)
-                classes.setdefault(recording.word, []).append(as_bytes(wave))
-            except DataError as error:
-                broken.append((recording.name, error))
-        if broken:
-            raise DataError(with_others(str(broken[0][1]), [name for name, _ in broken[1:]]))
+        files = ((recording.word, recording.name, recording.read) for recording in self.recordings)
+        classes = read_each(files, lambda content, name: as_bytes(fit(read(content, name, self.rate), self.samples)))
         if self.each_once:
             self._refuse_copies(classes)
+        if others := self._passed_over():
+            _log.warning("Passed over, as no recordings of a word: %s.", and_more(others))
         return ArrayStore.from_classes({word: np.stack(waves) for word, waves in classes.items()})
 
     def _refuse_copies(self, classes: dict[str, list[Pictures]]) -> None:
@@ -208,10 +221,3 @@ class AbstractSpoken(ABC):
                 "cannot be asked for. Remove one of them."
             )
             raise DataError(with_others(sentence, [other.name for other, _ in copies[1:]]))
-
-
-def _content(recording: Recording) -> bytes:
-    try:
-        return recording.read()
-    except OSError as error:
-        raise DataError(f"Cannot read {recording.name}: {error.strerror or error}.") from error

@@ -56,9 +56,8 @@ class SpokenDigits(AbstractSpoken):
 
     @cached_property
     def _files(self) -> Files:
-        return published(
-            data_root(self._root) / "free-spoken-digit", "recordings.zip", "recordings", "Free Spoken Digits"
-        )
+        folder = data_root(self._root) / "free-spoken-digit"
+        return published(self.name, folder, ("recordings.zip",), "recordings", "Free Spoken Digits")
 
     def _fingerprint(self) -> str:
         return self._files.fingerprint

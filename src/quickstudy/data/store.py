@@ -108,6 +108,15 @@ class ArrayStore:
         """The pictures of class ``number``, a view."""
         return self.images[self.starts[number] : self.starts[number + 1]]
 
+    def digests(self, number: int) -> NDArray[np.uint64]:
+        """A digest of each picture of class ``number``, ``[k]``; none of those of one value, which are alike anyway."""
+        found = [
+            int.from_bytes(hashlib.blake2b(picture.tobytes(), digest_size=8).digest(), "big")
+            for picture in self.of(number)
+            if picture.min() != picture.max()
+        ]
+        return np.array(found, dtype=np.uint64)
+
     def numbers(self, names: Iterable[str]) -> list[int]:
         """Class numbers of these names.
 

@@ -15,6 +15,7 @@ from quickstudy.data.classfolders import SHOWN, divide
 from quickstudy.data.corpus import Corpus, Twice, alike, corpus_of
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
+from quickstudy.data.source import place
 from quickstudy.data.textfile import read_texts
 from quickstudy.data.texttasks import TextTasks, Written, written
 from quickstudy.data.tokens import AbstractTokens, HubTokens, Words
@@ -114,6 +115,7 @@ class AbstractTexts(ABC):
             rename=self.rename if role.startswith("train") else 0.0,
             about={"tokenizer": self.tokenizer, **self._sorts(role, corpus)},
             dirichlet=dirichlet,
+            place=place(self.name),  # whichever file: it may be a copy, or hold more
         )
 
     def _sorts(self, role: str, corpus: Corpus) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 import torch
@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from typing_extensions import override
 
 from quickstudy.data.batches import BatchSource, ClassBatches
-from quickstudy.data.classtasks import ClassTasks
+from quickstudy.data.classtasks import ClassTasks, Sizes
 from quickstudy.data.corpus import Corpus
-from quickstudy.data.counts import Count
-from quickstudy.data.source import TaskShape, as_indices
+from quickstudy.data.source import Origin, TaskShape, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.data.tokens import AbstractTokens
 from quickstudy.episode import Episode, Examples
@@ -86,16 +85,10 @@ class TextTasks(ClassTasks):
 
     Args:
         texts: of the role.
-        data: name of the data set; with ``split`` and ``seed`` it fixes the tasks.
-        split: which part of the data set this is.
-        way: classes a task, a number or a range.
-        shot: support texts a class, likewise.
-        query: query texts a class, likewise.
-        seed: tells sources of the same kind apart.
         rename: the share of words that each task takes for unknown ones: all through a task such a word has the same
             number, one of those that unknown words share. So a network learns to use words that it does not know.
         about: further settings, for results.
-        dirichlet: see :class:`ClassTasks`.
+        sizes: data, split, way, shot, query, seed and the like: see :class:`ClassTasks`.
 
     Raises:
         InputError: a number makes no sense, or the classes or texts do not suffice.
@@ -105,28 +98,11 @@ class TextTasks(ClassTasks):
         self,
         texts: Written,
         *,
-        data: str,
-        split: str,
-        way: Count | None,
-        shot: Count,
-        query: Count,
-        seed: int,
         rename: float = 0.0,
         about: dict[str, Any] | None = None,
-        dirichlet: float | None = None,
+        **sizes: Unpack[Sizes],
     ) -> None:
-        classes = range(len(texts.store.classes))
-        super().__init__(
-            texts.store,
-            classes,
-            data=data,
-            split=split,
-            way=way,
-            shot=shot,
-            query=query,
-            seed=seed,
-            dirichlet=dirichlet,
-        )
+        super().__init__(texts.store, range(len(texts.store.classes)), **sizes)
         self.texts, self.rename, self._about = texts, rename if texts.tokens.shared is not None else 0.0, about or {}
 
     @property
@@ -148,6 +124,13 @@ class TextTasks(ClassTasks):
         known = {name: value for name, value in super().settings.items() if name != "rotations"}
         own = {"length": self.texts.length, "cut": self.texts.cut, "rename": self.rename}
         return known | own | self._about
+
+    @cached_property
+    @override
+    def origin(self) -> Origin | None:
+        """The classes, and how the texts were numbered."""
+        kept = super().origin
+        return None if kept is None else replace(kept, numbering=self.texts.tokens.digest)
 
     @override
     def episodes(self, indices: range | Integers) -> Episode:

@@ -23,7 +23,7 @@ from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
 
-__all__ = ["Division", "answer", "diverged_episodes", "evaluating", "meta_test"]
+__all__ = ["Division", "answer", "check_tasks", "diverged_episodes", "evaluating", "meta_test"]
 
 TASKS_AT_ONCE = 16
 DIVERGED_DEVIATIONS = 10.0
@@ -89,11 +89,12 @@ def meta_test(
             calibration; where the test is divided, of this process's part.
 
     Raises:
-        InputError: the learner cannot learn this kind of task, or lies on another device.
+        InputError: the learner cannot learn this kind of task, was trained on these classes or examples, or lies on
+            another device.
         EpisodeError: the source's tasks hold NaN or labels out of range.
     """
     _check_counts(episodes, first, tasks_at_once)
-    _check_target(learner, source)
+    check_tasks(learner, source)
     where = _device(learner, device)
     started = time.perf_counter()
     chunk = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
@@ -296,13 +297,21 @@ def _check_counts(episodes: int, first: int, tasks_at_once: int | None) -> None:
             raise InputError(f"Cannot meta-test: {name} must be a whole number of at least {least}, found {number}.")
 
 
-def _check_target(learner: AbstractLearner, source: TaskSource) -> None:
+def check_tasks(learner: AbstractLearner, source: TaskSource) -> None:
+    """Whether a learner can be tested on these tasks.
+
+    Raises:
+        InputError: it cannot learn them; or, where it was loaded from a run, they are not new to it, or made of other
+            examples than its network reads.
+    """
     target, known = source.shape.target, learner.traits.targets
     if target not in known:
         raise InputError(
             f"Cannot meta-test {type(learner).__name__} on these tasks: their target is {target!r}, and it learns "
             f"only {', '.join(map(repr, known))}. Choose another learner or another data set."
         )
+    if learner.seen is not None:
+        learner.seen.check(source)
     learner.check_environment(source.shape.environment)
 
 

@@ -203,13 +203,15 @@ class _PictureView:
     rows: list[_ClassRow]
     right: int
     total: int
+    widest: int
 
 
 def _picture_view(picture: EpisodePicture) -> _PictureView:
     rows = [_class_row(picture, label) for label in range(picture.way)]
     rows = [row for row in rows if row.support or row.query]
     tiles = [tile for row in rows for tile in row.query]
-    return _PictureView(picture.caption, rows, sum(tile.right for tile in tiles), len(tiles))
+    widest = max((len(row.name) for row in rows), default=0)
+    return _PictureView(picture.caption, rows, sum(tile.right for tile in tiles), len(tiles), widest)
 
 
 def _class_row(picture: EpisodePicture, label: int) -> _ClassRow:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from quickstudy.data.seen import Seen
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel, Real, may_read
 from quickstudy.errors import InputError
 from quickstudy.keys import Keys
@@ -83,6 +84,9 @@ class MetaLoss:
 
 class AbstractLearner(nn.Module, ABC):
     """A meta-learner. Subclasses are final: one paper, one file, one class."""
+
+    seen: Seen | None = None
+    """What it was trained on, where it was loaded from a run: meta-testing refuses tasks of it."""
 
     @staticmethod
     def default_norm(*, transductive: bool) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from typing_extensions import override
@@ -24,11 +25,13 @@ class Timm(nn.Module):
         image_size: height and width of the (square) pictures.
         model: its name in timm, such as ``"resnet18"``.
         pretrained: with timm's weights, from the hub.
-        resize: pixels along a side that the network sees; by default the pictures' own.
+        resize: pixels along a side that the network sees; by default those that it was made for, where it takes no
+            others, else the pictures' own.
         frozen: its weights stay as they are, and norms and dropout are as in the test.
 
     Raises:
-        InputError: timm or torchvision, which it needs, is missing, or there is no such model.
+        InputError: timm or torchvision, which it needs, is missing, there is no such model, or it cannot read pictures
+            of that size.
     """
 
     def __init__(
@@ -55,11 +58,12 @@ class Timm(nn.Module):
         fits = len(mean) == len(std) == in_channels
         mean, std = (mean, std) if fits else ([0.5] * in_channels, [0.5] * in_channels)
         self.mean, self.std = tuple(mean), tuple(std)  # no buffers, which a training might write into
-        self.in_channels, self.size, self.frozen = in_channels, resize or image_size, frozen
+        own = about.get("input_size", (0, 0, 0))[-1] if about.get("fixed_input_size") else None
+        self.in_channels, self.size, self.frozen = in_channels, resize or own or image_size, frozen
         if frozen:
             self.body.requires_grad_(False)
             self.body.eval()
-        self.out_features = int(self.body.num_features)
+        self.out_features = self._features(model)
 
     @override
     def train(self, mode: bool = True) -> Timm:
@@ -68,6 +72,20 @@ class Timm(nn.Module):
         if self.frozen:
             self.body.eval()
         return self
+
+    def _features(self, model: str) -> int:
+        """How many features come out, by trying: some of timm's networks have more than they say."""
+        self.body.eval()
+        try:
+            with torch.no_grad():
+                return int(self(torch.zeros(1, self.in_channels, self.size, self.size)).shape[1])
+        except (RuntimeError, AssertionError) as error:
+            said = str(error).split("\n")[0].rstrip(".")
+            raise InputError(
+                f"The network {model!r} of timm cannot read pictures of {self.size} pixels: {said}. Say --net.resize."
+            ) from error
+        finally:
+            self.body.train(not self.frozen)
 
     def forward(self, x: Tensor) -> Tensor:
         """``[N, C, H, W] -> [N, out_features]``, pictures in 0 .. 1."""

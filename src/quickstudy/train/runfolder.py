@@ -168,6 +168,11 @@ class RunFolder:
         return found if isinstance(found, dict) else {}
 
     @property
+    def examples(self) -> Path:
+        """Digests of the examples that it was trained and validated on, base64, by role."""
+        return self.path / "examples.json"
+
+    @property
     def metrics(self) -> Path:
         """One line a step."""
         return self.path / "metrics.jsonl"

@@ -15,12 +15,12 @@ from quickstudy.episode import Episode, Examples, first_leaf
 from quickstudy.evaluate import Section
 from quickstudy.evaluate.metatest import answer, evaluating
 
-__all__ = ["grids"]
+__all__ = ["LEARNED", "RIGHT", "WRONG", "framed_png", "grids"]
 
 _QUERIES = 8  # of each class that are shown
 _SIDE = 84  # pixels that a small picture is enlarged to, about
 _FRAME = 4
-_RIGHT, _WRONG, _LEARNED = (44, 140, 80), (200, 60, 40), (150, 150, 150)
+RIGHT, WRONG, LEARNED = (44, 140, 80), (200, 60, 40), (150, 150, 150)
 
 
 def grids(found: Found) -> Sequence[Section]:
@@ -44,10 +44,10 @@ def _section(column: str, source: PictureTasks, found: Found) -> Section:
         asked = [row for row, y in enumerate(truth) if y == label]
         right = sum(said[row] == label for row in asked)
         wrong = sorted({names[said[row]] for row in asked if said[row] != label})
-        shown = [(support[label], _LEARNED)]
-        shown += [(query[row], _RIGHT if said[row] == label else _WRONG) for row in asked[:_QUERIES]]
+        shown = [(support[label], LEARNED)]
+        shown += [(query[row], RIGHT if said[row] == label else WRONG) for row in asked[:_QUERIES]]
         words = f"{right} of {len(asked)} right" + (f", else {', '.join(wrong)}" if wrong else "")
-        pictures.append((_png(shown), f"{name}: a picture to learn from, then pictures asked for; {words}"))
+        pictures.append((framed_png(shown), f"{name}: a picture to learn from, then pictures asked for; {words}"))
         rows.append((name, f"{right} of {len(asked)}", ", ".join(wrong)))
     text = (
         f"The first task of {column}. Each line begins with the picture that was learned from (grey frame); a green "
@@ -71,8 +71,8 @@ def _labels(episode: Episode) -> list[int]:
     return labels
 
 
-def _png(framed: Sequence[tuple[NDArray[np.uint8], tuple[int, int, int]]]) -> bytes:
-    """Pictures side by side, each in a frame of its colour."""
+def framed_png(framed: Sequence[tuple[NDArray[np.uint8], tuple[int, int, int]]]) -> bytes:
+    """Pictures ``[H, W, 3]`` side by side, each in a frame of its colour, as PNG bytes."""
     from PIL import Image
 
     times = max(1, round(_SIDE / len(framed[0][0])))
