@@ -56,8 +56,8 @@ def spectrograms_of(column: str, source: SoundTasks, learner: AbstractLearner) -
     others = "recordings of other speakers" if source.speakers is not None else "others"
     text = (
         f"The first task of {column}: for each word a recording that was learned from (grey frame), then {others}, in "
-        "a green frame if they were named rightly and in a red one if not. Time runs to the right, low bands lie below; "
-        "the words below each picture are what the learner said of those asked for.",
+        "a green frame if they were named rightly and in a red one if not. Time runs to the right, low bands lie "
+        "below; the words below each picture are what the learner said of those asked for.",
     )
     return Section(f"Spectrograms: {column}", text, pictures=pictures)
 
