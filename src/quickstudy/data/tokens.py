@@ -21,7 +21,7 @@ from typing import Any
 from typing_extensions import override
 
 from quickstudy.errors import InputError
-from quickstudy.hub import model_folder, need_transformers
+from quickstudy.hub import loading, model_folder, need_transformers
 
 __all__ = ["AbstractTokens", "HubTokens", "Words", "words_of"]
 
@@ -114,14 +114,11 @@ class HubTokens(AbstractTokens):
     """
 
     def __init__(self, name: str) -> None:
-        transformers, where = need_transformers(f"The tokenizer {name!r}"), model_folder(name)
-        try:
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(where)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"Cannot load the tokenizer {name!r}: {str(error).splitlines()[0]} Give 'words', 'minilm', a folder "
-                "that holds tokenizer.json, or a name on the Hugging Face hub."
-            ) from error
+        transformers = need_transformers(f"The tokenizer {name!r}")
+        with loading("the tokenizer", name):
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
+                model_folder(name), trust_remote_code=False
+            )
         self.size = len(self._tokenizer)
         self.padding = self._tokenizer.pad_token_id or 0
 

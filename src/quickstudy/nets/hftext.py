@@ -1,14 +1,14 @@
 """Any encoder of Hugging Face as a network for tokenised texts.
 
 Attention is eager at every load: torch's fused one, the default, has no second derivative on a CPU, and the choice is
-not saved with a model. The mask is handed over with four axes, as a mask of two breaks vmap. The encoder stays in eval
-mode for good: its dropout draws from torch's global generator, and a task would not be a function of its number.
+not saved with a model. The mask is handed over with four axes, as a mask of two breaks vmap; what stands in it is found
+by trying, as kinds of encoders differ. The encoder stays in eval mode for good: its dropout draws from torch's global
+generator, and a task would not be a function of its number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from typing_extensions import override
 
 from quickstudy.errors import InputError
-from quickstudy.hub import model_folder, need_transformers
+from quickstudy.hub import loading, model_folder, need_transformers
 from quickstudy.nets.adapters import LowRank
 from quickstudy.nets.remembered import Remembered
 
@@ -75,16 +75,16 @@ class HFText(nn.Module):
         else:
             self.encoder = _loaded(transformers, model)
             _check_vocabulary(model, self.encoder.config.vocab_size, vocabulary)
-        _check_length(model, self.encoder.config, length)
+        _check_length(model, self.encoder, length)
         if getattr(self.encoder, "pooler", None) is not None:
             self.encoder.pooler = None  # a layer on the first token, which nothing here reads
+        self.encoder.eval()
+        self._mask, self.out_features = _form_of(model, self.encoder)
         self.pooling, self.unit = pooling, unit
         self.low_rank = LowRank(self.encoder, rank) if tune == "lora" else None
         if tune != "all":
             self.encoder.requires_grad_(False)
-        self.out_features: int = self.encoder.config.hidden_size
         self._memory = Remembered()
-        self.encoder.eval()
 
     @override
     def train(self, mode: bool = True) -> Self:
@@ -109,10 +109,7 @@ class HFText(nn.Module):
     def _states(self, ids: Tensor, there: Tensor) -> Tensor:
         """``[N, L, D]``."""
         dtype = next(self.encoder.parameters()).dtype
-        # The least finite number, not minus infinity: a row of padding alone stays finite.
-        bias = (1 - there).to(dtype) * torch.finfo(dtype).min
-        whole = bias[:, None, None].expand(-1, -1, ids.shape[1], -1)
-        given = {"input_ids": ids, "attention_mask": whole}
+        given = {"input_ids": ids, "attention_mask": self._mask(there, dtype)}
         if self.low_rank is None:
             out = self.encoder(**given)
         else:
@@ -124,52 +121,43 @@ class HFText(nn.Module):
         return states
 
 
-@contextmanager
-def _quiet(transformers: Any) -> Iterator[None]:
-    """Without bars and reports of what was loaded."""
-    logging = transformers.utils.logging
-    before, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(before)
-        if bars:
-            logging.enable_progress_bar()
-
-
 def _built(transformers: Any, model: str, vocabulary: int, length: int, width: int, layers: int, heads: int) -> Any:
     if min(width, layers, heads) < 1 or width % heads:
         raise InputError(
             f"Cannot build a {model} of width={width}, layers={layers}, heads={heads}: expected whole numbers of at "
             "least 1, the width a multiple of the heads."
         )
-    config = transformers.AutoConfig.for_model(
-        model,
-        vocab_size=vocabulary,
-        hidden_size=width,
-        num_hidden_layers=layers,
-        num_attention_heads=heads,
-        intermediate_size=2 * width,
-        max_position_embeddings=length + 2,  # some kinds begin to count behind the number of padding
-        pad_token_id=0,
-    )
-    with _quiet(transformers):
+    with loading("the network", model):
+        config = transformers.AutoConfig.for_model(
+            model,
+            vocab_size=vocabulary,
+            hidden_size=width,
+            num_hidden_layers=layers,
+            num_attention_heads=heads,
+            intermediate_size=2 * width,
+            max_position_embeddings=length + 2,  # some kinds begin to count behind the number of padding
+            pad_token_id=0,
+        )
         return transformers.AutoModel.from_config(config, attn_implementation="eager")
 
 
 def _loaded(transformers: Any, model: str) -> Any:
-    try:
-        with _quiet(transformers), torch.random.fork_rng(devices=[]):  # what is not in the file is drawn
-            return transformers.AutoModel.from_pretrained(
-                model_folder(model), attn_implementation="eager", dtype=torch.float32
-            )
-    except (OSError, ValueError) as error:
+    # What is not in the file is drawn.
+    with loading("the network", model), torch.random.fork_rng(devices=[]):
+        encoder, about = transformers.AutoModel.from_pretrained(
+            model_folder(model),
+            attn_implementation="eager",
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
+        )
+    lost = sorted(name for name in about["missing_keys"] if not name.startswith("pooler"))
+    if lost:
         raise InputError(
-            f"Cannot load the network {model!r}: {str(error).splitlines()[0]} Give 'minilm', a folder that holds "
-            "config.json and model.safetensors, a name on the Hugging Face hub, or a kind of network such as 'bert'."
-        ) from error
+            f"Cannot use the network {model!r}: its file lacks {len(lost)} of its weights, such as {lost[0]!r}, which "
+            "would be drawn at random. Give the folder of a whole model."
+        )
+    return encoder
 
 
 def _check_vocabulary(model: str, has: int, vocabulary: int) -> None:
@@ -180,10 +168,79 @@ def _check_vocabulary(model: str, has: int, vocabulary: int) -> None:
         )
 
 
-def _check_length(model: str, config: Any, length: int) -> None:
-    most = getattr(config, "max_position_embeddings", None)
-    if isinstance(most, int) and length > most:
+def _check_length(model: str, encoder: Any, length: int) -> None:
+    most = _longest(encoder)
+    if most is not None and length > most:
         raise InputError(
             f"The network {model!r} reads at most {most} tokens, but these texts may have {length}. Say --data.length "
             f"{most}."
         )
+
+
+def _longest(encoder: Any) -> int | None:
+    """Tokens of a text that it has places for; RoBERTa and its kin begin to count behind the number of padding."""
+    for name, layer in encoder.named_modules():
+        if name.endswith("position_embeddings") and isinstance(layer, nn.Embedding):
+            return layer.num_embeddings - (0 if layer.padding_idx is None else layer.padding_idx + 1)
+    most = getattr(encoder.config, "max_position_embeddings", None)
+    return most if isinstance(most, int) else None
+
+
+# --- how an encoder is told where a text has ended ------------------------------------------------------
+
+
+def _added(there: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores of attention ``[N, 1, L, L]``: BERT and most others."""
+    # The least finite number, not minus infinity: a row of padding alone stays finite.
+    bias = (1 - there).to(dtype) * torch.finfo(dtype).min
+    return bias[:, None, None].expand(-1, -1, there.shape[1], -1)
+
+
+def _marked(there: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where a token is ``[N, 1, 1, L]``: DeBERTa, which multiplies its embeddings by it, too."""
+    return there.to(dtype)[:, None, None]
+
+
+def _plain(there: Tensor, dtype: torch.dtype) -> Tensor:
+    """1 where a token is ``[N, L]``: what all were made for, but it breaks vmap in most."""
+    del dtype
+    return there
+
+
+_FORMS: tuple[Callable[[Tensor, torch.dtype], Tensor], ...] = (_added, _marked, _plain)
+
+
+def _form_of(model: str, encoder: Any) -> tuple[Callable[[Tensor, torch.dtype], Tensor], int]:
+    """The first form of mask under which what stands behind a text's end has no say, and the size of a state.
+
+    The wrong one need not fail: what one kind adds to the scores, another takes for the tokens to be left.
+
+    Raises:
+        InputError: there is none: it is no encoder of texts.
+    """
+    said = "what stands behind a text's end changes what it makes of the text"
+    for form in _FORMS:
+        try:
+            leak, effect, size = _tried(encoder, form)
+        except (TypeError, ValueError, RuntimeError, IndexError, KeyError, AttributeError, AssertionError) as error:
+            said = str(error).split("\n")[0].rstrip(".")
+            continue
+        if leak <= 0.01 * effect + 1e-5:
+            return form, size
+    raise InputError(
+        f"Cannot use the network {model!r} ({type(encoder).__name__}) on texts: {said}. Give an encoder of texts, such "
+        "as BERT, RoBERTa, MPNet, ELECTRA or DeBERTa."
+    )
+
+
+def _tried(encoder: Any, form: Callable[[Tensor, torch.dtype], Tensor]) -> tuple[float, float, int]:
+    """How far a token behind the end moves the state of the one before it, how far it would without a mask."""
+    ids, dtype = torch.tensor([[2, 3], [2, 5]]), next(encoder.parameters()).dtype
+    first, both = torch.tensor([[1, 0], [1, 0]]), torch.ones(2, 2, dtype=torch.long)
+    with torch.no_grad():
+        masked, whole, alone = (
+            encoder(input_ids=ids[:, : there.shape[1]], attention_mask=form(there, dtype)).last_hidden_state
+            for there in (first, both, first[:, :1])
+        )
+    leak = max(float((masked[0, 0] - masked[1, 0]).abs().max()), float((masked[:, 0] - alone[:, 0]).abs().max()))
+    return leak, float((whole[0, 0] - whole[1, 0]).abs().max()), int(masked.shape[2])
