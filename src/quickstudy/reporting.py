@@ -10,6 +10,7 @@ from typing import Any
 from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.soundtasks import SoundTasks
 from quickstudy.data.source import TaskSource
+from quickstudy.data.texttasks import TextTasks
 from quickstudy.domains.speech.pictures import spectrograms_of
 from quickstudy.evaluate import (
     Entry,
@@ -44,13 +45,18 @@ def write_run_report(
         recipe: as trained.
         learner: as tested.
         source: what it was tested on; its first task is drawn, when it is one of pictures or of sounds.
-        sections: of the last test, such as its calibration.
+        sections: of the last test, such as its calibration; tasks of texts have one more, with those of the first.
 
     Raises:
         StorageError: the disk refused.
     """
-    trained = recipe_of(run)
-    results = by_column(results_of(run), trained.data.name)
+    trained, found = recipe_of(run), results_of(run)
+    results = by_column(found, trained.data.name)
+    if isinstance(source, TextTasks):
+        from quickstudy.domains.language.pages import first_task  # with what counts words, for texts alone
+
+        newest = cell_name(found[-1]) if found else source.shape.target
+        sections = (first_task(newest, source, learner), *sections)
     metrics = {result.metric for result in results.values()}
     table = compare([Entry(recipe.learner.name, results)]) if len(metrics) == 1 else None
     environment = json.loads(run.environment.read_bytes()) if run.environment.is_file() else {}

@@ -12,10 +12,12 @@ from quickstudy.domains.language.tfidf import Weighted
 from quickstudy.domains.study import Found
 from quickstudy.evaluate import Section
 from quickstudy.evaluate.metatest import answer, evaluating
+from quickstudy.learners.learner import AbstractLearner
 
-__all__ = ["texts_and_words"]
+__all__ = ["first_task", "texts_and_words"]
 
-_QUERIES = 2  # of each class that are shown
+_EACH = 2  # texts of each class that are shown
+_LONG = 400  # letters of one that are shown
 _WORDS = 6  # of each class
 _TASKS = 20  # whose texts the words are taken from
 
@@ -28,22 +30,34 @@ def texts_and_words(found: Found) -> Sequence[Section]:
 def _sections(found: Found) -> Iterator[Section]:
     for column, source in found.sources.items():
         if isinstance(source, TextTasks) and column.endswith("1-shot"):
-            yield _task(column, source, found)
+            yield first_task(column, source, found.learner)
             yield _words(column, source)
 
 
-def _task(column: str, source: TextTasks, found: Found) -> Section:
+def first_task(column: str, source: TextTasks, learner: AbstractLearner) -> Section:
+    """Of the first task for each class some texts that were learned from, and some that were asked for.
+
+    Args:
+        column: how these tasks are called.
+        source: the tasks.
+        learner: as it was tested.
+    """
     episode = source.episodes(range(1))
-    with evaluating(found.learner), torch.no_grad():
-        said = answer(found.learner, episode)[0].argmax(-1).tolist()
-    names, truth = source.labels_of(episode), _labels(episode.query.y)
+    with evaluating(learner), torch.no_grad():
+        said = answer(learner, episode)[0].argmax(-1).tolist()
+    names, learned, truth = source.labels_of(episode), _labels(episode.support.y), _labels(episode.query.y)
     known, asked = texts_of(episode.support)[0], texts_of(episode.query)[0]
     rows = []
     for label, name in enumerate(names):
-        rows.append((name, "learned from", known[_labels(episode.support.y).index(label)], ""))
-        places = [place for place, y in enumerate(truth) if y == label][:_QUERIES]
-        rows += [(name, "asked for", asked[place], _verdict(names[said[place]], name)) for place in places]
-    text = (f"The first task of {column}: for each class a text that was learned from, and what was said of others.",)
+        of_class = [place for place, y in enumerate(learned) if y == label][:_EACH]
+        rows += [(name, "learned from", _short(known[place]), "") for place in of_class]
+        places = [place for place, y in enumerate(truth) if y == label][:_EACH]
+        rows += [(name, "asked for", _short(asked[place]), _verdict(names[said[place]], name)) for place in places]
+    right = sum(one == other for one, other in zip(said, truth, strict=True))
+    text = (
+        f"The first task of {column}, of which {right} of {len(truth)} queries were answered right: for each class up "
+        f"to {_EACH} texts that were learned from, and what was said of as many others.",
+    )
     return Section(f"Texts: {column}", text, head=("class", "", "text", "answer"), rows=rows)
 
 
@@ -69,6 +83,10 @@ def _labels(y: torch.Tensor | None) -> list[int]:
     assert y is not None
     labels: list[int] = y[0].tolist()
     return labels
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _LONG else f"{text[:_LONG]} ..."
 
 
 def _verdict(said: str, true: str) -> str:
