@@ -32,6 +32,7 @@ __all__ = [
     "identity",
     "is_run",
     "learner_of",
+    "leave_out_known",
     "list_runs",
     "newest_run_of",
     "note_classes",
@@ -124,7 +125,8 @@ def note_classes(run: RunFolder, data: DataSet, sources: Mapping[str, TaskSource
     """Keep with a run what it is trained on, for :func:`seen_by` and :func:`as_trained`.
 
     ``split.json`` says which classes of one's own data train, validate and test, ``examples.json`` has digests of the
-    examples, ``environment.json`` how texts were numbered, ``table.json`` how a table was scaled.
+    examples, ``environment.json`` how texts were numbered, ``texts.json`` which train and validate, ``table.json`` how
+    a table was scaled.
 
     Args:
         run: the folder.
@@ -141,7 +143,7 @@ def note_classes(run: RunFolder, data: DataSet, sources: Mapping[str, TaskSource
     for role, source in sources.items():
         if source.origin is not None and source.origin.examples:
             found = np.concatenate([*source.origin.examples.values()])
-            examples[role] = base64.b64encode(found.astype("<u8")).decode()
+            examples[role] = base64.b64encode(found.astype("<u8").tobytes()).decode()
     if examples:
         atomic_write_bytes(run.examples, json.dumps(examples).encode() + b"\n")
     numbered = getattr(data, "numbering", None)
@@ -150,6 +152,22 @@ def note_classes(run: RunFolder, data: DataSet, sources: Mapping[str, TaskSource
     measured = getattr(data, "measured", None)
     if measured is not None:
         atomic_write_bytes(run.table, json.dumps(measured, indent=1, ensure_ascii=False).encode() + b"\n")
+    known = getattr(data, "known", None)
+    if known is not None:
+        atomic_write_bytes(run.texts, json.dumps(known).encode() + b"\n")
+
+
+def leave_out_known(run: RunFolder, data: DataSet) -> DataSet:
+    """The data, of texts without those that the run was trained on, under whichever label; they count as left out.
+
+    Args:
+        run: the folder; of one that does not say which texts it was trained on nothing is known.
+        data: to be tested on.
+    """
+    leave_out = getattr(data, "leave_out", None)
+    if leave_out is not None:
+        leave_out(run.known_texts)
+    return data
 
 
 def as_trained(run: RunFolder, data: DataSet) -> DataSet:

@@ -28,6 +28,7 @@ from quickstudy.runs import (
     Which,
     as_trained,
     learner_of,
+    leave_out_known,
     open_run,
     place_of,
     recipe_of,
@@ -98,7 +99,8 @@ def evaluate(
     which = checkpoint or which_checkpoint(folder)
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
-    data = as_trained(folder, build_data(recipe, None if data_root is None else Path(data_root)))
+    found = build_data(recipe, None if data_root is None else Path(data_root))
+    data = as_trained(folder, leave_out_known(folder, found))
     if learner.seen is not None:  # names first: texts of a file that has none to train on cannot become numbers
         split = role or recipe.evaluate.role
         names = getattr(data, "divided", {}).get(split, ())
@@ -148,7 +150,8 @@ def _test_on_rank(
 ) -> tuple[Result, Collector | None]:
     with alike(ranks):
         learner = learner_of(folder, recipe, which).to(device_of(ranks, device))
-        data = as_trained(folder, build_data(recipe, None if data_root is None else Path(data_root)))
+        found = build_data(recipe, None if data_root is None else Path(data_root))
+        data = as_trained(folder, leave_out_known(folder, found))
         source = test_tasks(recipe, data, **sizes)
     progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
     told = bounding_memory(progress)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from typing_extensions import override
 
+from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.progress import Line, TrainingProgress
@@ -103,7 +104,7 @@ def train(
     with folder.locked(), _cleared(folder, new=old is None):
         folder.note(**count.record)
         if old is None:
-            sources = {resolved.train.role: built.train}
+            sources: dict[str, TaskSource] = {resolved.train.role: built.train}
             sources |= {} if built.validation is None else {"validation": built.validation}
             note_classes(folder, built.data, sources)
         say(remark(resolved.train.precision, where), line)

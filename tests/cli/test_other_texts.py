@@ -9,6 +9,7 @@ import pytest
 
 from quickstudy.data import Texts
 from tests.cli.conftest import Command
+from tests.nets.encoders import saved, with_tokenizer
 
 pytest.importorskip("transformers")
 
@@ -55,6 +56,30 @@ def test_labels_that_train(run: Path, mine: Path, tmp_path: Path, quickstudy: Co
     assert refused.status != 0 and "was trained on them (split.json)" in refused.err, refused.err
     beside = quickstudy("evaluate", run, "--data.test", copy, *SIZES)
     assert beside.status != 0 and "no label has two left" in beside.err, beside.err
+
+
+def test_texts_that_train_under_other_labels(mine: Path, tmp_path: Path, quickstudy: Command) -> None:
+    """A pretrained tokenizer numbers the words of any file alike; what was trained on is known all the same."""
+    folder = with_tokenizer(saved("bert", tmp_path / "encoder"), ["please", "number", *(f"label{n}" for n in range(8))])
+    pretrained = ("--data.tokenizer", folder, "--net.model", folder, "--data.length", "8")
+    done = quickstudy("train", "texts-protonet-fast", "--texts", mine, *SMALL, *pretrained, "--runs", tmp_path / "runs")
+    assert done.status == 0, done.err
+    run, divided = Path(done.out.strip()), Texts(mine).divided
+    other = tmp_path / "other.csv"
+    seen = [f"Please {divided['train'][0]}  please number {n},old {n % 2}" for n in range(6)]
+    fresh = [f"please {divided['test'][0]} please number {n},old {n % 2}" for n in range(6)]
+    other.write_text("\n".join(["text,label", *seen, *fresh]) + "\n")
+    tested = quickstudy("evaluate", run, "--texts", other, "--data.split", "test", "--query", "1", *SIZES)
+    assert tested.status == 0 and json.loads(tested.out)["source"]["left_out"] == {"trained": 6}, tested.err
+    other.write_text("\n".join(["text,label", *seen]) + "\n")
+    refused = quickstudy("evaluate", run, "--texts", other, "--data.split", "test", "--query", "1", *SIZES)
+    assert refused.status == 2 and "trained on 6 of its texts, and without them no label" in refused.err, refused.err
+    capital = tmp_path / "capital.csv"
+    capital.write_text(
+        "text,label\n" + "".join(f"new {n},{divided['train'][0].upper()}\nold {n},y\n" for n in range(4))
+    )
+    refused = quickstudy("evaluate", run, "--texts", capital, "--data.split", "test", "--query", "1", *SIZES)
+    assert refused.status == 2 and "it was trained on them (split.json)" in refused.err, refused.err
 
 
 def test_words_of_other_numbers(run: Path, tmp_path: Path, quickstudy: Command) -> None:

@@ -1,6 +1,6 @@
 """Files of texts: what they may look like, and what each mistake is told."""
 
-import json
+import csv
 from pathlib import Path
 
 import pytest
@@ -66,8 +66,28 @@ def rows(*texts: str) -> list[Labelled]:
     return [Labelled(text, label, line) for line, (label, text) in enumerate(found, 2)]
 
 
+def test_a_text_longer_than_pythons_reader_takes(tmp_path: Path) -> None:
+    limit = csv.field_size_limit()
+    (tmp_path / "a.csv").write_text(f"text,label\n{'a ' * 100_000},x\n")
+    assert len(pairs(tmp_path / "a.csv")[0][0]) == 199_999 and csv.field_size_limit() == limit
+
+
+def test_a_folder(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"it is a folder\. Give a file that ends in \.csv"):
+        read_texts(tmp_path)
+
+
+def test_labels_that_differ_in_case_alone() -> None:
+    """As two classes one of them might train and the other test."""
+    with pytest.raises(
+        DataError, match=r"line 4 of f: its label 'My  card' is that of line 2, 'my card', but for case"
+    ):
+        corpus_of("f", rows("my card:a", "x:b", "My  card:c"))
+
+
 def test_each_text_once() -> None:
     found = corpus_of("f", rows("x:my card", "x:a", "x:My  card ", "y:b", "y:c"))
+    assert len(corpus_of("f", rows("x:caf\u00e9", "x:CAFE\u0301", "x:cafe")).texts["x"]) == 2, "as composed, or not"
     assert found.texts == {"x": ("my card", "a"), "y": ("b", "c")} and found.left_out == {"repeated": 1}
 
 
@@ -88,5 +108,5 @@ def test_labels_of_few_texts() -> None:
 
 
 def test_json_of_numbers_as_labels(tmp_path: Path) -> None:
-    (tmp_path / "a.ndjson").write_text(json.dumps({"text": "a", "label": 7}) + "\n")
-    assert pairs(tmp_path / "a.ndjson") == [("a", "7", 1)]
+    (tmp_path / "a.ndjson").write_text('{"text": "a", "label": 7}\n{"text": "b", "label": 7.0}\n')
+    assert pairs(tmp_path / "a.ndjson") == [("a", "7", 1), ("b", "7", 2)]

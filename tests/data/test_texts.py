@@ -175,6 +175,33 @@ def test_all_labels_test_with_a_tokenizer_of_its_own(file: Path) -> None:
         Texts(file, split="test").tasks("test", **SIZES)
 
 
+def test_one_text_of_a_million_letters_takes_no_room_for_all(tmp_path: Path) -> None:
+    path = made_up(tmp_path / "a.csv")
+    path.write_text(path.read_text() + f'"{"é" * 500_000} end",intent 0\n', encoding="utf-8")
+    data = Texts(path)
+    role = next(role for role in ("train", "validation", "test") if "intent 0" in data.labels(role))
+    store = data.tasks(role, **SIZES).texts.store
+    assert store.images.shape[2] == 4 * 64 + 32 * 64
+    longest = max((row.tobytes().rstrip(b"\0") for row in store.images[:, 0, 4 * 64 :]), key=len)
+    assert longest.decode() == "é" * (16 * 64), "whole letters"
+
+
+def test_anyones_texts_as_a_task(file: Path) -> None:
+    data = Texts(file)
+    source = data.tasks("test", **SIZES)
+    episode = source.episodes(range(1))
+    again = data.examples(texts_of(episode.support)[0], [0, 1], way=2)
+    wide = leaves(again)["input_ids"].shape[2]
+    assert torch.equal(leaves(again)["input_ids"], leaves(episode.support)["input_ids"][..., :wide])
+    assert texts_of(again) == texts_of(episode.support) and again.y is not None and again.y.tolist() == [[0, 1]]
+    asked = data.examples(["please do it"], way=2)
+    assert asked.y is None and leaves(asked)["attention_mask"].sum() == 3
+    with pytest.raises(InputError, match=r"of 2 texts with the labels \[0, 2\]: expected one of 0 to 1 for each"):
+        data.examples(["a", "b"], [0, 2], way=2)
+    with pytest.raises(InputError, match=r"expected a list of texts with words, received \['a', ' '\]"):
+        data.examples(["a", " "], way=2)
+
+
 def test_long_texts_are_cut(file: Path) -> None:
     source = Texts(file, length=4).tasks("train", **SIZES)
     assert leaves(source.episodes(range(2)).query)["input_ids"].shape[2] == 4 and source.settings["cut"] == 36

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+import hashlib
+import unicodedata
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from quickstudy.data.textfile import Labelled
@@ -41,14 +43,40 @@ class Corpus:
         counts = {"repeated": self.repeated, "ambiguous": self.ambiguous, "rare": self.rare, "trained": self.trained}
         return {name: count for name, count in counts.items() if count}
 
+    def of(self, labels: Iterable[str]) -> Corpus:
+        """These classes alone."""
+        return replace(self, texts={label: self.texts[label] for label in labels})
+
+    @property
+    def marks(self) -> set[str]:
+        """A digest of each text, the same for two that count as the same."""
+        return {_mark(text) for texts in self.texts.values() for text in texts}
+
+    def without(self, seen: Container[str]) -> Corpus:
+        """To test on: without the texts that are trained on; they count as left out.
+
+        A class of which a single text remains goes, too: nothing could be asked of it.
+
+        Args:
+            seen: what :attr:`marks` says of them.
+        """
+        kept = {label: tuple(text for text in texts if _mark(text) not in seen) for label, texts in self.texts.items()}
+        shared = sum(map(len, self.texts.values())) - sum(map(len, kept.values()))
+        left = {label: texts for label, texts in kept.items() if len(texts) > 1}
+        return replace(self, texts=left, trained=self.trained + shared)
+
+
+def _mark(text: str) -> str:
+    return hashlib.blake2b(alike(text).encode(), digest_size=8).hexdigest()
+
 
 def alike(text: str) -> str:
-    """What two texts have in common that count as the same: all but case and white space.
+    """What two texts have in common that count as the same: all but case, white space and how accents are composed.
 
     >>> alike("Where  is my card?") == alike("where is my card? ")
     True
     """
-    return " ".join(text.casefold().split())
+    return unicodedata.normalize("NFC", " ".join(text.casefold().split()))
 
 
 def corpus_of(name: str, rows: Iterable[Labelled], *, twice: Twice = "refuse", least: int | None = None) -> Corpus:
@@ -61,12 +89,20 @@ def corpus_of(name: str, rows: Iterable[Labelled], *, twice: Twice = "refuse", l
         least: classes of fewer texts are left out; None: a class of a single text is refused.
 
     Raises:
-        DataError: a text stands under two labels, or a class has a single text; names the lines.
+        DataError: a text stands under two labels, two labels differ in case or white space alone, or a class has a
+            single text; names the lines.
     """
     first: dict[str, Labelled] = {}
+    labels: dict[str, Labelled] = {}
     torn: set[str] = set()
     repeated = 0
     for row in rows:
+        same = labels.setdefault(alike(row.label), row)
+        if same.label != row.label:  # one class, of which one half could train and the other test
+            raise DataError(
+                f"Cannot use line {row.line} of {name}: its label {row.label!r} is that of line {same.line}, "
+                f"{same.label!r}, but for case or white space. Write both alike, or name two classes apart."
+            )
         known = first.setdefault(alike(row.text), row)
         if known is row:
             continue

@@ -17,9 +17,9 @@ from typing_extensions import override
 
 from quickstudy.data.corpus import Corpus, corpus_of
 from quickstudy.data.dataset import check_role
-from quickstudy.data.intents import _foreign, _json
+from quickstudy.data.intents import foreign, read_json
 from quickstudy.data.textfile import Labelled
-from quickstudy.data.texts import AbstractTexts, without
+from quickstudy.data.texts import AbstractTexts
 from quickstudy.files import data_root
 
 __all__ = ["FewRel", "marked"]
@@ -95,7 +95,7 @@ class FewRel(AbstractTexts):
 
     @cached_property
     def _tested(self) -> Corpus:
-        return without(self._corpus(f"fewrel, {self._test}", self._read(self._test)), self._training)
+        return self._corpus(f"fewrel, {self._test}", self._read(self._test)).without(self._training.marks)
 
     def _corpus(self, name: str, rows: Mapping[str, Any]) -> Corpus:
         found = [Labelled(text, label, number) for label, texts in rows.items() for number, text in enumerate(texts, 1)]
@@ -108,11 +108,11 @@ class FewRel(AbstractTexts):
 
     def _marked(self, part: str) -> dict[str, list[str]]:
         path = self._root / "fewrel" / f"val_{part}.json"
-        content = _json(path, "FewRel")
+        content = read_json(path, "FewRel")
         try:
             return {label: [marked(row, self._around) for row in rows] for label, rows in content.items()}
         except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-            raise _foreign(path, "FewRel") from error
+            raise foreign(path, "FewRel") from error
 
 
 def marked(row: Mapping[str, Any], around: int) -> str:

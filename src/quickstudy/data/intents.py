@@ -19,7 +19,7 @@ from quickstudy.data.classfolders import divide
 from quickstudy.data.corpus import Corpus, corpus_of
 from quickstudy.data.dataset import check_role
 from quickstudy.data.textfile import Labelled, read_texts
-from quickstudy.data.texts import AbstractTexts, without
+from quickstudy.data.texts import AbstractTexts
 from quickstudy.errors import DataError
 from quickstudy.files import data_root
 
@@ -70,7 +70,7 @@ class _Intents(AbstractTexts):
 
     @cached_property
     def _other(self) -> Corpus:
-        return without(_CORPORA[self._test](self._root), self._own)
+        return _CORPORA[self._test](self._root).without(self._own.marks)
 
     @override
     def _sorts(self, role: str, corpus: Corpus) -> dict[str, Any]:
@@ -101,18 +101,8 @@ class Clinc150(_Intents):
 class Banking77(_Intents):
     """77 intents of a bank's customers, 13,083 queries: 46 intents train, 12 validate, 19 test, by a hash of the names.
 
-    The published lists divide the queries of each intent; they are used together here.
-
-    Args:
-        root: the folder that holds ``banking77/``.
-        test: what is tested on: ``"own"``, or ``"clinc150"``, all 150 intents of it.
-        tokenizer: ``"words"``, or a Hugging Face tokenizer: a folder, a name on the hub, ``"minilm"``.
-        vocabulary: how many numbers ``"words"`` has.
-        length: tokens that are kept of a query.
-        rename: the share of words that a training task takes for unknown ones; of ``"words"`` alone.
-
-    Raises:
-        InputError: an option that makes no sense.
+    The published lists divide the queries of each intent; they are used together here. Options are those of
+    :class:`Clinc150`, whose 150 intents it may be tested on, too.
     """
 
     name = "banking77"
@@ -123,11 +113,11 @@ def _roles(name: str, root: Path, corpus: Corpus) -> dict[str, list[str]]:
         parts = divide(corpus.texts)
         assert parts is not None, "77 intents"
         return parts
-    domains = _json(root / "clinc150" / "domains.json", "CLINC150")
+    domains = read_json(root / "clinc150" / "domains.json", "CLINC150")
     try:
         found = {role: sorted(intent for part in parts for intent in domains[part]) for role, parts in _DOMAINS.items()}
     except (KeyError, TypeError) as error:
-        raise _foreign(root / "clinc150" / "domains.json", "CLINC150") from error
+        raise foreign(root / "clinc150" / "domains.json", "CLINC150") from error
     missing = sorted({intent for part in found.values() for intent in part} - set(corpus.texts))
     if missing:
         raise DataError(f"Cannot use CLINC150: there is no query of the intent {missing[0]!r}. Copy the data again.")
@@ -136,12 +126,12 @@ def _roles(name: str, root: Path, corpus: Corpus) -> dict[str, list[str]]:
 
 def _clinc(root: Path) -> Corpus:
     path = root / "clinc150" / "data_full.json"
-    parts = _json(path, "CLINC150")
+    parts = read_json(path, "CLINC150")
     try:
         pairs = [(text, label) for part in ("train", "val", "test") for text, label in parts[part]]
         rows = [Labelled(text.strip(), str(label), number) for number, (text, label) in enumerate(pairs, 1)]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _foreign(path, "CLINC150") from error
+        raise foreign(path, "CLINC150") from error
     return replace(corpus_of(str(path), rows, twice="drop"), name="clinc150")
 
 
@@ -156,7 +146,7 @@ def _banking(root: Path) -> Corpus:
 _CORPORA = {"clinc150": _clinc, "banking77": _banking}
 
 
-def _json(path: Path, title: str) -> Any:
+def read_json(path: Path, title: str) -> Any:
     try:
         return json.loads(path.read_bytes())
     except FileNotFoundError as error:
@@ -174,5 +164,5 @@ def _missing(path: Path, title: str) -> DataError:
     )
 
 
-def _foreign(path: Path, title: str) -> DataError:
+def foreign(path: Path, title: str) -> DataError:
     return DataError(f"Cannot use {path}: it is not the published file of {title}. Copy it again.")

@@ -10,6 +10,7 @@ import csv
 import io
 import json
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -52,18 +53,25 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Lab
     """
     kind = path.suffix.lower()
     if kind not in _SEPARATED and kind not in _JSON_LINES:
-        raise DataError(
-            f"Cannot read texts from {path}: its name ends in {kind or 'nothing'!r}. Give a file that ends in {_KINDS}."
-        )
+        why = "it is a folder" if path.is_dir() else f"its name ends in {kind!r}" if kind else "its name has no ending"
+        raise DataError(f"Cannot read texts from {path}: {why}. Give a file that ends in {_KINDS}.")
     content = _decoded(path)
     rows = _json_lines(path, content, (text, label)) if kind in _JSON_LINES else _table(path, content, (text, label))
-    found = []
-    for line, values in rows:
-        words, name = _words(path, line, values, (text, label))
-        found.append(Labelled(words, name, line))
+    with _long_fields():
+        found = [Labelled(*_words(path, line, values, (text, label)), line) for line, values in rows]
     if not found:
         raise DataError(f"Cannot read texts from {path}: it holds none. Give rows of a {text} and a {label}.")
     return found
+
+
+@contextmanager
+def _long_fields() -> Iterator[None]:
+    """A text may be longer than the 131,072 letters that Python's reader stops at, a setting of the whole process."""
+    before = csv.field_size_limit(2**31 - 1)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _decoded(path: Path) -> str:
@@ -156,10 +164,11 @@ def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[tupl
 def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -> list[str]:
     found = []
     for name, value in zip(names, values, strict=True):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and name == names[1]
-        if value is not None and not isinstance(value, str) and not number:
-            raise _bad(path, line, f"the {name} is {value!r}, not words", "Write it in quotes")
-        words = "" if value is None else str(value).strip()
+        words = _as_words(value, number=name == names[1])
+        if words is None:
+            said = repr(value)
+            said = said if len(said) <= 60 else f"{said[:57]}..."
+            raise _bad(path, line, f"the {name} is {said}, not words", "Write it in quotes")
         if not words or "\0" in words:
             why = f"the {name} {'holds a zero byte' if words else 'is empty'}"
             raise _bad(path, line, why, "Fill it in, or leave the row out")
@@ -167,6 +176,18 @@ def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -
             raise _bad(path, line, f"the {name} holds half a character (a lone surrogate)", "Write the whole one")
         found.append(words)
     return found
+
+
+def _as_words(value: Any, *, number: bool) -> str | None:
+    """A value of JSON, without white space around it; None where it is no words, nor a number where one may stand."""
+    if value is None or value != value:
+        return ""
+    if isinstance(value, str):
+        return value.strip()
+    if not number or isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    # 1.0 in one row and 1 in another are one class.
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value)
 
 
 def _bad(path: Path, line: int, why: str, advice: str) -> DataError:

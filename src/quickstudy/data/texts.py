@@ -6,6 +6,7 @@ rows of a file -> Corpus -> tokens, of a vocabulary made from training texts alo
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -17,11 +18,15 @@ from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.source import place
 from quickstudy.data.textfile import read_texts
-from quickstudy.data.texttasks import TextTasks, Written, written
+from quickstudy.data.texttasks import TextTasks, Written, as_examples, written
 from quickstudy.data.tokens import AbstractTokens, HubTokens, Words
+from quickstudy.episode import Examples
 from quickstudy.errors import DataError, InputError
 
 __all__ = ["AbstractTexts", "Texts"]
+
+_BEFORE = {"validation": ("train",), "test": ("train", "validation")}
+"""Role -> those whose texts a learner has met before it."""
 
 
 class AbstractTexts(ABC):
@@ -48,6 +53,7 @@ class AbstractTexts(ABC):
             raise InputError(f"Cannot use rename = {rename}: expected a share from 0 up to, but not, 1.")
         self.tokenizer, self.vocabulary, self.length, self.rename = tokenizer, vocabulary, length, rename
         self._written: dict[str, Written] = {}
+        self._seen: Mapping[str, Iterable[str]] = {}
 
     @abstractmethod
     def corpus(self, role: str) -> Corpus:
@@ -89,6 +95,22 @@ class AbstractTexts(ABC):
         """Tells vocabularies apart; kept with each run, which is tested with its own alone."""
         return self.tokens.digest
 
+    @property
+    def known(self) -> dict[str, list[str]]:
+        """Role -> marks of the texts that train or validate; kept with each run, for :meth:`leave_out`."""
+        roles = [role for role in ("train", "validation") if role in self.splits]
+        return {role: sorted(self.corpus(role).of(self.labels(role)).marks) for role in roles}
+
+    def leave_out(self, known: Mapping[str, Iterable[str]]) -> None:
+        """No task to be tested on shall hold a text that a run has seen, under whichever label.
+
+        Called before the first :meth:`tasks`.
+
+        Args:
+            known: what :attr:`known` said of the data that the run was trained on.
+        """
+        self._seen = known
+
     def tasks(
         self,
         role: str,
@@ -101,9 +123,9 @@ class AbstractTexts(ABC):
     ) -> TextTasks:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
         check_role(self, role)
-        corpus = self.corpus(role)
+        corpus = self._new(role)
         if role not in self._written:
-            self._written[role] = written(corpus, self.labels(role), self.tokens, self.length)
+            self._written[role] = written(corpus, self.tokens, self.length)
         return TextTasks(
             self._written[role],
             data=corpus.name,
@@ -117,6 +139,36 @@ class AbstractTexts(ABC):
             dirichlet=dirichlet,
             place=place(self.name),  # whichever file: it may be a copy, or hold more
         )
+
+    def examples(self, texts: Sequence[str], labels: Sequence[int] | None = None, *, way: int) -> Examples:
+        """Anyone's texts as one task for a learner that was trained with this vocabulary, or tokenizer.
+
+        Args:
+            texts: N of them.
+            labels: of each its class, 0 to ``way - 1``, to learn from; None where they are asked for.
+            way: how many classes there are.
+
+        Returns:
+            Leaves ``[1, N, ...]``, as those of :class:`TextTasks`.
+
+        Raises:
+            InputError: no text or an empty one, labels that are not as many as the texts, or one that is out of range.
+        """
+        return as_examples(texts, labels, way, self.tokens, self.length)
+
+    def _new(self, role: str) -> Corpus:
+        """The classes of a role; of one that is tested on, without the texts that a run has seen."""
+        corpus = self.corpus(role).of(self.labels(role))
+        seen = {mark for use in _BEFORE.get(role, ()) for mark in self._seen.get(use, ())}
+        if not seen:
+            return corpus
+        left = corpus.without(seen)
+        if len(left.texts) < 2:
+            raise DataError(
+                f"Cannot test on {self.name}: the learner was trained on {left.trained} of its texts, and without them "
+                f"{'a single label has' if left.texts else 'no label has'} two left. Test on other texts."
+            )
+        return left
 
     def _sorts(self, role: str, corpus: Corpus) -> dict[str, Any]:
         """What was left out, and the classes where a hash divided them."""
@@ -208,7 +260,7 @@ class Texts(AbstractTexts):
     @cached_property
     def _other(self) -> Corpus:
         assert self._test is not None
-        return without(self._read(Path(self._test).expanduser(), f"{self.name}, another file"), self._own)
+        return self._read(Path(self._test).expanduser(), f"{self.name}, another file").without(self._own.marks)
 
     @property
     def divided(self) -> dict[str, list[str]]:
@@ -235,7 +287,8 @@ class Texts(AbstractTexts):
                 f"Cannot test on {self._test}: without the texts that {self.file} has, too, no label has two left. "
                 "Give a file of other texts, or name one file alone, whose labels are then divided."
             )
-        seen = sorted(set(roles["train+validation"]) & set(tested))
+        known = set(map(alike, roles["train+validation"]))
+        seen = [label for label in tested if alike(label) in known]
         if seen:
             more = f" and {len(seen) - SHOWN} more" if len(seen) > SHOWN else ""
             raise DataError(
@@ -248,15 +301,4 @@ class Texts(AbstractTexts):
 
     def _sorts(self, role: str, corpus: Corpus) -> dict[str, Any]:
         divided_by_hash = self._split == "labels" and not (role == "test" and self._test is not None)
-        return super()._sorts(role, corpus) | ({"labels": self.labels(role)} if divided_by_hash else {})
-
-
-def without(corpus: Corpus, trained: Corpus) -> Corpus:
-    """A corpus to test on, without the texts that are trained on; they count as left out.
-
-    A class of which a single text remains goes, too: nothing could be asked of it.
-    """
-    seen = {alike(text) for texts in trained.texts.values() for text in texts}
-    kept = {label: tuple(text for text in texts if alike(text) not in seen) for label, texts in corpus.texts.items()}
-    shared = sum(map(len, corpus.texts.values())) - sum(map(len, kept.values()))
-    return replace(corpus, texts={label: texts for label, texts in kept.items() if len(texts) > 1}, trained=shared)
+        return super()._sorts(role, corpus) | ({"labels": sorted(corpus.texts)} if divided_by_hash else {})

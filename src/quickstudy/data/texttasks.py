@@ -24,13 +24,15 @@ from quickstudy.data.corpus import Corpus
 from quickstudy.data.source import Origin, TaskShape, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.data.tokens import AbstractTokens
-from quickstudy.episode import Episode, Examples
+from quickstudy.episode import Classes, Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.keys import Integers, Key, integers, uniform
 
-__all__ = ["TextBatches", "TextTasks", "Written", "texts_of", "written"]
+__all__ = ["TextBatches", "TextTasks", "Written", "as_examples", "texts_of", "written"]
 
 _STEP = 4  # lengths are multiples of it, so that few different ones meet a network
 _WORD = 4  # bytes of a token's number
+_LETTERS = 32  # bytes of a text that are kept for each token that there is room for
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,7 +41,7 @@ class Written:
 
     Args:
         store: uint8 ``[n, 1, 4 L + B]``: L numbers of tokens, one more than they are (0 where the text has ended), and
-            B bytes of UTF-8.
+            B bytes of UTF-8, 32 L at most.
         length: L.
         tokens: what made the numbers.
         cut: texts of more than L tokens.
@@ -51,30 +53,68 @@ class Written:
     cut: int
 
 
-def written(corpus: Corpus, labels: Sequence[str], tokens: AbstractTokens, length: int) -> Written:
-    """The texts of these classes.
+def written(corpus: Corpus, tokens: AbstractTokens, length: int) -> Written:
+    """The texts of all its classes.
 
     Args:
         corpus: has them.
-        labels: of the classes.
         tokens: makes the numbers.
         length: tokens that are kept of a text.
     """
-    letters = {label: [text.encode() for text in corpus.texts[label]] for label in labels}
+    letters = {label: [_begin(text, length) for text in texts] for label, texts in corpus.texts.items()}
     widest = max(len(text) for texts in letters.values() for text in texts)
-    rows: dict[str, NDArray[np.uint8]] = {}
-    cut = 0
-    for label in labels:
-        # One token more than there is room for tells which texts are cut.
-        numbers = tokens.encode(corpus.texts[label], length)
-        cut += sum(len(longer) > length for longer in tokens.encode(corpus.texts[label], length + 1))
-        row = np.zeros((len(numbers), _WORD * length + widest), dtype=np.uint8)
-        for place, (number, text) in enumerate(zip(numbers, letters[label], strict=True)):
-            found = np.array(number, dtype="<i4") + 1
-            row[place, : _WORD * len(found)] = found.view(np.uint8)
-            row[place, _WORD * length :][: len(text)] = np.frombuffer(text, dtype=np.uint8)
-        rows[label] = row[:, None]
-    return Written(ArrayStore.from_classes(rows), length, tokens, cut)
+    rows = {label: _as_rows(texts, letters[label], tokens, length, widest) for label, texts in corpus.texts.items()}
+    # One token more than there is room for tells which texts are cut.
+    longer = (row for texts in corpus.texts.values() for row in tokens.encode(texts, length + 1))
+    cut = sum(len(row) > length for row in longer)
+    return Written(ArrayStore.from_classes({label: row[:, None] for label, row in rows.items()}), length, tokens, cut)
+
+
+def _begin(text: str, length: int) -> bytes:
+    """The bytes of a text, of a long one the first: all rows are as wide as the widest."""
+    return text.encode()[: _LETTERS * length].decode(errors="ignore").encode()
+
+
+def _as_rows(
+    texts: Sequence[str], letters: Sequence[bytes], tokens: AbstractTokens, length: int, widest: int
+) -> NDArray[np.uint8]:
+    """``[n, 4 L + B]``; see :class:`Written`."""
+    rows = np.zeros((len(texts), _WORD * length + widest), dtype=np.uint8)
+    for row, numbers, text in zip(rows, tokens.encode(texts, length), letters, strict=True):
+        found = np.array(numbers, dtype="<i4") + 1
+        row[: _WORD * len(found)] = found.view(np.uint8)
+        row[_WORD * length :][: len(text)] = np.frombuffer(text, dtype=np.uint8)
+    return rows
+
+
+def as_examples(
+    texts: Sequence[str], labels: Sequence[int] | None, way: int, tokens: AbstractTokens, length: int
+) -> Examples:
+    """Anyone's texts as one task, with leaves as those of :class:`TextTasks`.
+
+    Args:
+        texts: N of them.
+        labels: of each its class, 0 to ``way - 1``; None where they are to be asked for.
+        way: how many classes there are.
+        tokens: makes the numbers.
+        length: tokens that are kept of a text.
+
+    Raises:
+        InputError: no text or an empty one, labels that are not as many as the texts, or one that is out of range.
+    """
+    if not texts or isinstance(texts, str) or any(not text.strip() for text in texts):
+        raise InputError(f"Cannot make a task of these texts: expected a list of texts with words, received {texts!r}.")
+    if labels is not None and (len(labels) != len(texts) or not all(0 <= label < way for label in labels)):
+        raise InputError(
+            f"Cannot make a task of {len(texts)} texts with the labels {list(labels)}: expected one of 0 to {way - 1} "
+            "for each."
+        )
+    letters = [_begin(text, length) for text in texts]
+    rows = _as_rows(texts, letters, tokens, length, max(map(len, letters)))[None]
+    ids, spelled = _apart(rows, length)
+    y = None if labels is None else torch.tensor([list(labels)])
+    kept = Examples(torch.from_numpy(rows), y, Classes(torch.tensor([way])))
+    return _examples(kept, ids[..., : _width([ids], length)], spelled, tokens.padding)
 
 
 class TextTasks(ClassTasks):

@@ -4,6 +4,7 @@ runs/<recipe>-s<seed>-<NNN>/
     recipe.toml  environment.json  metrics.jsonl
     split.json                               of one's own data: which classes train, validate and test
     table.json                               of tables: means, deviations, words and classes of the training rows
+    texts.json                               of texts: digests of those that train and validate
     checkpoints/last/  checkpoints/best/     weights.safetensors, state.json
     evaluations/<id>.json  report.html
 """
@@ -139,11 +140,17 @@ class RunFolder:
     @property
     def divided(self) -> dict[str, list[str]] | None:
         """What ``split.json`` says; None where there is none that can be read."""
-        try:
-            found = json.loads(self.split.read_bytes())
-        except (OSError, ValueError):
-            return None
-        return found if isinstance(found, dict) else None
+        return _read(self.split)
+
+    @property
+    def texts(self) -> Path:
+        """Which texts train and validate, where the data set is one of texts."""
+        return self.path / "texts.json"
+
+    @property
+    def known_texts(self) -> dict[str, list[str]]:
+        """What ``texts.json`` says; nothing where there is none that can be read."""
+        return _read(self.texts) or {}
 
     @property
     def table(self) -> Path:
@@ -191,6 +198,14 @@ class RunFolder:
     def report(self) -> Path:
         """One page for people."""
         return self.path / "report.html"
+
+
+def _read(path: Path) -> dict[str, list[str]] | None:
+    try:
+        found = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def describe_environment() -> dict[str, Any]:
