@@ -35,7 +35,7 @@ class Made(AbstractShares):
         self, shares: tuple[Share, ...], target: Literal["volatility", "direction"] = "volatility", **options: Any
     ):
         given: dict[str, Any] = {"horizon": 5, "variance": "garman-klass", "train_until": None, "validate_until": None}
-        super().__init__(target, **{**given, "purge": None, "gap": 0.155, **options})
+        super().__init__(target, **{**given, "purge": None, "gap": 0.145, **options})
         self.made = shares
 
     def read(self) -> tuple[Share, ...]:
@@ -149,16 +149,46 @@ def test_direction_is_of_the_next_close_and_supports_hold_both() -> None:
     assert tasks.horizon == 1 and tasks.shape.outputs == 2
 
 
+@pytest.mark.parametrize("target", ["volatility", "direction"])
+def test_today(target: Literal["volatility", "direction"]) -> None:
+    """With days behind today it is a task like others: what is known and asked is the same to the last bit."""
+    cut = tuple(Share(share.symbol, share.dates[:-30], share.bars[:-30]) for share in SHARES[:3])
+    now = Made(cut, target).tasks("test", **SIZE).latest()
+    assert now.symbols == tuple(share.symbol for share in cut)
+    assert now.date.tolist() == [share.dates[-1] for share in cut] and now.query.y is None
+    later = Made(SHARES[:3], target, train_until=str(SHARES[0].dates[100]), validate_until=str(SHARES[0].dates[110]))
+    tasks = later.tasks("test", **SIZE)
+    found = 0
+    for task in range(3000):
+        asked = tasks.asked([task])  # type: ignore[arg-type]
+        if asked.date[0, 0] == now.date[asked.share[0]]:
+            episode, found = tasks.episodes([task]), found + 1  # type: ignore[arg-type]
+            mine = now.support.task(int(asked.share[0])), now.query.task(int(asked.share[0]))
+            assert torch.equal(mine[0].x, episode.support.x) and torch.equal(mine[0].y, episode.support.y)  # type: ignore[arg-type]
+            assert torch.equal(mine[1].x, episode.query.x[:, :1])  # type: ignore[index,arg-type]
+            assert now.level[asked.share[0]] == asked.level[0]
+    assert found
+
+
+def test_today_of_shares_that_only_rise() -> None:
+    shares = tuple(Share(share.symbol, share.dates, share.bars.copy()) for share in SHARES[:2])
+    for share in shares:
+        share.bars[-4:, CLOSE] = [50, 51, 52, 53]
+    tasks = Made(shares, "direction").tasks("train", shot=2, query=5, seed=0)
+    with pytest.raises(DataError, match=r"of no share do the last 2 days go both up and down\. Increase shot"):
+        tasks.latest()
+
+
 def test_figures_by_hand() -> None:
     tasks = Made(SHARES).tasks("train", **SIZE)
     episode = tasks.episodes(range(3))
     assert episode.query.y is not None
-    perfect = tasks.figures(episode.query.y.double() - 0.155, episode)
+    perfect = tasks.figures(episode.query.y.double() - tasks.gap, episode)
     assert perfect["qlike"] == pytest.approx(0, abs=1e-9) and perfect["variance-mse"] == pytest.approx(0, abs=1e-9)
-    off = tasks.figures(episode.query.y.double() - 0.155 + np.log(2), episode)
+    off = tasks.figures(episode.query.y.double() - tasks.gap + np.log(2), episode)
     assert off["qlike"] == pytest.approx(0.5 - np.log(0.5) - 1, abs=1e-6)
     level = tasks.asked(range(3)).level[:, None]
-    variance = 1e4 * np.exp(episode.query.y[..., 0].double().numpy() - 0.155 + level)
+    variance = 1e4 * np.exp(episode.query.y[..., 0].double().numpy() - tasks.gap + level)
     assert off["variance-mse"] == pytest.approx((variance**2).mean(1), rel=1e-5)
     assert list(off) == ["qlike", "variance-mse"], "the first is the main one"
     broken = episode.query.y.double() * torch.nan
@@ -279,10 +309,8 @@ def test_the_published_bars(sp500: SP500) -> None:
     assert parts(episode)[0][0].shape == (200, 60, len(FEATURES))
 
 
-def test_the_constant_of_the_targets_is_known_beside_what_the_training_period_says(sp500: SP500) -> None:
-    """The constant is 0.155; what it stands for is 0.145 by today's features. Both are pinned: see shares._GAP."""
-    assert gap_of(sp500.tasks("train", shot=60, query=20, seed=0)) == pytest.approx(0.145, abs=0.001)
-    assert sp500.gap == 0.155
+def test_the_constant_of_the_targets_is_what_the_training_period_says(sp500: SP500) -> None:
+    assert gap_of(sp500.tasks("train", shot=60, query=20, seed=0)) == pytest.approx(sp500.gap, abs=0.001)
 
 
 def test_registered(data_root: Path) -> None:

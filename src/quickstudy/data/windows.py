@@ -29,7 +29,7 @@ from quickstudy.episode import Classes, Episode, Examples, Real
 from quickstudy.errors import DataError
 from quickstudy.keys import Integers, Key, integers
 
-__all__ = ["Asked", "Panel", "Period", "WindowTarget", "WindowTasks"]
+__all__ = ["Asked", "Latest", "Panel", "Period", "WindowTarget", "WindowTasks"]
 
 Floats: TypeAlias = NDArray[np.float64]
 WindowTarget: TypeAlias = Literal["volatility", "direction"]
@@ -65,6 +65,25 @@ class Asked:
     date: NDArray[np.datetime64]
     next_return: Floats
     level: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class Latest:
+    """T shares today: what is known of each, and the one day whose future nobody knows yet.
+
+    Args:
+        symbols: of the shares.
+        date: ``datetime64[D]`` ``[T]``, each one's last day.
+        level: float64 ``[T]``; a forecast of volatility is ``100 * exp((answer + level) / 2)`` percent a day.
+        support: ``[T, K, 13]``, the last days whose labels are known.
+        query: ``[T, 1, 13]``, the last day, without a label.
+    """
+
+    symbols: tuple[str, ...]
+    date: NDArray[np.datetime64]
+    level: Floats
+    support: Examples
+    query: Examples
 
 
 class Panel:
@@ -281,6 +300,33 @@ class WindowTasks(TaskSource):
         there = rows >= 0
         dates = np.where(there, self.panel.calendar[self.panel.day[rows]], np.datetime64("NaT"))
         return Asked(share, dates, np.where(there, self.panel.next_return[rows], np.nan), self._level(first))
+
+    def latest(self) -> Latest:
+        """Every share that is long enough, at its last day, behind as large a support as these tasks have.
+
+        Raises:
+            DataError: for direction, no share's support has both days up and days down; those that have not are left
+                out.
+        """
+        shot, ends = self._shot[1], self.panel.starts[1:]
+        first = ends - self.horizon - shot
+        fits = first >= self.panel.starts[:-1] + WARM_UP
+        if self.target == "direction":
+            rows = np.maximum(first, 0)[:, None] + np.arange(shot)
+            up = (self.panel.next_return[rows] > 0).sum(1)
+            fits &= (up > 0) & (up < shot)
+        shares = np.flatnonzero(fits)
+        if not len(shares):
+            raise DataError(
+                f"Cannot foretell the next day of {self._data}: of no share do the last {shot} days go both up and "
+                "down. Increase shot."
+            )
+        first, last = first[shares], ends[shares] - 1
+        level = self._level(first)
+        support = self._examples(first[:, None] + np.arange(shot), level, first)
+        query = self._examples(last[:, None], level, first).unlabelled()
+        date = self.panel.calendar[self.panel.day[last]]
+        return Latest(tuple(self.panel.symbols[share] for share in shares), date, level, support, query)
 
     def _level(self, first: Integers) -> Floats:
         return np.asarray(self.panel.known[first, 3], dtype=np.float64)
