@@ -45,6 +45,45 @@ def test_quoted_fields(tmp_path: Path) -> None:
     assert table.items == ("a, the first", "b")
 
 
+def test_a_title_may_hold_another_mark(tmp_path: Path) -> None:
+    table = read_ratings(write(tmp_path / "r.csv", 'u1,"a; the first",4,30\nu0,b,5,20\n'))
+    assert table.items == ("a; the first", "b")
+
+
+@pytest.mark.parametrize(
+    "head",
+    ["UserId,ProductId,Score,Time", "reviewer_ID,asin,overall,unixReviewTime", "user,movie_id,rating,date,time stamp"],
+)
+def test_headers_of_published_files(tmp_path: Path, head: str) -> None:
+    rows = ["u1,a,4,30", "u0,a,5,20"]
+    extra = ",x" * (head.count(",") - 3)
+    rows = [row.rsplit(",", 1)[0] + extra + "," + row.rsplit(",", 1)[1] for row in rows]
+    assert listed(read_ratings(write(tmp_path / "r.csv", "\n".join([head, *rows])))) == [
+        ("u0", "a", 5.0, 20.0),
+        ("u1", "a", 4.0, 30.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [
+        ("1372636800", 1372636800),
+        ("1372636800000", 1372636800),
+        ("1372636800000000", 1372636800),
+        ("1372636800000000000", 1372636800),
+        ("1.3726368e9", 1372636800),
+        ("2013-07-01", 1372636800),
+        ("2013-07-01 00:00:00", 1372636800),
+        ("2013-07-01T02:00:00+02:00", 1372636800),
+        ("2013-07-01T00:00:00.500Z", 1372636800.5),
+        ("1e-3", 0.001),
+        ("-5", -5),
+    ],
+)
+def test_times(tmp_path: Path, text: str, seconds: float) -> None:
+    assert read_ratings(write(tmp_path / "r.csv", f"u1,a,4,{text}\nu0,a,5,20\n")).time[1] == seconds
+
+
 def test_one_time_keeps_the_order_of_rows(tmp_path: Path) -> None:
     table = read_ratings(write(tmp_path / "r", "u,z,1,5\nu,a,2,5\nu,m,3,5\nv,a,1,1\n"))
     assert [table.items[i] for i in table.item] == ["z", "a", "m", "a"]
@@ -83,13 +122,22 @@ GOOD = "u1,a,4,30\nu0,b,5,20\n"
         (GOOD + "u1,c,good,40\n", r"row 3 of .*bad\.csv: the rating is 'good'\. Expected a number\."),
         (GOOD + "u1,c,,40\n", r"row 3 of .*bad\.csv: the rating is ''\. Expected a number\."),
         (
-            GOOD + "u1,c,3,2013-07-01\n",
-            r"row 3 of .*: the timestamp is '2013-07-01'\. Expected seconds since 1970, a nu",
+            GOOD + "u1,c,3,1 July 2013\n",
+            r"row 3 of .*: the timestamp is '1 July 2013'\. Expected seconds since 1970, or a date such as 2013-07-01",
         ),
         (GOOD + "\nu1,c,nan,40\n", r"row 4 of .*bad\.csv: the rating is nan\. Leave out what is not known\."),
         (GOOD + "u1,c,inf,40\n", r"row 3 of .*bad\.csv: the rating is inf"),
         (GOOD + "u1,c,3,nan\n", r"row 3 of .*bad\.csv: the timestamp is nan"),
         (GOOD + "u1,c,3\n", r"row 3 of .*bad\.csv: it has 3 columns, the first row has 4"),
+        (
+            GOOD + "u1,c, the 2nd,3,40\n",
+            r"row 3 of .*bad\.csv: it has 5 columns, the first row has 4\. .* quote fields",
+        ),
+        (
+            "user,movie,product,rating,time\nu,a,b,4,1\n",
+            r"row 1 of .*bad\.csv: the columns 'movie' and 'product' may both be the item\. Call one 'item'",
+        ),
+        (GOOD.replace("\n", "\r"), r"row 1 of .*bad\.csv: it is not CSV \(new-line character seen"),
         (GOOD + ",c,3,40\n", r"row 3 of .*bad\.csv: the user is empty"),
         (GOOD + "u1,,3,40\n", r"row 3 of .*bad\.csv: the item is empty"),
         (
@@ -125,6 +173,8 @@ def test_the_earlier_or_the_later_of_two(tmp_path: Path, keep: str, rating: floa
 def test_items(tmp_path: Path) -> None:
     path = write(tmp_path / "m", "1::Heat (1995)::Crime|Drama\n2::Nothing known::\n")
     assert read_items(path) == {"1": ItemFacts(1995, ("Crime", "Drama")), "2": ItemFacts(None, ())}
+    path = write(tmp_path / "m1.csv", '1,"Heat; the film (1995)",Crime|Drama\n')
+    assert read_items(path) == {"1": ItemFacts(1995, ("Crime", "Drama"))}
     path = write(tmp_path / "m.csv", "year,item,genres\n1995,1,Crime\n,2,\n")
     assert read_items(path) == {"1": ItemFacts(1995, ("Crime",)), "2": ItemFacts(None, ())}
     with pytest.raises(DataError, match=r"row 2 of .*m2: the item '1' stands in an earlier row, too"):

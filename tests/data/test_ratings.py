@@ -167,7 +167,7 @@ def test_another_future_moves_nothing_that_is_trained_on(
     one, other = before.past, after.past
     for name in ("mean", "std", "lowest", "middle", "genres"):
         assert getattr(one, name) == getattr(other, name), name
-    for name in ("count", "total", "user", "item", "value"):
+    for name in ("count", "total", "user", "item", "value", "time"):
         assert np.array_equal(getattr(one, name), getattr(other, name)), name
     numbered = [{d.table.items[i]: n for i, n in enumerate(d.past.number) if n} for d in (before, after)]
     assert numbered[0] == numbered[1]
@@ -207,28 +207,53 @@ def test_the_ratings_of_test_users_are_no_part_of_the_past(tmp_path: Path) -> No
     assert np.array_equal(one.total, other.total) and one.mean == other.mean
 
 
-def test_a_training_task_does_not_hold_its_own_answers(tmp_path: Path) -> None:
-    """What is said of an item is made of others' ratings: one's own may be anything."""
+@pytest.mark.parametrize("rehearse", [None, 600.0])
+@pytest.mark.parametrize("role", ["train", "validation", "test"])
+def test_what_is_said_of_an_item_is_what_others_said_before(tmp_path: Path, role: str, rehearse: float | None) -> None:
+    """Before a task's first query, in a test before the cut; one's own ratings may be anything."""
     rows = made_up()
-    data = data_of(tmp_path, rows)
-    source = data.tasks("train", **SIZES)
-    episode = source.episodes(range(20))
-    assert isinstance(episode.query.x, dict) and isinstance(episode.support.x, dict)
+    data = data_of(tmp_path, rows, rehearse=rehearse)
+    source = data.tasks(role, **SIZES)
+    episode = source.episodes(range(source.n_user))
+    seen = 0
     for task, user in enumerate(names(source, episode)):
-        count = episode.query.task(task)
-        features, number = count.x["features"][0], count.x["item"][0]  # type: ignore[index]
-        others = {
-            name: [r for u, i, r, t in rows if u != user and i == name and t < CUT and _role(u) == "train"]
-            for name in data.table.items
-        }
-        for row in range(len(number)):
-            place = int(number[row])
-            known = bool(features[row, -1])
-            assert known == (place > 0)
-            if known:
-                name = data.table.items[int(np.flatnonzero(data.past.number == place)[0])]
-                value = (np.array(others[name]) - data.past.mean) / data.past.std
-                assert float(features[row, -3]) == pytest.approx(value.sum() / (len(value) + 5), abs=1e-5)
+        drawn = source._drawn(np.array([task]))
+        mine = sorted((row for row in rows if row[0] == user), key=lambda row: row[3])
+        first = next(t for _, i, _, t in mine if i == data.table.items[data.table.item[drawn.query[0][0, 0]]])
+        fixed = rehearse is not None and role != "train"
+        moment = (rehearse or CUT) if role == "test" or fixed else first
+        before = [(i, r) for u, i, r, t in rows if u != user and t < moment and _role(u) == "train"]
+        asked = source.asked([task])  # type: ignore[arg-type]
+        assert asked.since[0, 0] == first - moment
+        for part, at in ((episode.support, drawn.support), (episode.query, drawn.query)):
+            x = part.task(task).x
+            assert isinstance(x, dict)
+            for row in range(int(at[1].sum())):
+                name = data.table.items[data.table.item[at[0][0, row]]]
+                values = (np.array([r for i, r in before if i == name]) - data.past.mean) / data.past.std
+                shrunk, count, known = x["features"][0, row, -3:].tolist()
+                assert known == (len(values) > 0) == (int(x["item"][0, row]) > 0)
+                assert shrunk == pytest.approx(values.sum() / (len(values) + 5), abs=1e-6)
+                assert count == pytest.approx(np.log1p(len(values)) / 4)
+                if role != "train" and part is episode.query:
+                    assert asked.rated[0, row] == len(values)
+                seen += len(values)
+    assert seen > 20
+
+
+def test_a_rehearsal_is_a_test_before_the_test(tmp_path: Path) -> None:
+    data = data_of(tmp_path, made_up(), rehearse=600.0)
+    assert data.past.time.max() < 600
+    train, validation, test = (data.tasks(role, **SIZES) for role in data.splits)
+    for source, low, high in ((train, 0.0, 600.0), (validation, 600.0, CUT), (test, CUT, np.inf)):
+        for task in range(source.n_user):
+            rows, there = source._drawn(np.array([task])).query
+            times = data.table.time[rows[there]]
+            assert low <= times.min() and times.max() < high
+    with pytest.raises(InputError, match=r"A rehearsal begins before the cut, 1000, received rehearse = 1000\."):
+        data_of(tmp_path, made_up(), rehearse=CUT).tasks("train", **SIZES)
+    with pytest.raises(InputError, match=r"The rehearsal's begin is a time in seconds since 1970, received inf"):
+        Ratings(None, rehearse=float("inf"))
 
 
 def test_unseen_items_have_no_number_but_are_described(tmp_path: Path) -> None:
@@ -239,6 +264,32 @@ def test_unseen_items_have_no_number_but_are_described(tmp_path: Path) -> None:
     unseen = (query.x["item"] == 0) & query.real
     assert 0 < int(unseen.sum()) < int(query.real.sum())
     assert not query.x["features"][unseen][:, -3:].any() and query.x["features"][unseen][:, 1].all()
+
+
+def test_examples_of_a_user_who_is_not_in_the_file(tmp_path: Path) -> None:
+    """The same numbers as a test task has, and its answers in the file's own units."""
+    data = data_of(tmp_path, made_up())
+    source = data.tasks("test", **SIZES)
+    episode = source.episodes(range(1))
+    (rows, _), (asked, there) = source._drawn(np.array([0])).support, source._drawn(np.array([0])).query
+    support = data.examples(
+        [data.table.items[i] for i in data.table.item[rows[0]]], data.table.rating[rows[0]].tolist()
+    )
+    query = data.examples([data.table.items[i] for i in data.table.item[asked[there]]])
+    assert all(torch.equal(a, b) for a, b in zip(leaves(support), leaves(episode.support), strict=True))
+    assert query.y is None and isinstance(query.x, dict) and isinstance(episode.query.x, dict)
+    assert all(torch.equal(query.x[name], episode.query.x[name]) for name in query.x)
+    with pytest.raises(
+        InputError, match=r"Cannot make examples of 'Heat', which .*csv has no rating of\. Name items as"
+    ):
+        data.examples(["i1", "Heat"])
+    with pytest.raises(InputError, match=r"Cannot make examples of no item\."):
+        data.examples([])
+    for wrong in ([1.0], [1.0, float("nan")]):
+        with pytest.raises(
+            InputError, match=r"Cannot make a support of 2 items and the ratings \[1.0.*expected one finite"
+        ):
+            data.examples(["i1", "i2"], wrong)
 
 
 # --- figures ------------------------------------------------------------------------------------

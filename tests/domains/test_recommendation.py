@@ -13,11 +13,11 @@ from quickstudy.data.ratings import Ratings, _role
 from quickstudy.data.ratingtasks import RatingTasks
 from quickstudy.domains.recommendation.biases import GlobalMean, ItemMean, UserItemBias, learned_biases
 from quickstudy.domains.recommendation.factors import ItemNeighbours, MatrixFactorisation
-from quickstudy.domains.recommendation.study import past_of, rating_curve, recommendation
+from quickstudy.domains.recommendation.study import by_group, errors_of, past_of, rating_curve, recommendation
 from quickstudy.domains.study import study
 from quickstudy.episode import Examples, Real
 from quickstudy.errors import InputError
-from quickstudy.evaluate.metatest import evaluating
+from quickstudy.evaluate.metatest import evaluating, meta_test
 from quickstudy.learners.cnp import CNP
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.maml import MAML
@@ -273,6 +273,20 @@ def test_the_study_is_found_and_its_curve_drawn() -> None:
     assert found.recipe == recommendation().recipe and len(found.rivals) == 5
     drawn = rating_curve({"meta-learned": [1.3, 1.2, 1.1, 1.0], "item mean": [1.4, 1.4, 1.4, 1.4]})
     assert "meta-learned: 1.300 with 1, 1.000 with 10." in drawn.alt
+
+
+def test_errors_by_what_was_known(tmp_path: Path) -> None:
+    source = data_of(tmp_path, made_up()).tasks("test", **SIZES)
+    errors, asked = errors_of(GlobalMean(), source, 8), source.asked(range(8))
+    head, rows = by_group({"mean": errors, "half": errors / 2}, asked.rated, (0, 1, 5), "past ratings")
+    numbers = [int(text.split(", ")[1].removesuffix(" asked")) for text in head]
+    assert [text.split(" past")[0] for text in head] == ["0", "1 to 4", "5 or more"]
+    assert sum(numbers) == int(source.episodes(range(8)).query.real.sum()) and min(numbers) > 0
+    new = errors[asked.rated == 0]
+    assert rows[0] == ("mean", *rows[0][1:]) and rows[0][1] == f"{np.abs(new).mean():.3f} ({new.mean():+.2f})"
+    assert by_group({"mean": errors}, asked.rated, (0, 1000), "x")[1][0][2] == "-", "nothing was asked"
+    mean = np.nanmean(np.abs(errors), 1)
+    assert np.allclose(meta_test(GlobalMean(), source, episodes=8).per_episode, mean, atol=1e-4)
 
 
 def test_roles_used_here_are_there() -> None:

@@ -26,6 +26,7 @@ class MovieTweetings(Ratings):
     Args:
         root: the folder that holds ``movietweetings/snapshots/100K``.
         cut: seconds since 1970; by default the first of July 2013, whatever the file holds.
+        rehearse: see :class:`Ratings`.
         reserve: see :class:`Ratings`.
         liked: a rating from which a film counts as liked.
 
@@ -36,11 +37,23 @@ class MovieTweetings(Ratings):
     name = "movietweetings"
 
     def __init__(
-        self, root: Path | None = None, *, cut: float = _CUT, reserve: int = 10, liked: float | None = None
+        self,
+        root: Path | None = None,
+        *,
+        cut: float = _CUT,
+        rehearse: float | None = None,
+        reserve: int = 10,
+        liked: float | None = None,
     ) -> None:
         folder = data_root(root) / _FOLDER
         super().__init__(
-            root, file=folder / "ratings.dat", items=folder / "movies.dat", cut=cut, reserve=reserve, liked=liked
+            root,
+            file=folder / "ratings.dat",
+            items=folder / "movies.dat",
+            cut=cut,
+            rehearse=rehearse,
+            reserve=reserve,
+            liked=liked,
         )
 
     @property

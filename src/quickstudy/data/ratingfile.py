@@ -1,7 +1,8 @@
 """Floor 1: files of ratings, ``user, item, rating, timestamp``, and of what is known of the items.
 
 Separated by commas, semicolons, tabs or ``::``, with or without a header. Everything that cannot be used is refused
-with the file and the row; only the order of rows is free, for ratings are sorted by user and time.
+with the file and the row; only the order of rows is free, for ratings are sorted by user and time. A time is a number
+of seconds, milli-, micro- or nanoseconds since 1970, told apart by their size, or an ISO date or time.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -26,11 +28,12 @@ Floats: TypeAlias = NDArray[np.float64]
 Duplicates: TypeAlias = Literal["refuse", "first", "last"]
 """What becomes of a second rating of one item by one user: refused, or the earlier or the later in time is kept."""
 
+# Without spaces, dashes and underscores, in small letters; the column's own name comes first and wins.
 _NAMES = {
-    "user": ("user", "user_id", "userid", "user id"),
-    "item": ("item", "item_id", "itemid", "item id", "movie_id", "movieid", "movie", "product", "product_id"),
-    "rating": ("rating", "ratings", "score", "stars"),
-    "timestamp": ("timestamp", "time", "unix_time", "unixtime", "unix_timestamp"),
+    "user": ("user", "userid", "reviewerid", "customerid"),
+    "item": ("item", "itemid", "movieid", "movie", "productid", "product", "asin", "isbn", "bookid"),
+    "rating": ("rating", "ratings", "score", "stars", "overall"),
+    "timestamp": ("timestamp", "time", "unixtime", "unixtimestamp", "unixreviewtime", "datetime", "date"),
 }
 _ITEM_NAMES = {
     "item": _NAMES["item"],
@@ -38,7 +41,9 @@ _ITEM_NAMES = {
     "year": ("year",),
     "genres": ("genres", "genre", "categories", "tags"),
 }
+_PLAIN = str.maketrans("", "", " -_")
 _YEAR = re.compile(r"\((\d{4})\)\s*$")
+_LATE = 1e11  # as seconds the year 5138, as milliseconds 1973: larger numbers count thousandths
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,7 +57,7 @@ class RatingTable:
         user: int64 ``[R]``, numbers in ``users``.
         item: int64 ``[R]``, numbers in ``items``.
         rating: float64 ``[R]``.
-        time: float64 ``[R]``.
+        time: float64 ``[R]``, seconds since 1970.
     """
 
     source: str
@@ -95,7 +100,7 @@ def read_ratings(path: Path, duplicates: Duplicates = "refuse") -> RatingTable:
             raise _bad(path, row, f"the {'item' if user else 'user'} is empty", "Give each rating a user and an item")
         users.append(user)
         items.append(item)
-        numbers.append((_number(path, row, "rating", rating), _number(path, row, "timestamp", time), row))
+        numbers.append((_number(path, row, "rating", rating), _seconds(path, row, time), row))
     if not numbers:
         raise DataError(f"Cannot read ratings from {path}: the file has no rating. {_EXPECTED}")
     if len(set(users)) == 1:
@@ -170,17 +175,16 @@ def _rows(path: Path, names: dict[str, tuple[str, ...]], required: tuple[str, ..
     first = next(((row, line) for row, line in lines if line.strip()), None)
     if first is None:
         raise DataError(f"Cannot read {path}: the file is empty. {_EXPECTED}")
-    separator = next((mark for mark in ("::", "\t", ";", ",") if mark in first[1]), None)
+    separator = _separator(first[1], max(3, len(required)))
     if separator is None:
         raise _bad(path, first[0], f"{first[1][:60]!r} has a single column", _EXPECTED.rstrip("."))
-    head = _fields(first[1], separator)
-    known = {alias: name for name, aliases in names.items() for alias in aliases}
-    titles = [known.get(title.lower()) for title in head]
-    if any(titles):
-        missing = [name for name in required if name not in titles]
+    head = _fields(path, *first, separator)
+    found = _titled(path, first[0], head, names)
+    if found:
+        missing = [name for name in required if name not in found]
         if missing:
             raise _bad(path, first[0], f"the header {head} has no column {missing[0]!r}", _EXPECTED.rstrip("."))
-        place = [titles.index(name) if name in titles else None for name in names]
+        place = [found.get(name) for name in names]
     else:
         plain = [name for name in names if name != "year"]
         if len(head) < len(required):
@@ -191,7 +195,32 @@ def _rows(path: Path, names: dict[str, tuple[str, ...]], required: tuple[str, ..
         yield first[0], _placed(path, first[0], head, place, len(head))
     for row, line in lines:
         if line.strip():
-            yield row, _placed(path, row, _fields(line, separator), place, len(head))
+            yield row, _placed(path, row, _fields(path, row, line, separator), place, len(head))
+
+
+def _separator(line: str, columns: int) -> str | None:
+    """The first mark that makes so many columns of the line, else the first that is there: titles may hold others."""
+    there = [mark for mark in ("::", "\t", ";", ",") if mark in line]
+    return next((mark for mark in there if line.count(mark) + 1 >= columns), there[0] if there else None)
+
+
+def _titled(path: Path, row: int, head: list[str], names: dict[str, tuple[str, ...]]) -> dict[str, int]:
+    """Where the header has which column; nothing where the row is no header.
+
+    Raises:
+        DataError: two columns may be meant, and none has the column's own name.
+    """
+    plain = [title.lower().translate(_PLAIN) for title in head]
+    found = {}
+    for name, aliases in names.items():
+        places = [place for place, title in enumerate(plain) if title in aliases]
+        own = [place for place in places if plain[place] == name]
+        if len(own or places) > 1:
+            meant = " and ".join(repr(head[place]) for place in own or places)
+            raise _bad(path, row, f"the columns {meant} may both be the {name}", f"Call one {name!r}, the other else")
+        if places:
+            found[name] = (own or places)[0]
+    return found
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -208,24 +237,46 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         raise DataError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
 
 
-def _fields(line: str, separator: str) -> list[str]:
-    fields = line.split("::") if separator == "::" else next(csv.reader([line], delimiter=separator))
+def _fields(path: Path, row: int, line: str, separator: str) -> list[str]:
+    try:
+        fields = line.split("::") if separator == "::" else next(csv.reader([line], delimiter=separator))
+    except csv.Error as error:
+        raise _bad(
+            path, row, f"it is not CSV ({error})", 'End each row with a line feed, and quote with pairs of "'
+        ) from error
     return [field.strip() for field in fields]
 
 
 def _placed(path: Path, row: int, fields: list[str], place: list[int | None], columns: int) -> list[str]:
-    if len(fields) < columns:
+    if len(fields) != columns:
         raise _bad(
-            path, row, f"it has {len(fields)} columns, the first row has {columns}", "Give each row the same columns"
+            path,
+            row,
+            f"it has {len(fields)} columns, the first row has {columns}",
+            "Give each row the same columns, and quote fields that hold the separator",
         )
     return ["" if at is None else fields[at] for at in place]
+
+
+def _seconds(path: Path, row: int, text: str) -> float:
+    """Seconds since 1970 of a number, or of an ISO date or time, which is of Greenwich where it does not say."""
+    try:
+        when = datetime.fromisoformat(text) if "-" in text[1:] else None
+    except ValueError:
+        when = None
+    if when is not None:
+        return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
+    value = _number(path, row, "timestamp", text)
+    while abs(value) >= _LATE:
+        value /= 1000
+    return value
 
 
 def _number(path: Path, row: int, what: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        wanted = "seconds since 1970, a number" if what == "timestamp" else "a number"
+        wanted = "seconds since 1970, or a date such as 2013-07-01" if what == "timestamp" else "a number"
         raise _bad(path, row, f"the {what} is {text!r}", f"Expected {wanted}") from error
     if not math.isfinite(value):
         raise _bad(path, row, f"the {what} is {text}", "Leave out what is not known")

@@ -1,13 +1,15 @@
 """Floor 1: all that may be known before a cut in time: normalisation, item statistics, the numbering of items.
 
 It is made of the training users' ratings before the cut and of nothing else, so that no later rating, and no rating of
-a user who is tested, moves any of it.
+a user who is tested, moves any of it. What is told of an item is of a moment, too, which for a test is the cut: items
+that are new in a training task are then such as are new in a test, and not those that hardly anybody ever rates.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +38,7 @@ class Past:
         user: int64 ``[R]``, who rated, numbered from 0.
         item: int64 ``[R]``, the item's number.
         value: float64 ``[R]``, the normalised rating.
+        time: float64 ``[R]``, when.
         genres: those of the rated items, sorted.
     """
 
@@ -49,6 +52,7 @@ class Past:
     user: Integers
     item: Integers
     value: Floats
+    time: Floats
     genres: tuple[str, ...]
 
     @property
@@ -60,6 +64,26 @@ class Past:
     def n_user(self) -> int:
         """Users who rated."""
         return int(self.user.max()) + 1
+
+    @cached_property
+    def _ledger(self) -> tuple[Floats, Integers, Floats]:
+        """All times, rising; (item, time's place among them) of each rating as one number, rising; sums of ratings."""
+        times = np.sort(self.time)
+        order = np.lexsort((self.time, self.item))
+        places = self.item * (len(times) + 1) + np.searchsorted(times, self.time)
+        return times, places[order], np.concatenate([[0.0], np.cumsum(self.value[order])])
+
+    def until(self, number: Integers, moment: Floats) -> tuple[Floats, Floats]:
+        """How many ratings numbered items had before a moment, and their sum.
+
+        Args:
+            number: int64 ``[...]``.
+            moment: float64, broadcast against it.
+        """
+        times, places, sums = self._ledger
+        first = number * (len(times) + 1)
+        begin, end = np.searchsorted(places, first), np.searchsorted(places, first + np.searchsorted(times, moment))
+        return (end - begin).astype(np.float64), sums[end] - sums[begin]
 
 
 def make_past(table: RatingTable, rows: Integers, facts: Mapping[str, ItemFacts]) -> Past:
@@ -92,12 +116,13 @@ def make_past(table: RatingTable, rows: Integers, facts: Mapping[str, ItemFacts]
         np.unique(table.user[rows], return_inverse=True)[1].astype(np.int64),
         mine,
         value,
+        table.time[rows],
         tuple(sorted({genre for fact in known for genre in fact.genres})),
     )
 
 
 def item_features(
-    past: Past, items: Integers, facts: NDArray[np.float32], own: Floats | None = None
+    past: Past, items: Integers, facts: NDArray[np.float32], moment: Floats, own: tuple[Floats, Floats] | None = None
 ) -> tuple[Integers, NDArray[np.float32]]:
     """What a network is told of items.
 
@@ -105,20 +130,21 @@ def item_features(
         past: see there.
         items: int64 ``[...]``, numbers of the table.
         facts: float32 ``[items of the table, F]``, of every item; see :func:`fact_table`.
-        own: the normalised ratings ``[...]`` that the user whose task it is gave these items, where they are part of
-            the past: they are taken out, so that a training task does not hold its own answers, and an item that
-            nobody else rated is as unknown as a new one is in a test.
+        moment: broadcast against ``items``; what was rated before it is known.
+        own: the normalised ratings ``[...]`` that the user whose task it is gave these items, and when, where they are
+            part of the past: they are taken out, so that a training task does not hold its own answers, and an item
+            that nobody else rated is as unknown as a new one is in a test.
 
     Returns:
         The items' numbers in ``past`` (0: unknown), and float32 ``[..., F + 3]``: the mean of the past ratings, drawn
         to that of all by five ratings' weight, the logarithm of their number, and whether there is one.
     """
     number = past.number[items]
-    count, total = past.count[number], past.total[number]
+    count, total = past.until(number, moment)
     if own is not None:
-        count, total = count - 1, total - own
-        number = np.where(count > 0, number, 0)
-        total = np.where(count > 0, total, 0.0)
+        value, time = own
+        count, total = count - (time < moment), total - np.where(time < moment, value, 0.0)
+    number, total = np.where(count > 0, number, 0), np.where(count > 0, total, 0.0)
     rated = np.stack([total / (count + _PRIOR), np.log1p(count) / 4, count > 0], -1)
     return number, np.concatenate([facts[items], rated], -1).astype(np.float32)
 

@@ -6,23 +6,30 @@
     validation    validation users, ratings before the cut: the first K, then the later ones
     test          test users: the first K ratings, whenever they were made; queries after the cut
 
-Nothing from behind the cut is known to anything but the query that is asked and the support before it.
+Nothing from behind the cut is known to anything but the query that is asked and the support before it. What is told of
+items is as others had rated them before the first query, in a test before the cut.
+
+A *rehearsal* (``rehearse``) is a test before the test: training ends at a time before the cut, and validation users are
+asked between the two, so that settings are chosen on what a test is like.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.ratingfile import Duplicates, ItemFacts, RatingTable, read_items, read_ratings
-from quickstudy.data.ratingpast import Past, fact_table, make_past
+from quickstudy.data.ratingpast import Past, fact_table, item_features, make_past
 from quickstudy.data.ratingtasks import Histories, RatingTasks
+from quickstudy.episode import Examples, Real
 from quickstudy.errors import DataError, InputError
 
 __all__ = ["Ratings"]
@@ -41,6 +48,8 @@ class Ratings:
             ``year``; None: nothing.
         cut: seconds since 1970; None: the time before which 70 % of the ratings were made. Say it where later data
             must not even move the cut.
+        rehearse: seconds since 1970, before the cut: training ends there already, and validation is as a test is, of
+            what was rated between it and the cut; None: no rehearsal.
         reserve: in validation and test, queries begin behind a user's first ``reserve`` ratings, so that they are the
             same whether 1 or 10 of these are given. With more given, behind those.
         liked: a rating from which an item counts as liked, for recall; None: the median of the past.
@@ -61,16 +70,18 @@ class Ratings:
         file: Path | None = None,
         items: Path | None = None,
         cut: float | None = None,
+        rehearse: float | None = None,
         reserve: int = 10,
         liked: float | None = None,
         duplicates: Duplicates = "refuse",
     ) -> None:
         if reserve < 0:
             raise InputError(f"reserve counts ratings: expected 0 or more, received {reserve}.")
-        if cut is not None and not np.isfinite(cut):
-            raise InputError(f"The cut is a time in seconds since 1970, received {cut}.")
+        for name, time in (("cut", cut), ("rehearsal's begin", rehearse)):
+            if time is not None and not np.isfinite(time):
+                raise InputError(f"The {name} is a time in seconds since 1970, received {time}.")
         self._root, self._file, self._items, self._duplicates = root, file, items, duplicates
-        self._cut, self.reserve, self._liked = cut, reserve, liked
+        self._cut, self._rehearse, self.reserve, self._liked = cut, rehearse, reserve, liked
 
     @property
     def file(self) -> Path:
@@ -117,6 +128,21 @@ class Ratings:
         return float(np.sort(self.table.time)[int(0.7 * len(self.table.time))])
 
     @cached_property
+    def trained_until(self) -> float:
+        """Seconds since 1970: the cut, or where a rehearsal begins.
+
+        Raises:
+            InputError: the rehearsal does not begin before the cut.
+        """
+        if self._rehearse is None:
+            return self.cut
+        if self._rehearse >= self.cut:
+            raise InputError(
+                f"A rehearsal begins before the cut, {self.cut:.0f}, received rehearse = {self._rehearse:.0f}."
+            )
+        return float(self._rehearse)
+
+    @cached_property
     def roles(self) -> tuple[str, ...]:
         """The role of each user, by a hash of the name alone, so that it is the same in every file."""
         return tuple(_role(user) for user in self.table.users)
@@ -129,11 +155,11 @@ class Ratings:
             DataError: no training user rated anything before the cut.
         """
         training = np.array([role == "train" for role in self.roles])
-        rows = np.flatnonzero(training[self.table.user] & (self.table.time < self.cut))
+        rows = np.flatnonzero(training[self.table.user] & (self.table.time < self.trained_until))
         if not len(rows):
             raise DataError(
                 f"Cannot train on {self.table.source}: no rating of a training user was made before the cut, "
-                f"{self.cut:.0f}. Move the cut, or give more users."
+                f"{self.trained_until:.0f}. Move the cut, or give more users."
             )
         return make_past(self.table, rows, self.facts)
 
@@ -157,14 +183,16 @@ class Ratings:
         mine = np.flatnonzero(np.array([one == role for one in self.roles]))
         begin = np.searchsorted(self.table.user, mine)
         after = np.searchsorted(self.table.user, mine, side="right")
-        before = np.array(
-            [b + np.searchsorted(self.table.time[b:a], self.cut) for b, a in zip(begin, after, strict=True)],
-            dtype=np.int64,
+        known, cut = (
+            np.array([np.searchsorted(self.table.time[b:a], time) for b, a in zip(begin, after, strict=True)], np.int64)
+            for time in (self.trained_until, self.cut)
         )
         if role == "test":
-            return Histories(mine, begin, np.maximum(before - begin, self.reserve), after - begin, anywhere=False)
+            return Histories(mine, begin, np.maximum(cut, self.reserve), after - begin, False, self.trained_until)
+        if role == "validation" and self._rehearse is not None:
+            return Histories(mine, begin, np.maximum(known, self.reserve), cut, False, self.trained_until)
         asked = np.full(len(mine), 0 if role == "train" else self.reserve)
-        return Histories(mine, begin, asked, before - begin, anywhere=role == "train")
+        return Histories(mine, begin, asked, known, role == "train", None)
 
     def tasks(self, role: str, *, shot: Count, query: Count, seed: int, way: Count | None = None) -> RatingTasks:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`.
@@ -195,7 +223,43 @@ class Ratings:
             query=query,
             seed=seed,
             liked=self.liked,
-            about={"cut": self.cut, "reserve": self.reserve, "liked": self.liked},
+            about={"cut": self.cut, "rehearse": self._rehearse, "reserve": self.reserve, "liked": self.liked},
+        )
+
+    def examples(self, items: Sequence[str], ratings: Sequence[float] | None = None) -> Examples:
+        """Items as a learner takes them: with ratings a user's support, without what is asked of that user.
+
+        The user need not be in the file. What is told of items is of the cut. An answer times ``past.std``, plus
+        ``past.mean``, is a rating.
+
+        Args:
+            items: as the file calls them.
+            ratings: what the user said of each, in the file's own units.
+
+        Returns:
+            One task, ``[1, N, ...]``.
+
+        Raises:
+            InputError: no item, one that the file does not have, or not as many finite ratings.
+            DataError: the file cannot be used; names file and row.
+        """
+        place = {name: number for number, name in enumerate(self.table.items)}
+        missing = next((name for name in items if name not in place), None)
+        if not len(items) or missing is not None:
+            what = "no item" if missing is None else f"{missing!r}, which {self.table.source} has no rating of"
+            raise InputError(f"Cannot make examples of {what}. Name items as the file calls them.")
+        if ratings is not None and (len(ratings) != len(items) or not np.isfinite(ratings).all()):
+            raise InputError(
+                f"Cannot make a support of {len(items)} items and the ratings {list(ratings)}: expected one finite "
+                "rating of each item."
+            )
+        rows = np.array([[place[name] for name in items]])
+        number, features = item_features(self.past, rows, self.fact_table, np.array(self.trained_until))
+        value = None if ratings is None else (np.array(ratings, dtype=np.float64) - self.past.mean) / self.past.std
+        return Examples(
+            x={"item": torch.from_numpy(number), "features": torch.from_numpy(features)},
+            y=None if value is None else torch.from_numpy(value.astype(np.float32))[None, :, None],
+            target=Real(1),
         )
 
 

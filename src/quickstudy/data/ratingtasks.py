@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from quickstudy.episode import Episode, Examples, Real
 from quickstudy.errors import InputError
 from quickstudy.keys import Integers, Key, integers, shuffle
 
-__all__ = ["Histories", "RatingTasks"]
+__all__ = ["AskedRatings", "Histories", "RatingTasks"]
 
 _FIRST = 5  # answers that ndcg and recall look at
 
@@ -39,6 +39,7 @@ class Histories:
         asked: int64 ``[U]``, behind which of a user's ratings, counted from the first, queries may begin.
         end: int64 ``[U]``, how many ratings a user has for this role.
         anywhere: supports may begin at any place of a history, as in training; else with the first rating.
+        moment: of which the items' statistics are; None: of each task's first query.
     """
 
     users: Integers
@@ -46,10 +47,25 @@ class Histories:
     asked: Integers
     end: Integers
     anywhere: bool
+    moment: float | None
 
     def some(self, which: NDArray[np.bool_]) -> Histories:
         """The users of whom ``which`` is true."""
-        return Histories(self.users[which], self.begin[which], self.asked[which], self.end[which], self.anywhere)
+        users, begin, asked, end = (array[which] for array in (self.users, self.begin, self.asked, self.end))
+        return Histories(users, begin, asked, end, self.anywhere, self.moment)
+
+
+@dataclass(frozen=True, eq=False)
+class AskedRatings:
+    """What the queries of T tasks are about, for figures that need more than the answers; NaN on padding.
+
+    Args:
+        rated: float64 ``[T, Nq]``, how many ratings of the item were known.
+        since: float64 ``[T, Nq]``, seconds from the moment of the items' statistics to the rating asked for.
+    """
+
+    rated: Floats
+    since: Floats
 
 
 class RatingTasks(TaskSource):
@@ -57,7 +73,8 @@ class RatingTasks(TaskSource):
 
     ``x`` is a dict: ``item`` int64 ``[T, N]``, the item's number in the past (0: unknown), and ``features`` float32
     ``[T, N, F]``; ``y`` is the normalised rating, float32 ``[T, N, 1]``. Rows stand in the order of time.
-    ``Episode.classes`` has the user's number.
+    ``Episode.classes`` has the user's number. What is told of items is of one moment a task: that of the first query,
+    in a test the cut.
 
     Args:
         table: all ratings.
@@ -132,7 +149,7 @@ class RatingTasks(TaskSource):
         digest = hashlib.sha256(json.dumps([names, [self.table.items[i] for i in items], numbered]).encode())
         for array in (self.table.rating[rows], self.table.time[rows], self.histories.asked, self.histories.end):
             digest.update(np.ascontiguousarray(array).tobytes())
-        for array in (self.past.user, self.past.item, self.past.value, self._facts[items]):
+        for array in (self.past.user, self.past.item, self.past.value, self.past.time, self._facts[items]):
             digest.update(np.ascontiguousarray(array).tobytes())
         return digest.hexdigest()
 
@@ -147,6 +164,23 @@ class RatingTasks(TaskSource):
     def episodes(self, indices: range | Integers) -> Episode:
         """The tasks with these numbers; see the class."""
         tasks = as_indices(indices)
+        drawn = self._drawn(tasks)
+        return Episode(
+            support=self._examples(drawn.support, drawn.moment),
+            query=self._examples(drawn.query, drawn.moment),
+            index=torch.from_numpy(tasks.copy()),
+            classes=torch.from_numpy(self.histories.users[drawn.who][:, None].copy()),
+        )
+
+    def asked(self, indices: range | Integers) -> AskedRatings:
+        """What the queries of these tasks are about."""
+        drawn = self._drawn(as_indices(indices))
+        rows, there = drawn.query
+        number, moment = self.past.number[self.table.item[rows]], drawn.moment[:, None]
+        rated, since = self.past.until(number, moment)[0], self.table.time[rows] - moment
+        return AskedRatings(np.where(there, rated, np.nan), np.where(there, since, np.nan))
+
+    def _drawn(self, tasks: Integers) -> _Drawn:
         turn, place = np.divmod(tasks, self.n_user)
         who = np.array([self._order(int(t))[p] for t, p in zip(turn, place, strict=True)])
         begin, asked, end = (array[who] for array in (self.histories.begin, self.histories.asked, self.histories.end))
@@ -159,13 +193,10 @@ class RatingTasks(TaskSource):
             start = integers(words[:, 1], end - shot - self._query[0] + 1)
             asked = start + shot
         first = np.maximum(asked, self._shot[1]) if not self.histories.anywhere else asked
+        fixed = self.histories.moment
+        moment = self.table.time[begin + first] if fixed is None else np.full(len(tasks), fixed)
         count = np.minimum(end - first, self._query[1])
-        return Episode(
-            support=self._examples(begin + start, shot),
-            query=self._examples(begin + first, count),
-            index=torch.from_numpy(tasks.copy()),
-            classes=torch.from_numpy(self.histories.users[who][:, None].copy()),
-        )
+        return _Drawn(who, _rows(begin + start, shot), _rows(begin + first, count), moment)
 
     @override
     def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
@@ -202,15 +233,12 @@ class RatingTasks(TaskSource):
             float(error[unseen].mean()) if unseen.any() else float("nan"),
         )
 
-    def _examples(self, first: Integers, count: Integers) -> Examples:
-        """The rows ``first`` to ``first + count`` of the table, ``[T]`` both."""
-        position = np.arange(int(count.max()))
-        mask = position < count[:, None]
-        rows = np.where(mask, first[:, None] + position, first[:, None])
+    def _examples(self, which: _Rows, moment: Floats) -> Examples:
+        rows, mask = which
         value = (self.table.rating[rows] - self.past.mean) / self.past.std
         # A training user's own ratings are part of the past.
-        own = value if self.histories.anywhere else None
-        number, features = item_features(self.past, self.table.item[rows], self._facts, own)
+        own = (value, self.table.time[rows]) if self.histories.anywhere else None
+        number, features = item_features(self.past, self.table.item[rows], self._facts, moment[:, None], own)
         number, value = np.where(mask, number, 0), np.where(mask, value, 0.0)
         features = np.where(mask[..., None], features, np.float32(0))
         return Examples(
@@ -223,6 +251,26 @@ class RatingTasks(TaskSource):
     def _order(self, turn: int) -> Integers:
         """Which user stands where in a round through all of them."""
         return _shuffled(self._key.fold("order"), turn, self.n_user)
+
+
+_Rows: TypeAlias = tuple[Integers, NDArray[np.bool_]]
+
+
+def _rows(first: Integers, count: Integers) -> _Rows:
+    """Rows ``first`` to ``first + count`` of the table, ``[T]`` both, as ``[T, N]``, and which of them are there."""
+    position = np.arange(int(count.max()))
+    mask = position < count[:, None]
+    return np.where(mask, first[:, None] + position, first[:, None]), mask
+
+
+@dataclass(frozen=True, eq=False)
+class _Drawn:
+    """T tasks: the place of each user among the role's, the rows of the table, and the moment of the statistics."""
+
+    who: Integers
+    support: _Rows
+    query: _Rows
+    moment: Floats
 
 
 @lru_cache(maxsize=64)  # a call asks for the same round once a task

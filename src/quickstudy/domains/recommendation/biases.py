@@ -60,12 +60,8 @@ def learned_biases(past: Past, item_weight: float, user_weight: float) -> Floats
     return item
 
 
-class GlobalMean(AbstractLearner):
-    """The mean of all past ratings, which is 0 in normalised units, whoever asks for whatever.
-
-    >>> GlobalMean().traits.trainable
-    False
-    """
+class AbstractMean(AbstractLearner):
+    """Says the same whoever asks: a support teaches it nothing."""
 
     @property
     @override
@@ -78,6 +74,14 @@ class GlobalMean(AbstractLearner):
         check_support(support, state)
         return torch.zeros(support.n_task, 1)
 
+
+class GlobalMean(AbstractMean):
+    """The mean of all past ratings, which is 0 in normalised units, whoever asks for whatever.
+
+    >>> GlobalMean().traits.trainable
+    False
+    """
+
     @override
     def predict(self, state: Tensor, query: Examples, *, key: Keys | None = None) -> Tensor:
         del key
@@ -85,7 +89,7 @@ class GlobalMean(AbstractLearner):
         return torch.zeros(query.n_task, query.n_example, 1)
 
 
-class ItemMean(AbstractLearner):
+class ItemMean(AbstractMean):
     """The mean of an item's past ratings, drawn to the mean of all by ``weight`` ratings; whoever asks.
 
     Args:
@@ -99,17 +103,6 @@ class ItemMean(AbstractLearner):
         super().__init__()
         mean = past.total / np.maximum(past.count + weight, 1e-12)
         self.register_buffer("bias", torch.from_numpy(mean))
-
-    @property
-    @override
-    def traits(self) -> Traits:
-        return Traits(targets=("real",), trainable=False, incremental=True)
-
-    @override
-    def adapt(self, support: Examples, *, state: Tensor | None = None, key: Keys | None = None) -> Tensor:
-        del key
-        check_support(support, state)
-        return torch.zeros(support.n_task, 1)
 
     @override
     def predict(self, state: Tensor, query: Examples, *, key: Keys | None = None) -> Tensor:
