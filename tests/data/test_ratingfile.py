@@ -117,6 +117,10 @@ GOOD = "u1,a,4,30\nu0,b,5,20\n"
             "user,item,rating\nu,a,4\n",
             r"row 1 of .*bad\.csv: the header \['user', 'item', 'rating'\] has no column 'time",
         ),
+        (
+            "customer,article,value,when\n" + GOOD,
+            r"row 1 of .*bad\.csv: the header \['customer', 'article', 'value', 'when'\] has no column 'user'\.",
+        ),
         ("u,a,4\n", r"row 1 of .*bad\.csv: the row has 3 columns, the header is missing, and 4 are needed"),
         ("hello\n", r"row 1 of .*bad\.csv: 'hello' has a single column"),
         (GOOD + "u1,c,good,40\n", r"row 3 of .*bad\.csv: the rating is 'good'\. Expected a number\."),

@@ -360,6 +360,8 @@ def test_options_that_make_no_sense(tmp_path: Path) -> None:
         InputError, match=r"Cannot make tasks of ratings/test with shot = 3 and query = 99: of its \d+ u"
     ):
         data.tasks("test", shot=3, query=99, seed=0)
+    with pytest.raises(UnknownName, match=r"treatment of duplicates called 'newest'"):
+        Ratings(None, duplicates="newest")  # type: ignore[arg-type]
     with pytest.raises(InputError, match=r"reserve counts ratings: expected 0 or more, received -1"):
         Ratings(None, file=tmp_path / "0.csv", reserve=-1)
     with pytest.raises(InputError, match=r"The cut is a time in seconds since 1970, received nan"):

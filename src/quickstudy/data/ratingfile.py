@@ -180,7 +180,8 @@ def _rows(path: Path, names: dict[str, tuple[str, ...]], required: tuple[str, ..
         raise _bad(path, first[0], f"{first[1][:60]!r} has a single column", _EXPECTED.rstrip("."))
     head = _fields(path, *first, separator)
     found = _titled(path, first[0], head, names)
-    if found:
+    # A row of ratings has a number; what has none is a header whose names nobody knows.
+    if found or ("rating" in names and not any(map(_is_number, head))):
         missing = [name for name in required if name not in found]
         if missing:
             raise _bad(path, first[0], f"the header {head} has no column {missing[0]!r}", _EXPECTED.rstrip("."))
@@ -270,6 +271,14 @@ def _seconds(path: Path, row: int, text: str) -> float:
     while abs(value) >= _LATE:
         value /= 1000
     return value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _number(path: Path, row: int, what: str, text: str) -> float:

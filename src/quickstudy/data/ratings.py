@@ -19,6 +19,7 @@ import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import torch
@@ -30,7 +31,7 @@ from quickstudy.data.ratingfile import Duplicates, ItemFacts, RatingTable, read_
 from quickstudy.data.ratingpast import Past, fact_table, item_features, make_past
 from quickstudy.data.ratingtasks import Histories, RatingTasks
 from quickstudy.episode import Examples, Real
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, UnknownName
 
 __all__ = ["Ratings"]
 
@@ -57,6 +58,7 @@ class Ratings:
             time is kept.
 
     Raises:
+        UnknownName: no such treatment of duplicates.
         InputError: a number makes no sense.
     """
 
@@ -77,6 +79,8 @@ class Ratings:
     ) -> None:
         if reserve < 0:
             raise InputError(f"reserve counts ratings: expected 0 or more, received {reserve}.")
+        if duplicates not in get_args(Duplicates):
+            raise UnknownName.among("treatment of duplicates", duplicates, get_args(Duplicates))
         for name, time in (("cut", cut), ("rehearsal's begin", rehearse)):
             if time is not None and not np.isfinite(time):
                 raise InputError(f"The {name} is a time in seconds since 1970, received {time}.")
