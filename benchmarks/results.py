@@ -15,7 +15,9 @@ import json
 import re
 import sys
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +26,8 @@ import torch
 import quickstudy
 from quickstudy import keep_large_blocks
 from quickstudy.data.source import TaskSource
-from quickstudy.domains.study import Column, Found, Study, studies, study
-from quickstudy.errors import QuickstudyError
+from quickstudy.domains.study import Column, Found, Rival, Study, studies, study
+from quickstudy.errors import QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
 from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
@@ -50,6 +52,9 @@ def main() -> None:
     parser.add_argument(
         "--episodes", type=int, default=None, help="of each kind of tasks, as the study says by default"
     )
+    parser.add_argument(
+        "--only", nargs="+", default=(), metavar="ROW", help="rows to measure; others stay as they were measured before"
+    )
     parser.add_argument("--override", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of recipes")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -61,7 +66,7 @@ def main() -> None:
                 found = replace(found, episodes=given.episodes)
             found = replace(found, overrides={**found.overrides, **dict(given.override)})
             print(f"\n{name}\n")
-            print(render_table(run(found, given.runs, given.results, given.data_root)), flush=True)
+            print(render_table(run(found, given.runs, given.results, given.data_root, given.only)), flush=True)
     except QuickstudyError as error:
         sys.exit(f"error: {error}")
 
@@ -94,25 +99,31 @@ class _Runner:
 
     def __init__(self, study: Study, runs: Path, data_root: Path | None) -> None:
         self.study, self.runs, self.data_root = study, runs, data_root
-        self.main = self._trained(study.recipe)
+        self.recipe = load_recipe(study.recipe, study.overrides)
         self.sources = {column.name: self._tasks(column) for column in study.columns}
         self.provenance: dict[str, dict[str, Any]] = {}
         self.rivals: dict[str, AbstractLearner] = {}
 
-    def entries(self) -> list[Entry]:
-        """The learner, the same network plainly pretrained, and the baselines."""
-        found = [self._of_run(self.main.recipe.learner.name, self.main, baseline=False)]
-        if self.study.plain is not None:
-            plain = self._trained(self.study.plain)
-            found.append(self._of_run(f"{plain.recipe.learner.name}, pretrained", plain, baseline=True))
-        training, first = self._training(), next(iter(self.sources.values()))
-        for rival in self.study.rivals:
-            self.rivals[rival.name] = learner = rival.build(first.shape, training)
-            episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
-            found.append(self._tested(rival.name, learner, episodes, baseline=True))
+    def rows(self) -> dict[str, Callable[[], Entry]]:
+        """What measures each row: the learner, the same network plainly pretrained, the baselines, other learners."""
+        study, found = self.study, dict[str, Callable[[], Entry]]()
+        found[self.recipe.learner.name] = partial(self._of_run, study.recipe, self.recipe.learner.name)
+        if study.plain is not None:
+            name = f"{load_recipe(study.plain, study.overrides).learner.name}, pretrained"
+            found[name] = partial(self._of_run, study.plain, name, baseline=True)
+        found |= {rival.name: partial(self._of_rival, rival) for rival in study.rivals}
+        for recipe in study.also:
+            name = load_recipe(recipe, study.overrides).learner.name
+            found[name] = partial(self._of_run, recipe, name)
         return found
 
-    def _of_run(self, name: str, trained: _Trained, *, baseline: bool) -> Entry:
+    def _of_rival(self, rival: Rival) -> Entry:
+        self.rivals[rival.name] = learner = rival.build(next(iter(self.sources.values())).shape, self._training())
+        episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
+        return self._tested(rival.name, learner, episodes, baseline=True)
+
+    def _of_run(self, recipe: str, name: str, *, baseline: bool = False) -> Entry:
+        trained = self.trained(recipe)
         self.provenance[name] = trained.about
         digest = recipe_hash(trained.recipe)
         return self._tested(name, trained.learner, self.study.episodes, baseline=baseline, digest=digest)
@@ -125,7 +136,7 @@ class _Runner:
             say(f"{name}, {column}: {results[column]}")
         return Entry(name, results, baseline)
 
-    def _trained(self, name: str) -> _Trained:
+    def trained(self, name: str) -> _Trained:
         """A finished run of the recipe as it is now, trained where there is none."""
         recipe = load_recipe(name, self.study.overrides)
         for path in sorted(self.runs.glob(f"{recipe.name}-s{recipe.seed}-*"), reverse=True):
@@ -142,32 +153,74 @@ class _Runner:
         return _Trained(found.folder, found.recipe, seconds)
 
     def _tasks(self, column: Column) -> TaskSource:
-        recipe = self.main.recipe
+        recipe = self.recipe
         if column.data:
             recipe = load_recipe(self.study.recipe, {**self.study.overrides, **column.data})
         return test_tasks(recipe, build_data(recipe, self.data_root), **column.tasks)
 
     def _training(self) -> TaskSource:
         """What was trained on, for baselines that are fitted to it."""
-        recipe = self.main.recipe
+        recipe = self.recipe
         size = recipe.episodes.train
         data = build_data(recipe, self.data_root)
         return data.tasks(recipe.train.role, way=size.way, shot=size.shot, query=size.query, seed=recipe.seed)
 
 
-def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comparison:
-    """Train and test everything of a study, and write it down."""
+def run(study: Study, runs: Path, results: Path, data_root: Path | None, only: Sequence[str] = ()) -> Comparison:
+    """Train and test everything of a study, and write down each row as soon as it is measured.
+
+    Args:
+        study: what is compared.
+        runs: folder of runs.
+        results: folder of results.
+        data_root: folder of data sets.
+        only: rows to measure; of others, what was measured before is taken. No report is written then.
+    """
     runner = _Runner(study, runs, data_root)
+    rows = runner.rows()
+    for name in only:
+        if name not in rows:
+            raise UnknownName.among(f"row of {study.name}", name, rows)
+    entries = []
+    for place, (name, measure) in enumerate(rows.items()):
+        paths = {column: results / study.name / f"{_slug(name)}--{_slug(column)}.json" for column in runner.sources}
+        if only and name not in only:
+            entries += _measured_before(name, paths)
+            continue
+        entry = measure()
+        entries.append(entry)
+        _write(entry, place, paths, study.name, runner.provenance.get(name, {}))
+    table = compare(entries)
+    if not only:
+        _report(study, runner, entries, table)
+    return table
+
+
+def _measured_before(name: str, paths: dict[str, Path]) -> list[Entry]:
+    found, baseline = dict[str, Result](), False
+    for column, path in paths.items():
+        if path.is_file():
+            about = json.loads(path.read_bytes())
+            baseline = about.pop("provenance")["baseline"]
+            found[column] = Result.from_json(json.dumps(about), str(path))
+    return [Entry(name, found, baseline)] if found else []
+
+
+def _versions() -> dict[str, Any]:
     # Whose kernel of which build it ran on is nobody's business; the run's folder has it.
-    entries, versions = runner.entries(), {k: v for k, v in describe_environment().items() if k != "platform"}
-    command = f"python benchmarks/results.py {study.name}"
-    for place, entry in enumerate(entries):
-        about = {"study": study.name, "command": command, "row": entry.name, "baseline": entry.baseline}
-        about |= {"versions": versions, **runner.provenance.get(entry.name, {})}
-        for order, (column, result) in enumerate(entry.results.items()):
-            path = results / study.name / f"{_slug(entry.name)}--{_slug(column)}.json"
-            _save(path, result, about | {"column": column, "order": [place, order]})
-    table, page = compare(entries), runner.main.folder.path / f"{study.name}.html"
+    return {k: v for k, v in describe_environment().items() if k != "platform"}
+
+
+def _write(entry: Entry, place: int, paths: dict[str, Path], study: str, more: dict[str, Any]) -> None:
+    about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
+    about |= {"baseline": entry.baseline, "versions": _versions(), **more}
+    for order, (column, result) in enumerate(entry.results.items()):
+        _save(paths[column], result, about | {"column": column, "order": [place, order]})
+
+
+def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparison) -> None:
+    main = runner.trained(study.recipe)
+    page = main.folder.path / f"{study.name}.html"
     write_report(
         page,
         title=f"quickstudy: {study.name}",
@@ -176,19 +229,14 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None) -> Comp
         table=table,
         sections=study.sections(
             Found(
-                runner.main.learner,
-                runner.sources,
-                runner.rivals,
-                {one.name: one.results for one in entries},
-                data_root,
+                main.learner, runner.sources, runner.rivals, {one.name: one.results for one in entries}, runner.data_root
             )
         ),
-        settings=runner.main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
-        versions=versions,
+        settings=main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+        versions=_versions(),
         notes=study.notes,
     )
     say(f"report: {page}")
-    return table
 
 
 def _save(path: Path, result: Result, provenance: dict[str, Any]) -> None:

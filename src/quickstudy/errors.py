@@ -15,7 +15,19 @@ Messages say what cannot be done, why, what was received and what to do.
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+from pathlib import Path
+
+
+def in_words(error: BaseException) -> str:
+    """What code that is not ours raised, and where: ``"ValueError: no (arm.py, line 12)"``; ours as it reads."""
+    if isinstance(error, QuickstudyError):
+        return str(error).rstrip(".")
+    said, ours = f"{type(error).__name__}: {error}".rstrip(". :"), str(Path(__file__).parent)
+    files = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    files = [(file, line) for file, line in files if not file.startswith(ours) and "importlib" not in file]
+    return f"{said} ({Path(files[-1][0]).name}, line {files[-1][1]})" if files else said
 
 
 class QuickstudyError(Exception):

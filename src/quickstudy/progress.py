@@ -100,6 +100,8 @@ class TrainingProgress(Silent):
         parts = [f"step {event.step:,}/{event.steps:,}{on}", f"loss {event.logs['loss']:.4g}"]
         if "accuracy" in event.logs:
             parts.append(f"accuracy {100 * event.logs['accuracy']:.1f} %")
+        if "return" in event.logs:
+            parts.append(f"return {event.logs['return']:.4g}")
         if self._validation:
             parts.append(self._validation)
         parts += [f"{rate:.3g} steps/s", f"{duration((event.steps - event.step) / rate)} left"]

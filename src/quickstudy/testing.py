@@ -10,13 +10,15 @@ from typing import Any
 
 import torch
 
+from quickstudy.data.controltasks import ControlTasks
 from quickstudy.data.counts import Count
-from quickstudy.data.source import Origin
+from quickstudy.data.source import Origin, TaskSource
 from quickstudy.errors import InputError
-from quickstudy.evaluate import Result, meta_test
+from quickstudy.evaluate import Result, Section, meta_test
 from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.parts.agents import AbstractAgent
 from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.rankcount import Ranks, ranks_to_test, threads_of_a_rank
@@ -130,8 +132,18 @@ def evaluate(
     result.save(folder.evaluations / f"{result.id}.json")
     if report:
         sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
-        write_run_report(folder, recipe, learner, source, sections)
+        write_run_report(folder, recipe, learner, source, (*sections, *_of_control(learner, source, result)))
     return result
+
+
+def _of_control(learner: AbstractLearner, source: TaskSource, result: Result) -> tuple[Section, ...]:
+    """What a test in an environment looks like: returns against steps, and rollouts."""
+    if not (isinstance(learner, AbstractAgent) and isinstance(source, ControlTasks)):
+        return ()
+    from quickstudy.domains.control.pictures import return_curves, rollouts  # not loaded by other tests
+
+    column = f"{result.split} tasks of {source.environment.name}"
+    return (return_curves({result.learner: {column: result}}), rollouts(learner, source))
 
 
 def _test_on_rank(

@@ -229,8 +229,13 @@ def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
 
 
 def kebab_keys(overrides: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Overrides with their keys as in TOML: Python users may write ``learner.inner_lr``."""
-    return {key.replace("_", "-"): value for key, value in (overrides or {}).items()}
+    """Overrides with their keys as in TOML: Python users may write ``learner.inner_lr``.
+
+    What lies deeper stays as it is: it may be the name of an environment's attribute, ``data.vary.max_speed``.
+    """
+    parts = {key: key.split(".") for key in overrides or {}}
+    found = {key: [part.replace("_", "-") for part in names[:2]] + names[2:] for key, names in parts.items()}
+    return {".".join(names): (overrides or {})[key] for key, names in found.items()}
 
 
 def pick_device(given: str | torch.device | None) -> torch.device:

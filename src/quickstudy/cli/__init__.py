@@ -6,6 +6,7 @@ One file a command, each a function that typer reads; heavy modules are imported
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -63,4 +64,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
         arguments: without the program's name; by default those that it was started with.
     """
     keep_large_blocks()
+    if "" not in sys.path:
+        sys.path.append("")  # the current folder, for an environment of one's own; last, so that it hides no package
     run_to_exit_status(app, arguments)

@@ -53,9 +53,11 @@ _OF_TABLES = ("group", "target", "time")
 
 
 def _long_form(key: str, value: str) -> dict[str, str]:
-    """``images DIR`` as ``data.name images`` and ``data.folder DIR``; other keys as they are."""
+    """``images DIR`` as ``data.name images`` and ``data.folder DIR``, ``environment NAME`` likewise; others as is."""
     if key in _OF_TABLES:
         return {f"data.{key}": value}
+    if key == "environment":
+        return {"data.name": key, "data.environment": value}
     if key not in _OWN:
         return {key: value}
     if value == "true" or not Path(value).expanduser().exists():
@@ -79,8 +81,9 @@ def recipe_keys(context: typer.Context) -> dict[str, str]:
     keys: dict[str, str] = {}
     for option, value in _pairs(context.args):
         key = option.removeprefix("--")
-        if "." not in key and key not in ("name", *_OWN, *_OF_TABLES):
-            raise UnknownName.among("option", option, [*known, "--name", *(f"--{own}" for own in (*_OWN, *_OF_TABLES))])
+        short = ("name", "environment", *_OWN, *_OF_TABLES)
+        if "." not in key and key not in short:
+            raise UnknownName.among("option", option, [*known, *(f"--{own}" for own in short)])
         for long, meant in _long_form(key, value).items():
             if long in keys:
                 raise InputError(f"--{long} is given twice, as {keys[long]!r} and as {meant!r}. Give it once.")

@@ -18,10 +18,10 @@ from torch import Tensor
 
 from quickstudy.data.counts import Count, bounds
 from quickstudy.data.dataset import check_role
-from quickstudy.data.environments import AbstractEnvironment, environment
+from quickstudy.data.environments import ENVIRONMENTS, AbstractEnvironment, environment, imported, is_address
 from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.episode import Episode, Examples, Real
-from quickstudy.errors import InputError, UnknownName
+from quickstudy.errors import InputError, UnknownName, in_words
 from quickstudy.keys import Integers, Key
 
 __all__ = [
@@ -29,6 +29,7 @@ __all__ = [
     "ControlTasks",
     "HalfCheetahDirection",
     "HalfCheetahVelocity",
+    "OwnEnvironment",
     "PointNavigation",
     "Push",
     "Reach",
@@ -85,7 +86,17 @@ class ControlTasks(TaskSource):
     def parameters(self, indices: range | Integers) -> NDArray[np.float64]:
         """``[T, P]``: the numbers of these tasks."""
         words = self._key.bits(as_indices(indices), len(self.environment.parameters), _TASK)
-        return self.environment.draw(words)
+        try:
+            drawn = np.asarray(self.environment.draw(words), dtype=np.float64)
+        except Exception as error:  # an environment of one's own may raise anything
+            raise InputError(f"The environment {self.environment.name!r} failed in draw: {in_words(error)}.") from error
+        if drawn.shape != words.shape or not np.isfinite(drawn).all():
+            raise InputError(
+                f"The environment {self.environment.name!r} has to draw finite numbers of the shape "
+                f"{list(words.shape)}, a row a task and a column for each of {self.environment.parameters}: its draw "
+                f"gave the shape {list(drawn.shape)}{'' if drawn.shape != words.shape else ', not all finite'}."
+            )
+        return drawn
 
     def episodes(self, indices: range | Integers) -> Episode:
         """Trajectories to be run of the tasks with these numbers."""
@@ -217,3 +228,51 @@ class Push(_Control):
 
     def __init__(self, *, horizon: int = 200, oracle: bool = False) -> None:
         super().__init__(oracle, horizon=horizon)
+
+
+class OwnEnvironment(_Control):
+    """An environment of one's own, or one that Gymnasium has.
+
+    Args:
+        environment: the address of a class derived from ``AbstractEnvironment``, ``"arm:Slope"``; or what
+            ``data/gymnasiumtasks.py`` takes: ``"Pendulum-v1"``, or the address of what gives a ``gymnasium.Env``.
+        vary: of the latter: attribute -> (lowest, highest) of what differs from task to task.
+        options: of its class, or of ``gymnasium.make``.
+        horizon: steps of a trajectory at most; the environment's own number, or 200, by default.
+        oracle: a policy sees the task's own numbers behind its observation.
+
+    Raises:
+        InputError: no environment is named, or it cannot be used; says why.
+    """
+
+    name = "environment"
+
+    def __init__(
+        self,
+        *,
+        environment: str | None = None,
+        vary: dict[str, tuple[float, float]] | None = None,
+        options: dict[str, Any] | None = None,
+        horizon: int | None = None,
+        oracle: bool = False,
+    ) -> None:
+        if not environment:
+            raise InputError(
+                "Which environment? Say --environment NAME: Gymnasium's name of it, such as Pendulum-v1, or "
+                "module:name of one of your own."
+            )
+        if environment in ENVIRONMENTS:
+            raise InputError(f"{environment!r} is a data set of its own: say --data.name {environment}.")
+        reserved = sorted({"name", "horizon", "oracle"} & set(options or ()))
+        if reserved:
+            raise InputError(f"{reserved[0]!r} is no option of an environment: say --data.{reserved[0]}.")
+        how = {} if horizon is None else {"horizon": horizon}
+        found = imported(environment) if is_address(environment) else None
+        if isinstance(found, type) and issubclass(found, AbstractEnvironment):
+            if vary:
+                raise InputError(f"{environment!r} draws its tasks itself, by its method draw: leave vary out.")
+            super().__init__(oracle, name=environment, **how, **(options or {}))
+        else:
+            given = {"environment": environment, "vary": vary, "options": options, **how}
+            given = {name: value for name, value in given.items() if value is not None}
+            super().__init__(oracle, name="gymnasium", **given)

@@ -3,6 +3,7 @@
     AbstractEnvironment   a family of tasks that differ in a few numbers (a goal, a velocity, a broken joint)
     Running               T x N trajectories under way, which advance together
     environment           from its description, JSON that stands in checkpoints, to the environment
+    imported              what stands at an address such as "arm:Slope", for environments of one's own
 
 An environment draws no random numbers of its own: where a trajectory begins is decided by its seed, and what noise its
 actions have is decided by who acts.
@@ -14,7 +15,7 @@ import functools
 import importlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,10 +24,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from quickstudy.errors import InputError, UnknownName
+from quickstudy.errors import InputError, QuickstudyError, UnknownName, in_words
 from quickstudy.keys import Bits
 
-__all__ = ["ENVIRONMENTS", "AbstractEnvironment", "Running", "Step", "TaskKnown", "check_horizon", "environment"]
+__all__ = [
+    "ENVIRONMENTS",
+    "AbstractEnvironment",
+    "Failed",
+    "Running",
+    "Step",
+    "TaskKnown",
+    "check_horizon",
+    "environment",
+    "imported",
+    "is_address",
+]
+
+
+class Failed(Exception):
+    """What went wrong in a simulation, in words, perhaps in another process; who runs trajectories names it."""
 
 
 class Step(NamedTuple):
@@ -57,7 +73,7 @@ class AbstractEnvironment(ABC):
     """A family of tasks in one simulator.
 
     Args:
-        name: in :data:`ENVIRONMENTS`.
+        name: in :data:`ENVIRONMENTS`; one of one's own, made by its address, is named by that.
         observation: O, numbers that a policy sees.
         action: A, numbers that it gives; each is clipped to -1 .. 1.
         parameters: names of the numbers in which tasks differ; P of them.
@@ -92,6 +108,22 @@ class AbstractEnvironment(ABC):
         """End worker processes, if it has any; the next trajectories start them anew."""
         return
 
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any] | None:
+        """Pictures of one trajectory; None where there are none to be had.
+
+        Args:
+            task: ``[P]``.
+            seed: of where it begins.
+            actions: ``[H, A]``, of the steps that were made.
+            every: steps from picture to picture.
+            size: pixels along a side.
+
+        Returns:
+            Uint8 ``[size, size, 3]`` each; what a renderer raises is raised while they are drawn.
+        """
+        del task, seed, actions, every, size
+        return None
+
 
 class TaskKnown(AbstractEnvironment):
     """The same environment whose observations end with the task's own numbers: what an oracle sees.
@@ -122,6 +154,10 @@ class TaskKnown(AbstractEnvironment):
     def close(self) -> None:
         self.inside.close()
 
+    @override
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any] | None:
+        return self.inside.frames(task, seed, actions, every=every, size=size)
+
 
 class _Told:
     def __init__(self, running: Running, task: Tensor, n: int) -> None:
@@ -143,19 +179,43 @@ ENVIRONMENTS = {
     "ant-broken-joints": "quickstudy.data.mujocotasks:AntBrokenJoints",
     "metaworld-reach": "quickstudy.data.metaworldtasks:Reach",
     "metaworld-push": "quickstudy.data.metaworldtasks:Push",
+    "gymnasium": "quickstudy.data.gymnasiumtasks:Varied",
 }
+
+
+def is_address(name: str) -> bool:
+    """Whether a name is ``"module:attribute"``; Gymnasium's ``"module:Name-v0"`` is none."""
+    module, _, attribute = name.partition(":")
+    return all(part.isidentifier() for part in [*module.split("."), attribute])
+
+
+def imported(address: str) -> Any:
+    """What stands at ``"module:attribute"``.
+
+    Raises:
+        InputError: the module or its attribute is not there, or whatever importing it raised.
+    """
+    module, _, attribute = address.partition(":")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except Exception as error:  # a module of one's own may raise anything
+        raise InputError(
+            f"The environment {address!r}, a module and a name in it, cannot be imported: {in_words(error)}. Modules "
+            "are looked for among the installed packages, by the command line in the current folder, too."
+        ) from error
 
 
 def environment(description: Mapping[str, Any]) -> AbstractEnvironment:
     """The environment of that description, one object for all who ask for it, so that workers are started once.
 
     Args:
-        description: ``{"name": "point-navigation", "horizon": 100}`` and what else its constructor takes.
+        description: ``{"name": "point-navigation", "horizon": 100}`` and what else its constructor takes; the name of
+            one of one's own is the address of its class, such as ``"arm:Slope"``.
 
     Raises:
         UnknownName: there is no such environment; names the nearest.
-        InputError: an option that it does not have or that its own description leaves out, no class where it is said
-            to be, or its simulator is not installed.
+        InputError: an option that it does not have or that its own description leaves out, no class of the kind where
+            it is said to be, or its simulator is not installed.
 
     >>> environment({"name": "point-navigation", "horizon": 10}).horizon
     10
@@ -164,17 +224,17 @@ def environment(description: Mapping[str, Any]) -> AbstractEnvironment:
         told = json.dumps(dict(description), sort_keys=True)
     except TypeError as error:
         raise InputError(f"An environment is described by JSON, which {dict(description)} is not: {error}.") from error
-    name = description.get("name", "")
-    if name not in ENVIRONMENTS:
-        raise UnknownName.among("environment", str(name), ENVIRONMENTS)
-    module, _, cls = ENVIRONMENTS[name].partition(":")
-    try:
-        kind = getattr(importlib.import_module(module), cls)
-    except (ImportError, AttributeError) as error:
+    name = str(description.get("name", ""))
+    if name not in ENVIRONMENTS and not is_address(name):
+        raise UnknownName.among("environment", name, ENVIRONMENTS)
+    kind = imported(ENVIRONMENTS.get(name, name))
+    # A description may come with a run of somebody else's: nothing else that can be imported is called.
+    if not (isinstance(kind, type) and issubclass(kind, AbstractEnvironment)):
         raise InputError(
-            f"The environment {name!r} is said to be at {ENVIRONMENTS[name]!r}, a module and a class, which cannot be "
-            f"imported: {error}."
-        ) from error
+            f"{ENVIRONMENTS.get(name, name)!r} is {kind!r}, and an environment is a class derived from "
+            "quickstudy.data.environments.AbstractEnvironment; what gives a gymnasium.Env is named by "
+            "--environment, or in [data] by name = 'environment'."
+        )
     return _made(told, kind)
 
 
@@ -184,8 +244,12 @@ def _made(told: str, kind: type[AbstractEnvironment]) -> AbstractEnvironment:
     name, oracle = options.pop("name"), options.pop("oracle", False)
     try:
         made: AbstractEnvironment = kind(**options)
-    except TypeError as error:
-        raise InputError(f"The environment {name!r} cannot be made with {options}: {error}.") from error
+        if is_address(name):  # by which a learner makes it again
+            made.name = name
+    except QuickstudyError:
+        raise
+    except Exception as error:  # one of one's own may raise anything
+        raise InputError(f"The environment {name!r} cannot be made with {options}: {in_words(error)}.") from error
     for fact in ("name", "observation", "action", "parameters", "horizon"):
         if not hasattr(made, fact):
             raise InputError(f"The environment {name!r} has no {fact!r}: set it in the class {kind.__name__}.")

@@ -7,6 +7,7 @@ its lists of 50 for training and 50 for the test; observations hide the goal as 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.data.environments import AbstractEnvironment, Running, check_horizon
-from quickstudy.data.simulators import Floats, Simulators, cores
+from quickstudy.data.simulators import Floats, Simulators, drawn, usual_workers
 from quickstudy.errors import InputError
 from quickstudy.keys import Bits, uniform
 
 __all__ = ["Arm", "Push", "Reach"]
 
 _LONGEST = 500  # steps that Meta-World allows
+_ACROSS = {"distance": 1.6, "elevation": -25.0, "azimuth": 145.0, "lookat": (0.0, 0.6, 0.15)}
 _APART = 0.15  # metres between object and goal, seen from above, that Meta-World asks for at least
 
 
@@ -83,13 +85,18 @@ class Arm:
             rewards.append(float(reward))
         return np.stack(obs).astype(np.float64), np.array(rewards), np.zeros(len(rewards))
 
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:
+        """See ``AbstractEnvironment.frames``; seen from the side, across the table."""
+        self.reset(task.double().numpy()[None], np.array([seed]))
+        yield from drawn(self, self._arm.model, lambda: self._slots[0]["data"], actions, every, size, _ACROSS)
+
 
 class _ArmTasks(AbstractEnvironment):
     """What they share.
 
     Args:
         horizon: steps at most, up to 500.
-        workers: processes; 0: in this one; None: as many as there are cores. It changes no result.
+        workers: processes; 0: in this one; None: as ``usual_workers`` says. It changes no result.
 
     Raises:
         InputError: a horizon that Meta-World does not have.
@@ -104,7 +111,7 @@ class _ArmTasks(AbstractEnvironment):
         if horizon > _LONGEST:
             raise InputError(f"Meta-World's trajectories have {_LONGEST} steps at most, received horizon = {horizon}.")
         self.horizon = check_horizon(horizon)
-        number = cores() if workers is None else workers
+        number = usual_workers() if workers is None else workers
         self.simulators = Simulators("quickstudy.data.metaworldtasks:Arm", {"kind": self.kind}, number)
 
     @override
@@ -123,6 +130,10 @@ class _ArmTasks(AbstractEnvironment):
     @override
     def close(self) -> None:
         self.simulators.close()
+
+    @override
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:
+        return Arm(self.kind).frames(task, seed, actions, every=every, size=size)
 
 
 class Reach(_ArmTasks):

@@ -19,12 +19,13 @@ from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.data.environments import AbstractEnvironment, Running, check_horizon
-from quickstudy.data.simulators import Floats, Simulators, cores
+from quickstudy.data.simulators import Floats, Simulators, drawn, usual_workers
 from quickstudy.keys import Bits, integers, uniform
 
 __all__ = ["AntBrokenJoints", "HalfCheetahDirection", "HalfCheetahVelocity", "Robot"]
 
 _EFFORT = 0.05  # what a squared action costs, as in the authors' code
+_BESIDE = {"distance": 6.0, "elevation": -15.0, "azimuth": 90.0, "lookat": (0.0, 0.0, 0.5)}
 
 
 class Robot:
@@ -84,27 +85,10 @@ class Robot:
         forward = speed * float(task[0]) if self._kind == "direction" else -abs(speed - float(task[0]))
         return obs, forward - effort, bool(ended)
 
-    def frames(self, task: Floats, seed: int, actions: Floats, *, every: int, size: int) -> Iterator[Any]:
-        """Pictures uint8 ``[size, size, 3]`` of one trajectory, every few steps, seen from the side.
-
-        Raises:
-            Exception: whatever MuJoCo says where there is no off-screen renderer.
-        """
-        import mujoco
-
-        renderer = mujoco.Renderer(self.robot.model, size, size)
-        camera = mujoco.MjvCamera()
-        camera.distance, camera.elevation, camera.azimuth = 6.0, -15.0, 90.0
-        self.reset(task[None], np.array([seed]))
-        try:
-            for number, action in enumerate(actions):
-                if number % every == 0:
-                    camera.lookat[:] = (0.0, 0.0, 0.5)  # it stays where the robot began, so that one sees it go
-                    renderer.update_scene(self._slots[0], camera)
-                    yield renderer.render()
-                self.step(action[None])
-        finally:
-            renderer.close()
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:
+        """See ``AbstractEnvironment.frames``; the camera stays where the robot began, so that one sees it go."""
+        self.reset(task.double().numpy()[None], np.array([seed]))
+        yield from drawn(self, self.robot.model, lambda: self._slots[0], actions, every, size, _BESIDE)
 
 
 class _MujocoTasks(AbstractEnvironment):
@@ -112,14 +96,14 @@ class _MujocoTasks(AbstractEnvironment):
 
     Args:
         horizon: steps at most.
-        workers: processes; 0: in this one; None: as many as there are cores. It changes no result.
+        workers: processes; 0: in this one; None: as ``usual_workers`` says. It changes no result.
     """
 
     kind: str
 
     def __init__(self, horizon: int, workers: int | None) -> None:
         self.horizon = check_horizon(horizon)
-        number = cores() if workers is None else workers
+        number = usual_workers() if workers is None else workers
         self.simulators = Simulators("quickstudy.data.mujocotasks:Robot", {"kind": self.kind}, number)
 
     @override
@@ -129,6 +113,10 @@ class _MujocoTasks(AbstractEnvironment):
     @override
     def close(self) -> None:
         self.simulators.close()
+
+    @override
+    def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:
+        return Robot(self.kind).frames(task, seed, actions, every=every, size=size)
 
 
 class HalfCheetahDirection(_MujocoTasks):

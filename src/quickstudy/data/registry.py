@@ -35,5 +35,6 @@ data_sets = Registry(
         "ant-broken-joints": "quickstudy.data.controltasks:AntBrokenJoints",
         "metaworld-reach": "quickstudy.data.controltasks:Reach",
         "metaworld-push": "quickstudy.data.controltasks:Push",
+        "environment": "quickstudy.data.controltasks:OwnEnvironment",
     },
 )

@@ -13,7 +13,7 @@ import os
 import subprocess
 import sys
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
 
@@ -22,10 +22,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from quickstudy.data.environments import Step
-from quickstudy.errors import InputError, RunError
+from quickstudy.data.environments import Failed, Step
+from quickstudy.errors import InputError, RunError, in_words
 
-__all__ = ["Simulation", "Simulators", "cores"]
+__all__ = ["Simulation", "Simulators", "cores", "drawn", "usual_workers"]
 
 Floats = NDArray[np.float64]
 _LEAST = 8  # trajectories that are worth a worker of their own
@@ -41,9 +41,52 @@ class Simulation(Protocol):
         """Observations ``[M, O]``, rewards ``[M]`` and whether each ended, ``[M]``, after actions ``[M, A]``."""
 
 
+def drawn(
+    simulation: Simulation,
+    model: Any,
+    data: Callable[[], Any],
+    actions: Tensor,
+    every: int,
+    size: int,
+    camera: Mapping[str, Any],
+) -> Iterator[NDArray[np.uint8]]:
+    """Pictures ``[size, size, 3]`` of MuJoCo's only trajectory of a simulation, before every few of its steps.
+
+    Args:
+        simulation: whose trajectory has just begun.
+        model: MuJoCo's.
+        data: gives MuJoCo's data of that trajectory.
+        actions: ``[H, A]``.
+        every: steps from picture to picture.
+        size: pixels along a side.
+        camera: attributes of MuJoCo's free camera.
+
+    Raises:
+        Exception: whatever MuJoCo says where there is no off-screen renderer.
+    """
+    import mujoco
+
+    renderer, free = mujoco.Renderer(model, size, size), mujoco.MjvCamera()
+    for name, value in camera.items():
+        setattr(free, name, value)
+    try:
+        for number, action in enumerate(actions.clamp(-1, 1).double().numpy()):
+            if number % every == 0:
+                renderer.update_scene(data(), free)
+                yield renderer.render()
+            simulation.step(action[None])
+    finally:
+        renderer.close()
+
+
 def cores() -> int:
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def usual_workers() -> int:
+    """As many as there are cores; none beside this process where there is one, on which they would wait in turn."""
+    return cores() if cores() > 1 else 0
 
 
 class Simulators:
@@ -155,8 +198,8 @@ class _Worker:
 
     def __init__(self, address: str, options: dict[str, Any]) -> None:
         load(address, options, only_look=True)  # a missing simulator is told here, as a sentence
-        source = str(Path(__file__).resolve().parents[2])
-        paths = os.pathsep.join(path for path in (source, os.environ.get("PYTHONPATH", "")) if path)
+        # Where this process finds modules, an environment of one's own among them, so does the worker.
+        paths = os.pathsep.join([str(Path(__file__).resolve().parents[2]), *filter(None, sys.path)])
         settings = {**os.environ, "PYTHONPATH": paths, "OMP_NUM_THREADS": "1"}
         command = [sys.executable, "-m", "quickstudy.data.simulators", address, json.dumps(options)]
         # In a session of its own, as Ctrl-C is the starter's to hear: the step under way is finished and saved, and the
@@ -194,16 +237,22 @@ class _Worker:
     def _receive(self) -> list[Floats]:
         assert self._process.stdout is not None
         try:
-            _, arrays = read(self._process.stdout)
+            what, arrays = read(self._process.stdout)
         except EOFError as error:
             raise self._lost() from error
         self._owes = False
+        if what == "failed":
+            raise Failed(arrays[0].tobytes().decode())
         return arrays
 
     def _lost(self) -> RunError:
+        try:
+            status = self._process.wait(5)  # its end of the pipe may be gone a moment before it is
+        except subprocess.TimeoutExpired:
+            status = None
         return RunError(
-            f"A worker process of the simulator ended with status {self._process.poll()}: it was killed, or the "
-            "simulator failed (see above). Go on with the run by --resume."
+            f"A worker process of the simulator ended with status {status}: it was killed, or the simulator failed "
+            "(see above). Go on with the run by --resume."
         )
 
     def close(self) -> None:
@@ -268,16 +317,19 @@ def read(stream: IO[bytes]) -> tuple[str, list[Any]]:
 
 def serve(address: str, options: dict[str, Any], given: IO[bytes], told: IO[bytes]) -> None:
     """The life of a worker."""
-    simulation = load(address, options)
+    simulation: Simulation | None = None
     while True:
         try:
             what, arrays = read(given)
         except EOFError:
             return
-        if what == "reset":
-            write(told, "observations", simulation.reset(*arrays))
-        else:
-            write(told, "outcome", *simulation.step(*arrays))
+        try:
+            simulation = simulation or load(address, options)
+            answer = simulation.step(*arrays) if what == "step" else (simulation.reset(*arrays),)
+        except Exception as error:  # an environment of somebody's own may raise anything; who asked tells it
+            said = str(error) if isinstance(error, Failed) else in_words(error)
+            answer, what = (np.frombuffer(said.encode(), np.uint8),), "failed"
+        write(told, what, *answer)
 
 
 def _main() -> None:

@@ -74,6 +74,7 @@ class Study:
         recipe: of the meta-learner.
         plain: the recipe of the same network, plainly pretrained on the same training data; None where there is no such
             thing, with the reason in the field's page.
+        also: recipes of other learners that are compared, too.
         rivals: baselines.
         columns: test tasks.
         episodes: how many of each kind.
@@ -91,6 +92,7 @@ class Study:
     overrides: Mapping[str, Any] = field(default_factory=dict)
     sections: Callable[[Found], Sequence[Section]] = lambda found: ()
     notes: Sequence[str] = ()
+    also: Sequence[str] = ()
 
 
 studies = Registry(
@@ -107,6 +109,7 @@ studies = Registry(
         "speech": "quickstudy.domains.speech.study:speech",
         "control": "quickstudy.domains.control.study:navigation",
         "control-cheetah": "quickstudy.domains.control.study:cheetah",
+        "control-cheetah-direction": "quickstudy.domains.control.study:directions",
         "medicine": "quickstudy.domains.medicine.study:va",
         "medicine-cleveland": "quickstudy.domains.medicine.study:cleveland",
         "medicine-hungarian": "quickstudy.domains.medicine.study:hungarian",

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.episode import Episode
@@ -13,8 +10,6 @@ from quickstudy.keys import Keys
 from quickstudy.learners.learner import MetaLoss, Traits
 from quickstudy.learners.parts.policygradient import AbstractPolicyGradient
 from quickstudy.learners.parts.rollouts import returns
-from quickstudy.learners.parts.surrogates import Estimator
-from quickstudy.nets.apply import Strategy
 
 
 class ReptileRL(AbstractPolicyGradient):
@@ -50,37 +45,6 @@ class ReptileRL(AbstractPolicyGradient):
     Raises:
         InputError: options that do not fit together.
     """
-
-    def __init__(
-        self,
-        net: nn.Module,
-        outputs: int,
-        environment: Mapping[str, Any],
-        *,
-        trajectories: int = 20,
-        inner_lr: float = 0.1,
-        later_lr: float | None = None,
-        estimator: Estimator = "lvc",
-        discount: float = 0.99,
-        gae_lambda: float = 1.0,
-        log_std: float = 0.0,
-        out_features: int | None = None,
-        strategy: Strategy = "auto",
-    ) -> None:
-        super().__init__(
-            net,
-            outputs,
-            environment,
-            trajectories=trajectories,
-            inner_lr=inner_lr,
-            later_lr=later_lr,
-            estimator=estimator,
-            discount=discount,
-            gae_lambda=gae_lambda,
-            log_std=log_std,
-            out_features=out_features,
-            strategy=strategy,
-        )
 
     @property
     @override

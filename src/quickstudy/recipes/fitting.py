@@ -104,6 +104,8 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
     for key, quantity in (
         ("loss", "loss"),
         ("accuracy", "training accuracy"),
+        ("return", "training return"),
+        ("return_before", "training return before adapting"),
         *_validations(records),
     ):
         # A loss over all training classes is no loss of a task, and that of a student none of its teacher's: each

@@ -1,8 +1,11 @@
 """From a recipe to a result: trained, gone on with, tested, compared, reported."""
 
 import json
+import os
 import random
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,19 +16,19 @@ from PIL import Image
 
 from quickstudy import api
 from quickstudy.data.controltasks import ControlTasks, HalfCheetahDirection, HalfCheetahVelocity, PointNavigation
-from quickstudy.data.environments import ENVIRONMENTS
 from quickstudy.domains.control.baselines import RandomActions, from_scratch, oracle
 from quickstudy.domains.control.pictures import moving, point_rollouts, return_curves
 from quickstudy.domains.control.stablebaselines import StableBaselinesPPO
 from quickstudy.domains.study import study
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, RunError
 from quickstudy.evaluate import meta_test
 from quickstudy.keys import Keys
 from quickstudy.learners.parts.agents import AbstractAgent
 from quickstudy.learners.parts.rollouts import leaf
 from quickstudy.recipes import build, load_recipe
-from quickstudy.train import fit
+from quickstudy.train import Silent, StepEvent, fit
 
+STUDIES = ("control", "control-cheetah", "control-cheetah-direction")
 SMALL: dict[str, Any] = {
     "data.horizon": 5,
     "learner.trajectories": 3,
@@ -117,13 +120,14 @@ def test_an_oracle_is_trained_on_as_many_steps_as_the_recipes() -> None:
     with pytest.MonkeyPatch.context() as patch:
         seen: list[tuple[ControlTasks, dict[str, Any]]] = []
         patch.setattr("quickstudy.domains.control.baselines.fit", lambda _, source, **how: seen.append((source, how)))
-        for name in ("control", "control-cheetah"):
+        for name in STUDIES:
             found = study(name)
             (rival,) = (rival for rival in found.rivals if rival.name.startswith("oracle"))
             rival.build(training.shape, training)
             assert found.plain is not None
-            plain, (source, how) = load_recipe(found.plain), seen[-1]
-            assert source.episodes(range(1)).query.n_example == plain.episodes.train.query == 40
+            plain, (learner, source, how) = load_recipe(found.plain), seen[-1]
+            assert source.episodes(range(1)).query.n_example == plain.episodes.train.query
+            assert learner.region.max_kl == plain.learner.options["max_kl"]
             assert (how["steps"], how["tasks_per_step"]) == (plain.train.steps, plain.train.tasks_per_step)
 
 
@@ -237,10 +241,10 @@ def test_rollouts_are_moving_pictures() -> None:
 
 
 def test_studies_name_recipes_that_ship() -> None:
-    for name in ("control", "control-cheetah"):
+    for name in STUDIES:
         found = study(name)
         assert found.episodes >= 40
-        for recipe in (found.recipe, found.plain):
+        for recipe in (found.recipe, found.plain, *found.also):
             assert recipe is not None
             assert load_recipe(recipe).evaluate.episodes >= 40
 
@@ -265,12 +269,11 @@ def test_tracing_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_environment_on_the_page_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The page's own environment, word for word, with fewer steps."""
-    page = (Path(__file__).parents[3] / "docs" / "domains" / "control.md").read_text(encoding="utf-8")
-    module, script = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    """The page's own environments, word for word, with fewer steps."""
+    cart, module, script = page_code()
+    (tmp_path / "cart.py").write_text(cart)
     (tmp_path / "arm.py").write_text(module)
     monkeypatch.syspath_prepend(tmp_path)
-    monkeypatch.setattr("quickstudy.data.environments.ENVIRONMENTS", dict(ENVIRONMENTS))
     said: list[str] = []
     short = (
         script.replace("steps=20", "steps=2")
@@ -278,7 +281,68 @@ def test_the_environment_on_the_page_works(tmp_path: Path, monkeypatch: pytest.M
         .replace("episodes=40", "episodes=4")
     )
     exec(short, {"print": lambda result: said.append(str(result))})
-    assert said[0].startswith("return −") and "MAMLRL on slope, test, 20-shot" in said[0]
+    assert said[0].startswith("return −") and "MAMLRL on arm:Slope, test, 20-shot" in said[0]
+
+
+def page_code() -> list[str]:
+    page = (Path(__file__).parents[3] / "docs" / "domains" / "control.md").read_text(encoding="utf-8")
+    return re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+
+
+SMALL_OWN = [f"--{key}={json.dumps(value)}" for key, value in SMALL.items()]
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        ["--environment", "Pendulum-v1", "--data.vary.g", "[5, 15]", "--data.vary.max_speed", "[7, 8]"],
+        ["--environment", "cart:Cart"],
+        ["--environment", "arm:Slope"],
+    ],
+    ids=["Gymnasium's", "a class of Gymnasium's kind", "many at once"],
+)
+def test_an_environment_is_named_on_the_command_line(named: list[str], tmp_path: Path) -> None:
+    """From the current folder, which the installed command does not look for modules in (``-P`` stands for that)."""
+    pytest.importorskip("gymnasium")
+    cart, module, _ = page_code()
+    (tmp_path / "cart.py").write_text(cart)
+    (tmp_path / "arm.py").write_text(module)
+
+    def quickstudy(*arguments: str) -> str:
+        command = [sys.executable, "-P", "-c", "from quickstudy.cli import main; main()", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    run = quickstudy("train", "environment-maml-fast", *named, *SMALL_OWN).strip()
+    assert quickstudy("evaluate", run, "--episodes", "4").startswith("return ")
+    quickstudy("train", run, "--resume", "--steps", "5")
+    recipe, page = ((tmp_path / run / name).read_text() for name in ("recipe.toml", "report.html"))
+    assert f'environment = "{named[1]}"' in recipe and "Return after each step of adaptation" in page
+
+
+@pytest.mark.skipif(os.name != "posix", reason="a process of one's own can be killed so on POSIX alone")
+def test_nothing_is_lost_when_a_worker_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gymnasium")
+    (cart, *_), dies = page_code(), tmp_path / "dies"
+    line = "place, speed = self.state\n"
+    deadly = "import os\n" + cart.replace(line, f"os.path.exists({str(dies)!r}) and os._exit(3)\n        {line}")
+    (tmp_path / "deadly.py").write_text(deadly)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    class Deadly(Silent):
+        def step(self, event: StepEvent) -> None:
+            if event.step == 2:
+                dies.touch()
+
+    given: dict[str, Any] = {**SMALL, "data.name": "environment", "data.environment": "deadly:Cart"}
+    whole = api.train("environment-maml-fast", overrides=given, runs=tmp_path / "whole")
+    with pytest.raises(RunError, match=r"worker process of the simulator ended with status 3: .* --resume"):
+        api.train("environment-maml-fast", overrides=given, runs=tmp_path, callbacks=[Deadly()])
+    dies.unlink()
+    on = api.train(next(tmp_path.glob("environment-*")), resume=True)
+    for a, b in zip(whole.learner.state_dict().values(), on.learner.state_dict().values(), strict=True):
+        assert torch.equal(a, b)
 
 
 def test_a_trust_region_is_not_divided(tmp_path: Path) -> None:

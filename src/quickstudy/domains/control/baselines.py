@@ -104,7 +104,9 @@ def from_scratch(shape: TaskShape, *, trajectories: int, inner_lr: float) -> MAM
     return _policy(shape, shape.example[0], trajectories=trajectories, inner_lr=inner_lr)
 
 
-def oracle(shape: TaskShape, training: TaskSource, *, trajectories: int, steps: int, tasks_per_step: int) -> MAMLRL:
+def oracle(
+    shape: TaskShape, training: TaskSource, *, trajectories: int, steps: int, tasks_per_step: int, max_kl: float = 0.01
+) -> MAMLRL:
     """A policy that is told the task, trained over all tasks like the pretrained one; it does not adapt.
 
     Args:
@@ -114,6 +116,7 @@ def oracle(shape: TaskShape, training: TaskSource, *, trajectories: int, steps: 
             after it.
         steps: of training.
         tasks_per_step: tasks in a step.
+        max_kl: how far a step may move the policy.
 
     Raises:
         InputError: the tasks are no environments.
@@ -128,6 +131,7 @@ def oracle(shape: TaskShape, training: TaskSource, *, trajectories: int, steps: 
         trajectories=trajectories,
         inner_lr=0.0,
         inner_steps=0,
+        max_kl=max_kl,
         curvature_share=0.25,
     )
     source = ControlTasks(world, split="train", shot=trajectories, query=2 * trajectories, seed=_SEED)

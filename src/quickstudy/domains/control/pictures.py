@@ -3,31 +3,35 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from quickstudy.data.controltasks import ControlTasks
-from quickstudy.data.mujocotasks import Robot
-from quickstudy.episode import Episode
+from quickstudy.data.environments import AbstractEnvironment
+from quickstudy.data.pointnavigation import PointNavigation
+from quickstudy.episode import Episode, Examples
 from quickstudy.evaluate import Result, Section
 from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.evaluate.wording import number
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.parts.agents import AbstractAgent
-from quickstudy.learners.parts.rollouts import leaf
+from quickstudy.learners.parts.rollouts import leaf, returns
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["cheetah_rollouts", "moving", "point_rollouts", "return_curves"]
+__all__ = ["moving", "point_rollouts", "return_curves", "rollouts"]
 
 _SIZE = 220  # pixels of a frame
 _TASKS = 3  # that are shown
+_LOOKED_AT = 16  # in search of so many that differ
 _FRAMES = 30
 _PACE = 120  # milliseconds a frame
 
@@ -94,7 +98,7 @@ def _curves(title: str, lines: Mapping[str, Sequence[tuple[float, float, float]]
 def point_rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
     """All query trajectories of a few tasks: points on their way, before adapting (left) and after (right)."""
     episode = source.episodes(range(_TASKS))
-    before, after = _played(learner, episode)
+    before, after = (leaf(run, "obs").numpy() for run in _played(learner, episode))
     goals = leaf(episode.query, "task")[:, 0].numpy()
     pictures = []
     for task, goal in enumerate(goals):
@@ -111,43 +115,68 @@ def point_rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
     )
 
 
-def cheetah_rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
-    """One trajectory of each direction, before and after, where there is an off-screen renderer."""
-    episode = source.episodes(range(8))
-    tasks = leaf(episode.query, "task")[:, 0]
-    first = {float(task[0]): place for place, task in reversed(list(enumerate(tasks)))}
-    before, after = _played(learner, episode, "action")
+def rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
+    """A trajectory of each of a few tasks, before and after adapting, drawn by the environment where it can.
+
+    Args:
+        learner: as tested.
+        source: of its environment.
+    """
+    if isinstance(source.environment, PointNavigation):
+        return point_rollouts(learner, source)
+    parameters = source.parameters(range(_LOOKED_AT))
+    _, first = np.unique(parameters, axis=0, return_index=True)  # of a few tasks, two may be the same
+    episode = source.episodes(np.sort(first)[:_TASKS])
+    runs = _played(learner, replace(episode, query=episode.query.rows(slice(0, 1))))
     pictures = []
     try:
-        robot = Robot("direction")
-        for direction, place in sorted(first.items()):
-            seed = int(leaf(episode.query, "seed")[place, 0])
-            parts = [
-                list(robot.frames(tasks[place].double().numpy(), seed, run[place, 0], every=5, size=_SIZE))
-                for run in (before, after)
-            ]
-            frames = [_beside(*pair) for pair in zip(*parts, strict=True)]
-            word = "forwards" if direction > 0 else "backwards"
-            pictures.append((moving(frames), f"To run {word}: before adaptation (left) and after (right)"))
-    except Exception as error:  # MuJoCo's renderers fail with errors of their own, of OpenGL and of the system
+        for place in range(episode.n_task):
+            parts = [list(_frames(source.environment, run, place)) for run in runs]
+            if not all(parts):
+                return Section("Rollouts", text=("This environment draws no pictures of rollouts.",))
+            # The shorter stays on its last picture.
+            longest = max(len(frames) for frames in parts)
+            parts = [frames + frames[-1:] * (longest - len(frames)) for frames in parts]
+            earned = [number(float(returns(run)[place, 0]), "return") for run in runs]
+            words = (
+                f"{_task(source, leaf(episode.query, 'task')[place, 0])}: before adaptation (left, return {earned[0]}) "
+                f"and after (right, {earned[1]})"
+            )
+            pictures.append((moving([_beside(*pair) for pair in zip(*parts, strict=True)]), words))
+    except Exception as error:  # renderers fail with errors of their own, of OpenGL and of the system
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         return Section(
             "Rollouts",
             text=(
-                f"There are no pictures of rollouts: off-screen rendering failed here ({reason}). On Debian install "
-                "libosmesa6 and set MUJOCO_GL=osmesa, or libegl1 and MUJOCO_GL=egl.",
+                f"There are no pictures of rollouts: off-screen rendering failed here ({reason.rstrip('.')}). For "
+                "MuJoCo on Debian install libosmesa6 and set MUJOCO_GL=osmesa, or libegl1 and MUJOCO_GL=egl.",
             ),
         )
-    return Section("Rollouts", text=("The camera stays where the robot began.",), pictures=pictures)
+    return Section("Rollouts", text=("The first trajectory of each task.",), pictures=pictures)
 
 
-def _played(learner: AbstractAgent, episode: Episode, name: str = "obs") -> tuple[NDArray[Any], NDArray[Any]]:
-    """A leaf of the query trajectories, float32 ``[T, N, H, ...]``, by the policy before and after adapting."""
-    keys = Keys(Key.of(0, "meta-test"), episode.indices.numpy())
+def _frames(world: AbstractEnvironment, run: Examples, place: int) -> Iterator[NDArray[np.uint8]]:
+    task, seed = leaf(run, "task")[place, 0], int(leaf(run, "seed")[place, 0])
+    made = leaf(run, "action")[place, 0][leaf(run, "alive")[place, 0]]
+    every = max(1, len(made) // _FRAMES)
+    return iter(world.frames(task, seed, made, every=every, size=_SIZE) or ())
+
+
+def _task(source: ControlTasks, task: Tensor) -> str:
+    named = zip(source.environment.parameters, task.tolist(), strict=True)
+    return ", ".join(f"{name} {value:.3g}" for name, value in named)
+
+
+def _played(learner: AbstractAgent, episode: Episode) -> tuple[Examples, Examples]:
+    """The query's trajectories as the policy runs them before and after adapting, with their tasks and seeds."""
+    keys, asked = Keys(Key.of(0, "meta-test"), episode.indices.numpy()), episode.query.x
+    there = episode.to(next((p.device for p in learner.parameters()), torch.device("cpu")))
     with evaluating(learner), torch.no_grad():
-        stages = learner.stages(learner.adapt(episode.support, key=keys))
-        found = [leaf(learner.play(stages[at], episode.query, keys.fold("query")), name).numpy() for at in (0, -1)]
-    return found[0], found[1]
+        stages = learner.stages(learner.adapt(there.support, key=keys))
+        found = [learner.play(stages[at], there.query, keys.fold("query")).to("cpu").x for at in (0, -1)]
+    assert isinstance(asked, dict)
+    before, after = (replace(episode.query, x=asked | run, y=None) for run in found if isinstance(run, dict))
+    return before, after
 
 
 def _points(run: NDArray[np.float32], goal: NDArray[np.float32], t: int) -> NDArray[np.uint8]:

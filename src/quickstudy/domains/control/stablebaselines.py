@@ -50,20 +50,7 @@ class StableBaselinesPPO(AbstractPolicyGradient):
         assert isinstance(shape.example, tuple)
         with torch.random.fork_rng(devices=[]):
             net = MLP(shape.example[0], (64, 64), activation="tanh")
-            super().__init__(
-                net,
-                shape.outputs,
-                described(shape),
-                trajectories=trajectories,
-                inner_lr=0.0,
-                later_lr=None,
-                estimator="lvc",
-                discount=0.99,
-                gae_lambda=1.0,
-                log_std=0.0,
-                out_features=None,
-                strategy="auto",
-            )
+            super().__init__(net, shape.outputs, described(shape), trajectories=trajectories, inner_lr=0.0)
         self.epochs = epochs
 
     @property

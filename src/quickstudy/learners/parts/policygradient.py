@@ -63,6 +63,8 @@ class Weighed:
 class AbstractPolicyGradient(AbstractAgent):
     """A Gaussian policy and its steps of policy gradient.
 
+    A learner without options of its own has this constructor, from which recipes read its options.
+
     Args:
         net: the network below the means.
         outputs: A.
@@ -84,15 +86,15 @@ class AbstractPolicyGradient(AbstractAgent):
         outputs: int,
         environment: Mapping[str, Any],
         *,
-        trajectories: int,
-        inner_lr: float,
-        later_lr: float | None,
-        estimator: Estimator,
-        discount: float,
-        gae_lambda: float,
-        log_std: float,
-        out_features: int | None,
-        strategy: Strategy,
+        trajectories: int = 20,
+        inner_lr: float = 0.1,
+        later_lr: float | None = None,
+        estimator: Estimator = "lvc",
+        discount: float = 0.99,
+        gae_lambda: float = 1.0,
+        log_std: float = 0.0,
+        out_features: int | None = None,
+        strategy: Strategy = "auto",
     ) -> None:
         super().__init__(environment, trajectories)
         one_of(type(self).__name__, "estimator", estimator, ("dice", "lvc"))

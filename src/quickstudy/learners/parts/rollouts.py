@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from quickstudy.data.environments import AbstractEnvironment
+from quickstudy.data.environments import AbstractEnvironment, Failed, Step
 from quickstudy.episode import Examples, Real
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, QuickstudyError, in_words
 from quickstudy.keys import Keys, uniform
 
 __all__ = ["Act", "Heard", "check_trajectories", "collect", "leaf", "log_likelihood", "noise", "returns"]
@@ -60,25 +61,30 @@ def collect(
         that were not made are zeros.
 
     Raises:
-        InputError: a reward or an observation is no finite number, naming the task, the trajectory and the step; or
-            what the environment gives has another shape than it says.
+        InputError: a reward or an observation is no finite number, naming the task, the trajectory and the step; what
+            the environment gives has another shape than it says; or whatever the environment itself raised.
     """
     task, seed = leaf(tasks, "task"), leaf(tasks, "seed")
     (n_task, n), horizon = seed.shape, world.horizon
     draws = noise(keys, n, horizon, world.action).to(seed.device)
-    running = world.start(task[:, 0].cpu(), seed.cpu())
-    _check_shapes(world, n_task, n, observation=running.observation)
+    with _blaming(world, "at the start"):
+        running = world.start(task[:, 0].cpu(), seed.cpu())
+        begun = running.observation
+    _check_shapes(world, n_task, n, observation=begun)
     # Copies: an environment may go on writing into its own tensors.
-    obs = running.observation.to(seed.device, copy=True)
+    obs = begun.to(seed.device, copy=True)
     alive = torch.ones(n_task, n, dtype=torch.bool, device=seed.device)
+    _check_finite(world, alive, "at the start", observation=obs)
     kept: list[tuple[Tensor, ...]] = []
     for t in range(horizon):
         mean, log_std = act(obs)
         action = mean + log_std.exp() * draws[:, :, t]
-        after = running.step(action.cpu())
-        _check_shapes(world, n_task, n, **after._asdict())
+        with _blaming(world, f"in step {t}"):
+            after = running.step(action.cpu())
+            given = {name: getattr(after, name) for name in Step._fields}
+        _check_shapes(world, n_task, n, **given)
         reward, new = (told.to(seed.device, copy=True) for told in (after.reward, after.observation))
-        _check_finite(world, reward, new, alive, t)
+        _check_finite(world, alive, f"step {t}", reward=reward, observation=new)
         kept.append((obs, action, reward, alive, log_likelihood(mean, log_std, action)))
         obs, alive = new, alive & ~after.done.to(seed.device)
         if heard is not None:
@@ -103,29 +109,46 @@ def _joined(steps: list[Tensor], horizon: int) -> Tensor:
     return torch.cat([stacked, stacked.new_zeros(*stacked.shape[:2], missing, *stacked.shape[3:])], 2)
 
 
-def _check_shapes(world: AbstractEnvironment, n_task: int, n: int, **given: Tensor) -> None:
+def _check_shapes(world: AbstractEnvironment, n_task: int, n: int, **given: object) -> None:
     # Rewards [T, N, 1] would be broadcast against [T, N] without a word.
     for name, found in given.items():
         shape = (n_task, n, world.observation) if name == "observation" else (n_task, n)
         wanted = "bool" if name == "done" else "floating-point"
-        fits = found.dtype == torch.bool if name == "done" else found.is_floating_point()
-        if tuple(found.shape) != shape or not fits:
+        said = f"a {type(found).__name__}, no tensor"
+        if isinstance(found, Tensor):
+            said = f"{found.dtype} of the shape {list(found.shape)}"
+            fits = found.dtype == torch.bool if name == "done" else found.is_floating_point()
+            if tuple(found.shape) == shape and fits:
+                continue
+        raise InputError(
+            f"The environment {world.name!r} gave {name!r} as {said}: it has to be {wanted} of the shape "
+            f"{list(shape)} for {n_task} tasks of {n} trajectories. Mend its start or step."
+        )
+
+
+def _check_finite(world: AbstractEnvironment, alive: Tensor, when: str, **given: Tensor) -> None:
+    for name, values in given.items():
+        sound = values.isfinite().view(*alive.shape, -1)
+        bad = (~sound.all(2) & alive).nonzero()
+        if len(bad):
+            task, row = (int(i) for i in bad[0])
+            value = float(values[task, row].flatten()[~sound[task, row]][0])
             raise InputError(
-                f"The environment {world.name!r} gave {name!r} as {found.dtype} of the shape {list(found.shape)}: it "
-                f"has to be {wanted} of the shape {list(shape)} for {n_task} tasks of {n} trajectories. Mend its start "
-                "or step."
+                f"The environment {world.name!r} gave {value}, which is no finite number, as {name} of task {task}, "
+                f"trajectory {row}, {when}. Mend the environment, or bound what it gives."
             )
 
 
-def _check_finite(world: AbstractEnvironment, reward: Tensor, obs: Tensor, alive: Tensor, t: int) -> None:
-    bad = (~(reward.isfinite() & obs.isfinite().all(2)) & alive).nonzero()
-    if len(bad):
-        task, row = (int(i) for i in bad[0])
-        value = float(reward[task, row])
-        raise InputError(
-            f"The environment {world.name!r} gave a reward or an observation that is no finite number (reward {value}) "
-            f"in task {task}, trajectory {row}, step {t}. Mend the environment, or clip the actions."
-        )
+@contextmanager
+def _blaming(world: AbstractEnvironment, when: str) -> Iterator[None]:
+    """What an environment raises is told as a sentence that names it."""
+    try:
+        yield
+    except QuickstudyError:
+        raise
+    except Exception as error:  # one of somebody's own may raise anything
+        said = str(error) if isinstance(error, Failed) else in_words(error)
+        raise InputError(f"The environment {world.name!r} failed {when}: {said}. Mend the environment.") from error
 
 
 def leaf(examples: Examples, name: str) -> Tensor:
