@@ -229,7 +229,11 @@ def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparis
         table=table,
         sections=study.sections(
             Found(
-                main.learner, runner.sources, runner.rivals, {one.name: one.results for one in entries}, runner.data_root
+                main.learner,
+                runner.sources,
+                runner.rivals,
+                {one.name: one.results for one in entries},
+                runner.data_root,
             )
         ),
         settings=main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
