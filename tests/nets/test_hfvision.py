@@ -197,6 +197,30 @@ def test_timm(fake_timm: list[dict[str, Any]]) -> None:
         nets.get("timm")(3, 20, model="nothing")
 
 
+class Fixed(FakeBody):
+    """Made for pictures of one size, as timm's transformers are, with more features than it says."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels)
+        self.pretrained_cfg = {"input_size": (3, 24, 24), "fixed_input_size": True}
+        self.num_features = 2
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert x.shape[-1] == 24, f"Input height ({x.shape[-1]}) doesn't match model (24)."
+        return super().forward(x)
+
+
+def test_timm_of_one_size(fake_timm: list[dict[str, Any]], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.modules["timm"], "create_model", lambda name, **options: Fixed(options["in_chans"]))
+    net = nets.get("timm")(3, 20, model="vit")
+    assert net.size == 24 and net.out_features == 5 and net.body.training
+    assert net(torch.zeros(2, 3, 20, 20)).shape == (2, 5)
+    with pytest.raises(
+        InputError, match=r"'vit' of timm cannot read pictures of 32 pixels: Input .* \(24\)\. Say another"
+    ):
+        nets.get("timm")(3, 20, model="vit", resize=32)
+
+
 def test_without_timm(monkeypatch: pytest.MonkeyPatch) -> None:
     without(monkeypatch, "timm")
     with pytest.raises(InputError, match=r"the package timm, or torchvision, .* is not installed .*pip install timm"):
