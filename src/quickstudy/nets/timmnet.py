@@ -82,7 +82,8 @@ class Timm(nn.Module):
         except (RuntimeError, AssertionError) as error:
             said = str(error).split("\n")[0].rstrip(".")
             raise InputError(
-                f"The network {model!r} of timm cannot read pictures of {self.size} pixels: {said}. Say another --net.resize."
+                f"The network {model!r} of timm cannot read pictures of {self.size} pixels: {said}. Say another "
+                "--net.resize."
             ) from error
         finally:
             self.body.train(not self.frozen)
