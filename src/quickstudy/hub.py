@@ -119,7 +119,7 @@ def _cause(name: str, error: BaseException) -> tuple[str, str]:
     for kinds, why, advice in () if Path(name).expanduser().is_dir() else known:
         if any(isinstance(one, kinds) for one in chain):
             return why, advice
-    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".:")
+    said = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" .:")
     return said, "Give 'minilm', a folder that save_pretrained wrote, or a name on the Hugging Face hub"
 
 

@@ -18,6 +18,7 @@ from quickstudy.data.tokens import Words
 from quickstudy.episode import Examples
 from quickstudy.errors import DataError, InputError, UnknownName
 from tests.conftest import needed
+from tests.nets.encoders import saved
 
 SIZES: dict[str, Any] = {"way": 2, "shot": 1, "query": 2, "seed": 0}
 LABELS = [f"intent {n}" for n in range(10)]
@@ -220,6 +221,13 @@ def test_long_texts_are_cut(file: Path) -> None:
 def test_options_that_make_no_sense(file: Path, options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         Texts(file, **options).tasks("train", **SIZES)
+
+
+def test_a_folder_without_a_tokenizer(file: Path, tmp_path: Path) -> None:
+    pytest.importorskip("transformers")
+    folder = saved("bert", tmp_path)
+    with pytest.raises(InputError, match=r"the folder holds none, such as tokenizer\.json\. Save that of the "):
+        Texts(file, tokenizer=str(folder)).tasks("train", **SIZES)
 
 
 def test_files_that_do_not_do(tmp_path: Path) -> None:

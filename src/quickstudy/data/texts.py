@@ -277,7 +277,7 @@ class Texts(AbstractTexts):
             raise DataError(
                 f"Cannot divide the labels of {self.file} into training, validation and test: it has {len(names)} "
                 f"({', '.join(names)}), and each part needs two. Add labels, or test a learner that was trained on "
-                "other data on all of them, with split = 'test'."
+                "other data on all of them: --data.split test."
             )
         if self._test is None:
             return roles

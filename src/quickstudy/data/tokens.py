@@ -16,6 +16,7 @@ import re
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from typing_extensions import override
@@ -115,10 +116,10 @@ class HubTokens(AbstractTokens):
 
     def __init__(self, name: str) -> None:
         transformers = need_transformers(f"The tokenizer {name!r}")
+        where = model_folder(name)
+        _check_there(name, Path(where))
         with loading("the tokenizer", name):
-            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                model_folder(name), trust_remote_code=False
-            )
+            self._tokenizer: Any = transformers.AutoTokenizer.from_pretrained(where, trust_remote_code=False)
         self.size = len(self._tokenizer)
         self.padding = self._tokenizer.pad_token_id or 0
 
@@ -133,6 +134,15 @@ class HubTokens(AbstractTokens):
     @override
     def digest(self) -> str:
         return _digest(self.size, self._tokenizer.get_vocab())
+
+
+def _check_there(name: str, folder: Path) -> None:
+    """A folder of a network without a tokenizer would give one that knows no word, without a sign of it."""
+    if folder.is_dir() and not any(any(folder.glob(part)) for part in ("token*", "*vocab*", "*.model")):
+        raise InputError(
+            f"Cannot load the tokenizer {name!r}: the folder holds none, such as tokenizer.json. Save that of the "
+            "network there, with its save_pretrained."
+        )
 
 
 def _digest(size: int, numbers: Mapping[str, int]) -> str:

@@ -50,9 +50,10 @@ def first_task(column: str, source: TextTasks, learner: AbstractLearner) -> Sect
     rows = []
     for label, name in enumerate(names):
         of_class = [place for place, y in enumerate(learned) if y == label][:_EACH]
-        rows += [(name, "learned from", _short(known[place]), "") for place in of_class]
+        mine = [("learned", _short(known[place]), "") for place in of_class]
         places = [place for place, y in enumerate(truth) if y == label][:_EACH]
-        rows += [(name, "asked for", _short(asked[place]), _verdict(names[said[place]], name)) for place in places]
+        mine += [("asked", _short(asked[place]), _verdict(names[said[place]], name)) for place in places]
+        rows += [("" if place else name, *row) for place, row in enumerate(mine)]
     right = sum(one == other for one, other in zip(said, truth, strict=True))
     text = (
         f"The first task of {column}, of which {right} of {len(truth)} queries were answered right: for each class up "
