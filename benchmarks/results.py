@@ -224,8 +224,8 @@ def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparis
     write_report(
         page,
         title=f"quickstudy: {study.name}",
-        lead=f"The recipe {study.recipe}, the same network plainly pretrained, and the field's baselines, on the same "
-        "tasks.",
+        lead=f"The recipe {study.recipe}, {'the same network plainly pretrained, ' * (study.plain is not None)}and the "
+        "field's baselines, on the same tasks.",
         table=table,
         sections=study.sections(
             Found(

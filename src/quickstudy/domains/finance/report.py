@@ -26,6 +26,7 @@ COSTS = (0.0, 5.0, 10.0)
 """Basis points of what is bought or sold."""
 
 _WINDOWS = 600
+_TICKS = 5  # dates below a window; more run into each other
 _BESIDE = ("HAR, share's whole past", "EWMA 0.94", "pooled ridge")
 
 
@@ -33,7 +34,7 @@ def volatility_sections(found: Found) -> Sequence[Section]:
     """Three windows: what came, and what was foretold."""
     tasks = _first(found)
     names = [name for name in _BESIDE if name in found.rivals]
-    learners = {"meta-learned": found.learner, **{name: found.rivals[name] for name in names}}
+    learners = {_meta(found): found.learner, **{name: found.rivals[name] for name in names}}
     drawings = [_window(tasks, learners, number) for number in range(3)]
     text = (
         "Realised range volatility of the next days and its forecasts, percent a day, on the first three test windows. "
@@ -72,6 +73,7 @@ def _window(tasks: WindowTasks, learners: Mapping[str, AbstractLearner], number:
         for colour, (name, logs) in zip(theme.lines, said.items(), strict=False):
             axes.plot(dates, percent(logs), color=colour, linewidth=1.5, label=name)
         dress(axes, theme, f"{symbol}, volatility of the next {tasks.horizon} days, % a day", grid="y")
+        axes.set_xticks(dates[:: len(dates) // _TICKS + 1])
         axes.tick_params(axis="x", labelrotation=30)
         legend(axes, theme, columns=2)
 
@@ -107,7 +109,7 @@ def _positions(
 def direction_sections(found: Found) -> Sequence[Section]:
     """Sharpe ratios of all rules after costs, and their equity curves."""
     tasks = _first(found)
-    rules = {"meta-learned": found.learner, **found.rivals}
+    rules = {_meta(found): found.learner, **found.rivals}
     curves: dict[str, list[Equity]] = {}
     for name, learner in rules.items():
         dates, positions, returns = _positions(learner, tasks, _WINDOWS)
@@ -148,6 +150,11 @@ def _draw_equity(curves: Mapping[str, Sequence[Equity]]) -> Drawing:
 
     ends = " ".join(f"{name}: {own[1].grown[-1]:.3f}." for name, own in curves.items())
     return drawing(draw, (6.4, 4.0), f"Equity curves after {COSTS[1]:g} basis points. At the end 1 has become {ends}")
+
+
+def _meta(found: Found) -> str:
+    """The meta-learner as the table of results calls it."""
+    return next(iter(found.results), "meta-learned")
 
 
 def _first(found: Found) -> WindowTasks:
