@@ -115,16 +115,13 @@ class GroupTable:
             DataError: the file cannot be used; names file and row.
         """
         if self._file is None or self._group is None or self._target is None:
-            missing = [
-                f"--data.{name}"
-                for name, given in (("file", self._file), ("group", self._group), ("target", self._target))
-                if given is None
-            ]
+            given = (("--table", self._file), ("--group", self._group), ("--target", self._target))
             raise InputError(
-                f"Cannot read a table: {' and '.join(missing)} not given. Say which file, which column tells whose row "
-                "it is, and which column is asked for: --data.file T.csv --data.group patient --data.target outcome."
+                f"Cannot read a table: {' and '.join(name for name, value in given if value is None)} not given. "
+                "Say which file, which column tells whose row it is, and which column is asked for: --table T.csv "
+                "--group patient --target outcome."
             )
-        decided = {} if self._trained is None else self._trained.words(self._target)
+        decided = None if self._trained is None else self._trained.words(self._target)
         return read_table(
             Path(self._file).expanduser(),
             group=self._group,

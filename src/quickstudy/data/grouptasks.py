@@ -136,7 +136,8 @@ class GroupTasks(TaskSource):
             some = "; ".join(f"{name}: {why}" for name, why in list(self.left_out.items())[:3])
             raise InputError(
                 f"Cannot make tasks of {data}/{split} with shot = {shot!r} and query = {query!r}: none of its "
-                f"{len(groups)} groups has enough rows ({some}). Reduce shot or query, or give larger groups."
+                f"{len(groups)} groups has enough rows ({some}). Reduce shot or query (--episodes.{split}.shot N, "
+                f"--episodes.{split}.query N), or give larger groups."
             )
         self._key = Key.of(seed, data, split)
 

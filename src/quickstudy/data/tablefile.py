@@ -32,6 +32,8 @@ MISSING = frozenset({"", "?", ".", "nan", "na", "n/a", "<na>", "null"})
 
 _LARGEST = 1e100  # squares of larger numbers, of which a deviation is made, may be beyond what a number can be
 
+_WORKBOOK = (b"PK\x03\x04", b"\xd0\xcf\x11\xe0", b"\x1f\x8b")  # .xlsx and zip files, .xls, .gz
+
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+")
 _WHOLE = re.compile(r"([+-]?\d+)\.0+")
 
@@ -203,16 +205,16 @@ def column_of(
         )
     if words is False or (words is None and len(wrong) < sum(there)):
         at = wrong[0]
-        elsewhere = (
-            "while in training it was a number"
-            if words is False
-            else f"while in {sum(there) - len(wrong)} other rows it is a number"
-        )
+        others = sum(there) - len(wrong)
+        elsewhere = "while in training it was a number"
+        names = ""
+        if words is None:
+            elsewhere = f"while in {others} other rows it is a number"
+            names = f", or say that its numbers are names: --data.categories '[\"{name}\"]'"
         raise _bad(
             source,
             lines[at],
-            f"{name} is {cells[at]!r}, {elsewhere}. Correct it, leave it blank if it is not known, or say that its "
-            f"numbers are names: --data.categories '[\"{name}\"]'",
+            f"{name} is {cells[at]!r}, {elsewhere}. Correct it, or leave it blank if it is not known{names}",
         )
     # A number that is a name may have become 1.0 on its way through other programs.
     cells = [whole[1] if (whole := _WHOLE.fullmatch(cell)) else cell for cell in cells]
@@ -232,6 +234,8 @@ def _text(path: Path) -> str:
         data = path.read_bytes()
     except OSError as error:
         raise DataError(f"Cannot read {path}: {error.strerror or error}. Check the path.") from error
+    if data.startswith(_WORKBOOK):
+        raise DataError(f"Cannot read {path}: it is a workbook or an archive, no text. Save the sheet as CSV in UTF-8.")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

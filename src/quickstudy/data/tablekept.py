@@ -11,7 +11,7 @@ import numpy as np
 from quickstudy.data.grouptasks import Asked
 from quickstudy.data.tablecoding import Coding
 from quickstudy.data.tablefile import Column
-from quickstudy.errors import DataError
+from quickstudy.errors import DataError, InputError
 
 __all__ = ["Trained"]
 
@@ -50,7 +50,16 @@ class Trained:
         )
 
     def words(self, target: str) -> dict[str, bool]:
-        """Column -> whether it is one of words; and the target, whatever it is called now."""
+        """Column -> whether it is one of words; and the target, whatever it is called now.
+
+        Raises:
+            InputError: the run was told this column.
+        """
+        if any(scale.name == target for scale in self.coding.scales):
+            raise InputError(
+                f"Cannot ask for {target!r}: it is a column that the run was trained to know, not its target. Leave "
+                "the target as it is, or train anew."
+            )
         return {s.name: s.words is not None for s in self.coding.scales} | {target: self.classes is not None}
 
     def roles(self, names: Sequence[str]) -> dict[str, list[str]]:
