@@ -19,6 +19,7 @@ class Metric:
         smaller_is_better: it is an error.
         percent: it is a fraction, shown in percent.
         at: what a number behind ``@`` means.
+        digits: behind the point, where it is not in percent.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Metric:
     smaller_is_better: bool = False
     percent: bool = False
     at: str = "of the first {}"
+    digits: int = 3
 
 
 METRICS: dict[str, Metric] = {
@@ -47,8 +49,8 @@ METRICS: dict[str, Metric] = {
         Metric("variance-mse", "squared error of the variance, %^4 a day", smaller_is_better=True),
         Metric("ndcg", "nDCG"),
         Metric("recall", "recall", percent=True),
-        Metric("return", "return", at="after {} steps of adaptation"),
-        Metric("env-steps", "environment steps of adaptation", smaller_is_better=True),
+        Metric("return", "return", at="after {} steps of adaptation", digits=1),
+        Metric("env-steps", "environment steps of adaptation", smaller_is_better=True, digits=0),
     )
 }
 """Those that are known, without a number of first answers behind ``@``."""

@@ -69,6 +69,8 @@ def drawn(
     renderer, free = mujoco.Renderer(model, size, size), mujoco.MjvCamera()
     for name, value in camera.items():
         setattr(free, name, value)
+    for costly in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):  # most renderers have no GPU
+        renderer.scene.flags[costly] = 0
     try:
         for number, action in enumerate(actions.clamp(-1, 1).double().numpy()):
             if number % every == 0:

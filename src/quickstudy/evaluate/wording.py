@@ -23,17 +23,17 @@ def metric_name(name: str) -> str:
 
 
 def number(value: float, name: str, *, sign: bool = False) -> str:
-    """A fraction in percent with one decimal, any other figure with three digits behind the point.
+    """A fraction in percent with one decimal, any other figure with as many digits as suit its metric, mostly three.
 
-    >>> number(0.7971, "accuracy"), number(-0.7971, "accuracy", sign=True), number(0.3512, "mse")
-    ('79.7', '−79.7', '0.351')
+    >>> number(0.7971, "accuracy"), number(0.3512, "mse", sign=True), number(-33.621, "return")
+    ('79.7', '+0.351', '−33.6')
     """
     if math.isnan(value):
         return "undefined"
     if math.isinf(value):
         return ("−" if value < 0 else "+" if sign else "") + "∞"
     percent = metric(name).percent
-    scaled, digits = (100 * value, 1) if percent else (value, 3)
+    scaled, digits = (100 * value, 1) if percent else (value, metric(name).digits)
     text = f"{abs(scaled):.{digits}f}"
     if abs(scaled) >= 1e5 or (not percent and float(text) == 0 != scaled):
         text = f"{abs(scaled):.1e}"

@@ -118,8 +118,8 @@ def test_an_outer_step_that_is_computed_is_made_as_it_is(wrong: dict[str, Any], 
 def test_an_oracle_is_trained_on_as_many_steps_as_the_recipes() -> None:
     training = PointNavigation(horizon=5).tasks("train", shot=3, query=3, seed=0)
     with pytest.MonkeyPatch.context() as patch:
-        seen: list[tuple[ControlTasks, dict[str, Any]]] = []
-        patch.setattr("quickstudy.domains.control.baselines.fit", lambda _, source, **how: seen.append((source, how)))
+        seen: list[tuple[Any, ControlTasks, dict[str, Any]]] = []
+        patch.setattr("quickstudy.domains.control.baselines.fit", lambda *what, **how: seen.append((*what, how)))
         for name in STUDIES:
             found = study(name)
             (rival,) = (rival for rival in found.rivals if rival.name.startswith("oracle"))
@@ -127,7 +127,9 @@ def test_an_oracle_is_trained_on_as_many_steps_as_the_recipes() -> None:
             assert found.plain is not None
             plain, (learner, source, how) = load_recipe(found.plain), seen[-1]
             assert source.episodes(range(1)).query.n_example == plain.episodes.train.query
-            assert learner.region.max_kl == plain.learner.options["max_kl"]
+            options = ("outer", "epochs", "curvature_share", "discount", "gae_lambda", "outer_lr", "inner_steps")
+            assert [getattr(learner, name) for name in options] == [plain.learner.options[name] for name in options]
+            assert learner.policy.log_std.unique().tolist() == [plain.learner.options["log_std"]]
             assert (how["steps"], how["tasks_per_step"]) == (plain.train.steps, plain.train.tasks_per_step)
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -92,20 +94,29 @@ def _policy(shape: TaskShape, in_features: int, **options: object) -> MAMLRL:
         return MAMLRL(net, shape.outputs, described(shape), **options)  # type: ignore[arg-type]
 
 
-def from_scratch(shape: TaskShape, *, trajectories: int, inner_lr: float) -> MAMLRL:
+def from_scratch(
+    shape: TaskShape, *, trajectories: int, inner_lr: float, policy: Mapping[str, Any] | None = None
+) -> MAMLRL:
     """A policy that was never trained, and makes the same steps on as many trajectories.
 
     Args:
         shape: of the tasks.
         trajectories: that each step learns from.
         inner_lr: chosen on validation tasks.
+        policy: further options of ``MAMLRL``.
     """
     assert isinstance(shape.example, tuple)
-    return _policy(shape, shape.example[0], trajectories=trajectories, inner_lr=inner_lr)
+    return _policy(shape, shape.example[0], trajectories=trajectories, inner_lr=inner_lr, **(policy or {}))
 
 
 def oracle(
-    shape: TaskShape, training: TaskSource, *, trajectories: int, steps: int, tasks_per_step: int, max_kl: float = 0.01
+    shape: TaskShape,
+    training: TaskSource,
+    *,
+    trajectories: int,
+    steps: int,
+    tasks_per_step: int,
+    policy: Mapping[str, Any] | None = None,
 ) -> MAMLRL:
     """A policy that is told the task, trained over all tasks like the pretrained one; it does not adapt.
 
@@ -116,7 +127,7 @@ def oracle(
             after it.
         steps: of training.
         tasks_per_step: tasks in a step.
-        max_kl: how far a step may move the policy.
+        policy: further options of ``MAMLRL``.
 
     Raises:
         InputError: the tasks are no environments.
@@ -131,8 +142,7 @@ def oracle(
         trajectories=trajectories,
         inner_lr=0.0,
         inner_steps=0,
-        max_kl=max_kl,
-        curvature_share=0.25,
+        **(policy or {}),
     )
     source = ControlTasks(world, split="train", shot=trajectories, query=2 * trajectories, seed=_SEED)
     fit(learner, source, steps=steps, tasks_per_step=tasks_per_step, optimizer="sgd", lr=1.0, seed=_SEED)

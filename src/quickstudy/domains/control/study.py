@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from quickstudy.data.controltasks import ControlTasks
 from quickstudy.data.source import TaskShape, TaskSource
@@ -15,6 +16,10 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.parts.agents import AbstractAgent
 
 __all__ = ["cheetah", "directions", "navigation"]
+
+# As in the recipes.
+_TRPO: Mapping[str, Any] = {"curvature_share": 0.25}
+_PPO: Mapping[str, Any] = {"outer": "ppo", "epochs": 8, "discount": 0.95, "gae_lambda": 0.95, "log_std": -0.5}
 
 _NOTES = (
     "Every row was tested on the same tasks and the same starts. return@0 of the pretrained row is the same policy "
@@ -43,7 +48,7 @@ def cheetah() -> Study:
         name="control-cheetah",
         recipe="half-cheetah-velocity-maml-fast",
         plain="half-cheetah-velocity-fine-tune-fast",
-        rivals=_rivals("velocity", steps=150, tasks_per_step=10, trajectories=10, max_kl=0.05),
+        rivals=_rivals("velocity", steps=100, tasks_per_step=5, trajectories=10, policy=_PPO),
         columns=(Column("unseen velocities, 3 steps of 10 trajectories"),),
         episodes=40,
         sections=_sections,
@@ -66,13 +71,13 @@ def directions() -> Study:
 
 
 def _rivals(
-    told: str, *, steps: int, tasks_per_step: int, trajectories: int = 20, max_kl: float = 0.01
+    told: str, *, steps: int, tasks_per_step: int, trajectories: int = 20, policy: Mapping[str, Any] = _TRPO
 ) -> tuple[Rival, ...]:
-    """The baselines; an oracle is trained on as many steps and tasks as the recipes, and as boldly."""
+    """The baselines; an oracle is trained on as many steps and tasks as the recipes, with their options of a policy."""
 
     def scratch(shape: TaskShape, training: TaskSource) -> AbstractLearner:
         del training
-        return from_scratch(shape, trajectories=trajectories, inner_lr=0.5)
+        return from_scratch(shape, trajectories=trajectories, inner_lr=0.5, policy=policy)
 
     def ppo(shape: TaskShape, training: TaskSource) -> AbstractLearner:
         del training
@@ -84,7 +89,7 @@ def _rivals(
 
     def knows(shape: TaskShape, training: TaskSource) -> AbstractLearner:
         size = {"steps": steps, "tasks_per_step": tasks_per_step}
-        return oracle(shape, training, trajectories=trajectories, max_kl=max_kl, **size)
+        return oracle(shape, training, trajectories=trajectories, policy=policy, **size)
 
     return (
         Rival("from scratch", scratch),
