@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from quickstudy.data.dataset import DataSet
 from quickstudy.data.seen import Seen, Used
-from quickstudy.data.source import TaskShape, TaskSource, place
+from quickstudy.data.source import Place, TaskShape, TaskSource, place
 from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
 from quickstudy.evaluate import Result
 from quickstudy.files import atomic_write_bytes
@@ -207,7 +207,7 @@ def _digests(run: RunFolder, role: str) -> NDArray[np.uint64]:
         ) from error
 
 
-def place_of(recipe: Recipe) -> str:
+def place_of(recipe: Recipe) -> Place:
     """What names of a recipe's classes count in; see :class:`quickstudy.data.source.Origin`."""
     options, name = recipe.data.options, recipe.data.name
     return place(name, None if name == "texts" else options.get("folder") or options.get("file"))

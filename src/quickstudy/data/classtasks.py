@@ -23,7 +23,7 @@ from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
 from quickstudy.data.gather import gather
-from quickstudy.data.source import Origin, TaskShape, TaskSource, as_indices
+from quickstudy.data.source import Origin, Place, TaskShape, TaskSource, as_indices
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError, UnknownName
@@ -44,7 +44,7 @@ class Sizes(TypedDict):
     query: Count
     seed: int
     dirichlet: NotRequired[float | None]
-    place: NotRequired[str | None]
+    place: NotRequired[Place | None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class ClassTasks(TaskSource):
         seed: int,
         rotations: Rotations = "none",
         dirichlet: float | None = None,
-        place: str | None = None,
+        place: Place | None = None,
     ) -> None:
         check_concentration(dirichlet)
         if rotations not in get_args(Rotations):

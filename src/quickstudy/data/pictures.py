@@ -11,7 +11,7 @@ from typing_extensions import override
 from quickstudy.data.classfolders import ClassFolders, Wording
 from quickstudy.data.picturefiles import SUFFIXES
 from quickstudy.data.picturesets import AbstractPictures, PictureFile
-from quickstudy.data.source import place
+from quickstudy.data.source import Place, place
 from quickstudy.errors import InputError
 
 __all__ = ["Images"]
@@ -72,7 +72,7 @@ class Images(AbstractPictures):
 
     @property
     @override
-    def place(self) -> str:
+    def place(self) -> Place:
         """The folder."""
         return place(self.name, self.folder)
 

@@ -25,7 +25,7 @@ from quickstudy.data.dataset import check_role
 from quickstudy.data.pictureaugment import PictureChanges
 from quickstudy.data.picturefiles import read
 from quickstudy.data.picturetasks import PictureTasks
-from quickstudy.data.source import place
+from quickstudy.data.source import Place, place
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import cache_root
@@ -84,7 +84,7 @@ class AbstractPictures(ABC):
         return (self.channels, self.size, self.size)
 
     @property
-    def place(self) -> str:
+    def place(self) -> Place:
         """What names of classes count in; see :class:`quickstudy.data.source.Origin`."""
         return place(self.name)
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.corpus import alike
-from quickstudy.data.source import Origin, TaskShape, TaskSource
+from quickstudy.data.source import Origin, Place, TaskShape, TaskSource
 from quickstudy.errors import InputError
 
 __all__ = ["Seen", "Used"]
@@ -49,7 +49,7 @@ class Seen:
 
     run: str
     shape: TaskShape
-    place: str
+    place: Place
     used: Mapping[str, Used]
     numbering: str | None = None
 
@@ -85,7 +85,7 @@ class Seen:
         """
         if origin.place != self.place:
             return
-        same = alike if self.place == "texts" else str  # people write labels of texts as they like
+        same = alike if self.place[0] == "texts" else str  # people write labels of texts as they like
         for how, used in self._against(split):
             names = set(map(same, used.names))
             seen = sorted(name for name in origin.names if same(name) in names)
@@ -97,7 +97,12 @@ class Seen:
                 )
 
     def _check_examples(self, origin: Origin, split: str) -> None:
-        """By the examples themselves, whatever their class and their folder are called now."""
+        """By the examples themselves, whatever their class and their folder are called now.
+
+        Published data stays as it is: where it shows the same under two names, names tell.
+        """
+        if origin.place == self.place == (self.place[0], None):
+            return
         for how, used in self._against(split):
             among = {name: int(np.isin(mine, used.examples).sum()) for name, mine in origin.examples.items()}
             seen = sorted(name for name, count in among.items() if count)

@@ -12,7 +12,7 @@ from typing_extensions import override
 from quickstudy.data.audio import SUFFIXES
 from quickstudy.data.classfolders import ClassFolders, Wording
 from quickstudy.data.dataset import check_role
-from quickstudy.data.source import place
+from quickstudy.data.source import Place, place
 from quickstudy.data.spoken import AbstractSpoken, Recording
 from quickstudy.errors import DataError, InputError
 
@@ -86,7 +86,7 @@ class Sounds(AbstractSpoken):
 
     @property
     @override
-    def place(self) -> str:
+    def place(self) -> Place:
         """The folder."""
         return place(self.name, self.folder)
 

@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,9 @@ class TaskShape:
     environment: dict[str, Any] | None = None
 
 
+Place: TypeAlias = tuple[str, str | None]
+
+
 @dataclass(frozen=True, eq=False)
 class RowMoves:
     """By how much each row moves the figures of the tasks that ask for it.
@@ -63,23 +66,23 @@ class Origin:
     """What tasks are made of, so that a learner is not tested on what it was trained on; see ``data/seen.py``.
 
     Args:
-        place: what names count in: the data set, with its folder or file where that is the user's own. In one place the
-            same name is the same class.
+        place: what names count in: the data set, and its folder or file where that is the user's own. In one place the
+            same name is the same class; where there is no folder, names do not change.
         names: of the classes or groups that tasks are drawn from.
         examples: name -> uint64 ``[n]``, a digest of each example, whatever its file and its class are called; empty
             where only names tell.
         numbering: tells vocabularies apart, where examples are texts.
     """
 
-    place: str
+    place: Place
     names: tuple[str, ...]
     examples: Mapping[str, NDArray[np.uint64]] = field(default_factory=dict)
     numbering: str | None = None
 
 
-def place(data: str, path: str | Path | None = None) -> str:
+def place(data: str, path: str | Path | None = None) -> Place:
     """:attr:`Origin.place` of a data set, or of the folder or file that it reads, whichever way that is reached."""
-    return data if path is None else f"{data}: {os.path.realpath(Path(path).expanduser())}"
+    return data, None if path is None else os.path.realpath(Path(path).expanduser())
 
 
 class TaskSource(ABC):

@@ -25,7 +25,7 @@ from quickstudy.data.classfolders import and_more, read_each, with_others
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.soundtasks import SoundTasks, Speakers
-from quickstudy.data.source import place
+from quickstudy.data.source import Place, place
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import cache_root
@@ -92,7 +92,7 @@ class AbstractSpoken(ABC):
         return (self.samples,)
 
     @property
-    def place(self) -> str:
+    def place(self) -> Place:
         """What words count in; see :class:`quickstudy.data.source.Origin`."""
         return place(self.name)
 
