@@ -276,6 +276,11 @@ def test_fewrel(data_root: Path) -> None:
     source = data.tasks("test", way=5, shot=1, query=2, seed=0)
     for text in texts_of(source.episodes(range(2)).support)[0]:
         assert text.count(" @ ") + text.startswith("@ ") >= 2 or text.endswith(" @"), text
+    if (data_root / "fewrel" / "pid2name.json").is_file():
+        assert set(source.labels_of(source.episodes(range(1)))) <= {
+            f"{data.titles[n][: -len(n) - 3]} ({n})" for n in test
+        }
+        assert data.titles["P361"] == "part of (P361)"
     other = FewRel(data_root, test="pubmed")
     assert len(other.labels("test")) == 10 and set(other.labels("train")) == train
 

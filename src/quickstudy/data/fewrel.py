@@ -83,6 +83,18 @@ class FewRel(AbstractTexts):
         return sorted(parts[role] if role in parts else self._training.texts)
 
     @cached_property
+    @override
+    def titles(self) -> dict[str, str]:
+        """Relations of Wikidata have numbers for names; where ``pid2name.json`` is there, it says what they are."""
+        path = self._root / "fewrel" / "pid2name.json"
+        if not path.is_file():
+            return {}
+        try:
+            return {number: f"{name} ({number})" for number, (name, _) in read_json(path, "FewRel").items()}
+        except (AttributeError, TypeError, ValueError) as error:
+            raise foreign(path, "FewRel") from error
+
+    @cached_property
     def _news(self) -> list[str]:
         """NYT's relations without those of Wikipedia's test, whichever is tested."""
         return sorted(set(self._read("nyt")) - set(self._read("wiki")))

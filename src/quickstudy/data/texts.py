@@ -96,6 +96,11 @@ class AbstractTexts(ABC):
         return self.tokens.digest
 
     @property
+    def titles(self) -> Mapping[str, str]:
+        """What classes are called for people, where that differs from their names."""
+        return {}
+
+    @property
     def known(self) -> dict[str, list[str]]:
         """Role -> marks of the texts that train or validate; kept with each run, for :meth:`leave_out`."""
         roles = [role for role in ("train", "validation") if role in self.splits]
@@ -136,6 +141,7 @@ class AbstractTexts(ABC):
             seed=seed,
             rename=self.rename if role.startswith("train") else 0.0,
             about={"tokenizer": self.tokenizer, **self._sorts(role, corpus)},
+            titles=self.titles,
             dirichlet=dirichlet,
             place=place(self.name),  # whichever file: it may be a copy, or hold more
         )

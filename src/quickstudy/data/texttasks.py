@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Unpack
@@ -128,6 +128,7 @@ class TextTasks(ClassTasks):
         rename: the share of words that each task takes for unknown ones: all through a task such a word has the same
             number, one of those that unknown words share. So a network learns to use words that it does not know.
         about: further settings, for results.
+        titles: what classes are called for people, where that differs from their names.
         sizes: data, split, way, shot, query, seed and the like: see :class:`ClassTasks`.
 
     Raises:
@@ -140,10 +141,12 @@ class TextTasks(ClassTasks):
         *,
         rename: float = 0.0,
         about: dict[str, Any] | None = None,
+        titles: Mapping[str, str] | None = None,
         **sizes: Unpack[Sizes],
     ) -> None:
         super().__init__(texts.store, range(len(texts.store.classes)), **sizes)
         self.texts, self.rename, self._about = texts, rename if texts.tokens.shared is not None else 0.0, about or {}
+        self._titles = titles or {}
 
     @property
     @override
@@ -187,9 +190,10 @@ class TextTasks(ClassTasks):
         return Episode(support, query, index=kept.index, classes=kept.classes)
 
     def labels_of(self, episode: Episode) -> list[str]:
-        """The names of the classes of the first task of an episode, label by label."""
+        """The names of the classes of the first task of an episode for people, label by label."""
         assert episode.classes is not None
-        return [self._store.classes[number] for number in episode.classes[0].tolist() if number >= 0]
+        names = [self._store.classes[number] for number in episode.classes[0].tolist() if number >= 0]
+        return [self._titles.get(name, name) for name in names]
 
     @override
     def batches(self, size: int) -> TextBatches:  # type: ignore[override]

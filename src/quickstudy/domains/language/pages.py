@@ -63,7 +63,7 @@ def first_task(column: str, source: TextTasks, learner: AbstractLearner) -> Sect
 
 
 def _words(column: str, source: TextTasks) -> Section:
-    """The words with the largest mean TF-IDF in the texts of a class, over the texts of some tasks."""
+    """The words whose mean TF-IDF in the texts of a class is most above that of all classes, over some tasks."""
     of_class: dict[str, list[str]] = {}
     for number in range(_TASKS):
         episode = source.episodes(range(number, number + 1))
@@ -72,11 +72,16 @@ def _words(column: str, source: TextTasks) -> Section:
             for text, label in zip(texts_of(part)[0], _labels(part.y), strict=True):
                 of_class.setdefault(names[label], []).append(text)
     weighted = Weighted([text for texts in of_class.values() for text in texts])
-    rows = []
-    for name in sorted(of_class):
-        mean = np.asarray(weighted.rows(of_class[name]).mean(0)).reshape(-1)
-        rows.append((name, ", ".join(weighted.words[place] for place in np.argsort(-mean, kind="stable")[:_WORDS])))
-    about = (f"Words, and pairs of words, that weigh most in the texts of each class (TF-IDF), in {_TASKS} tasks.",)
+    names = sorted(of_class)
+    means = np.array([np.asarray(weighted.rows(of_class[name]).mean(0)).reshape(-1) for name in names])
+    means -= means.mean(0)
+    means[:, [not all(part.isalnum() for part in word.split()) for word in weighted.words]] = -1  # marks say little
+    most = np.argsort(-means, axis=1, kind="stable")[:, :_WORDS]
+    rows = [(name, ", ".join(weighted.words[n] for n in mine)) for name, mine in zip(names, most, strict=True)]
+    about = (
+        "Words, and pairs of words, that weigh more in the texts of a class than in those of others (TF-IDF), in "
+        f"{_TASKS} tasks.",
+    )
     return Section(f"Words: {column}", about, head=("class", "words"), rows=rows)
 
 
