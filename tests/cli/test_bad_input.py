@@ -19,6 +19,8 @@ WRONG: list[tuple[str, int, str]] = [
     ("trian x", 2, "No such command 'trian'. Did you mean 'train'?"),
     ("train", 2, "Missing argument 'recipe'. See `quickstudy train --help`."),
     ("train omniglot-protonet-fst", 2, "There is no recipe called 'omniglot-protonet-fst'. Did you mean"),
+    ("train sinusoid-maml --compile trace", 2, "There is no option called '--compile'. Did you mean '--train.compile'?"),
+    ("train sinusoid-maml --precision bf16", 2, "There is no option called '--precision'. Did you mean '--train.precision' or '--evaluate.precision'?"),
     ("train sinusoid-maml --stepz 3", 2, "There is no option called '--stepz'. Did you mean '--steps'?"),
     ("train sinusoid-maml --steps many", 2, "Invalid value for '--steps'"),
     ("train sinusoid-maml --steps -1", 2, "--train.steps: expected a number from 0 on, found -1."),

@@ -52,7 +52,7 @@ def test_a_task(file: Path) -> None:
     source = data_sets.get("texts")(file).tasks("test", **SIZES)
     assert isinstance(source, TextTasks) and source.shape.vocabulary == 8192
     episode = source.episodes(range(3))
-    names, texts = source.labels_of(episode), texts_of(episode.query)[0]
+    names, texts = source.names_of(episode), texts_of(episode.query)[0]
     assert [text.split(" of kind")[0] for text in texts] == [f"please do {n}" for n in names for _ in range(2)]
     x = leaves(episode.query)
     assert x["input_ids"].shape == x["attention_mask"].shape == (3, 4, 12)
@@ -277,7 +277,7 @@ def test_fewrel(data_root: Path) -> None:
     for text in texts_of(source.episodes(range(2)).support)[0]:
         assert text.count(" @ ") + text.startswith("@ ") >= 2 or text.endswith(" @"), text
     if (data_root / "fewrel" / "pid2name.json").is_file():
-        assert set(source.labels_of(source.episodes(range(1)))) <= {
+        assert set(source.names_of(source.episodes(range(1)))) <= {
             f"{data.titles[n][: -len(n) - 3]} ({n})" for n in test
         }
         assert data.titles["P361"] == "part of (P361)"

@@ -83,12 +83,24 @@ def recipe_keys(context: typer.Context) -> dict[str, str]:
         key = option.removeprefix("--")
         short = ("name", "environment", *_OWN, *_OF_TABLES)
         if "." not in key and key not in short:
+            if whole := _whole_keys(key):
+                nearest = " or ".join(map(repr, whole))
+                raise UnknownName(f"There is no option called {option!r}. Did you mean {nearest}?")
             raise UnknownName.among("option", option, [*known, *(f"--{own}" for own in short)])
         for long, meant in _long_form(key, value).items():
             if long in keys:
                 raise InputError(f"--{long} is given twice, as {keys[long]!r} and as {meant!r}. Give it once.")
             keys[long] = meant
     return keys
+
+
+def _whole_keys(key: str) -> list[str]:
+    """Options of a recipe's tables whose last part this is."""
+    # Takes a while to load, and something is wrong anyway.
+    from quickstudy.recipes.schema import EvaluateOptions, TrainOptions, kebab
+
+    tables = (("train", TrainOptions.model_fields), ("evaluate", EvaluateOptions.model_fields))
+    return [f"--{name}.{key}" for name, fields in tables if key in map(kebab, fields)]
 
 
 def _pairs(arguments: Sequence[str]) -> Iterator[tuple[str, str]]:

@@ -189,11 +189,9 @@ class TextTasks(ClassTasks):
         )
         return Episode(support, query, index=kept.index, classes=kept.classes)
 
-    def labels_of(self, episode: Episode) -> list[str]:
-        """The names of the classes of the first task of an episode for people, label by label."""
-        assert episode.classes is not None
-        names = [self._store.classes[number] for number in episode.classes[0].tolist() if number >= 0]
-        return [self._titles.get(name, name) for name in names]
+    @override
+    def names_of(self, episode: Episode) -> list[str]:
+        return [self._titles.get(name, name) for name in super().names_of(episode)]
 
     @override
     def batches(self, size: int) -> TextBatches:  # type: ignore[override]

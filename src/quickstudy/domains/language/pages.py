@@ -45,7 +45,7 @@ def first_task(column: str, source: TextTasks, learner: AbstractLearner) -> Sect
     episode = source.episodes(range(1))
     with evaluating(learner), torch.no_grad():
         said = answer(learner, episode)[0].argmax(-1).tolist()
-    names, learned, truth = source.labels_of(episode), _labels(episode.support.y), _labels(episode.query.y)
+    names, learned, truth = source.names_of(episode), _labels(episode.support.y), _labels(episode.query.y)
     known, asked = texts_of(episode.support)[0], texts_of(episode.query)[0]
     rows = []
     for label, name in enumerate(names):
@@ -67,7 +67,7 @@ def _words(column: str, source: TextTasks) -> Section:
     of_class: dict[str, list[str]] = {}
     for number in range(_TASKS):
         episode = source.episodes(range(number, number + 1))
-        names = source.labels_of(episode)
+        names = source.names_of(episode)
         for part in (episode.support, episode.query):
             for text, label in zip(texts_of(part)[0], _labels(part.y), strict=True):
                 of_class.setdefault(names[label], []).append(text)
