@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from quickstudy.hub import need_transformers
+
 VOCABULARY, PLACES = 40, 8
 
 _DISENTANGLED = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "type_vocab_size": 0}
@@ -24,8 +26,7 @@ KINDS: dict[str, dict[str, Any]] = {
 
 def saved(kind: str, folder: Path, **changes: Any) -> Path:
     """An encoder that reads ``PLACES`` tokens, with weights large enough that attention matters."""
-    import transformers
-
+    transformers = need_transformers("A test")
     sizes = {
         "vocab_size": VOCABULARY,
         "hidden_size": 8,
@@ -50,8 +51,8 @@ def saved(kind: str, folder: Path, **changes: Any) -> Path:
 def with_tokenizer(folder: Path, words: Iterable[str]) -> Path:
     """A tokenizer of whole words beside the encoder: [CLS] ... [SEP], 3 for what it does not know."""
     import tokenizers
-    import transformers
 
+    transformers = need_transformers("A test")
     numbers = {word: place for place, word in enumerate(["[PAD]", "[CLS]", "[SEP]", "[UNK]", *sorted(set(words))])}
     assert len(numbers) <= VOCABULARY
     backend = tokenizers.Tokenizer(tokenizers.models.WordLevel(numbers, unk_token="[UNK]"))

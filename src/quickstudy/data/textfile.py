@@ -58,7 +58,8 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Lab
     content = _decoded(path)
     rows = _json_lines(path, content, (text, label)) if kind in _JSON_LINES else _table(path, content, (text, label))
     with _long_fields():
-        found = [Labelled(*_words(path, line, values, (text, label)), line) for line, values in rows]
+        read = [(line, _words(path, line, values, (text, label))) for line, values in rows]
+    found = [Labelled(words, name, line) for line, (words, name) in read]
     if not found:
         raise DataError(f"Cannot read texts from {path}: it holds none. Give rows of a {text} and a {label}.")
     return found
