@@ -55,6 +55,9 @@ def test_another_table(tmp_path: Path, quickstudy: Command, caplog: pytest.LogCa
     theirs = write(tmp_path / "theirs.csv", [row | {"patient": f"r{row['patient']}"} for row in made_up()])
     result = evaluated(quickstudy, run, "--table", theirs)
     assert result["source"]["groups"] == 30  # type: ignore[index]
+    page = (run / "report.html").read_text()
+    assert "5-shot, table theirs.csv" in page and "5-shot, table copy.csv" in page, "beside those of its own table"
+    assert page.count("root-mean-square error") == 3 and " over groups</span>" in page
     write(tmp_path / "theirs.csv", [{k: v for k, v in row.items() if k != "dose"} for row in made_up()])
     done = quickstudy("evaluate", run, "--table", theirs)
     assert (

@@ -25,6 +25,12 @@ def test_intervals_are_infinite_where_nothing_is_known(values: list[float]) -> N
     assert class_ci95(np.array(values), np.arange(2 * len(values)).reshape(-1, 2)) == math.inf
 
 
+def test_episodes_that_are_all_alike_have_no_spread() -> None:
+    """Though their mean may be rounded."""
+    values = np.full(200, 2.578123456789)
+    assert values.std() > 0 and episode_ci95(values) == 0
+
+
 def test_the_episode_interval_holds_the_truth_19_times_in_20() -> None:
     rng = np.random.default_rng(0)
     rates = rng.beta(8, 2, (2000, 100))  # accuracies of 100 episodes, mean 0.8, 2,000 times over

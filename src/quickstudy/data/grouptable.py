@@ -265,6 +265,8 @@ class GroupTable:
                 "groups that are others other names."
             )
         about: dict[str, Any] = {"group": self._group, "target": self._target, "time": self._time}
+        if self._trained is not None and self._trained.source != self.raw.source:
+            about["data"] = f"{self.name} {Path(self.raw.source).name}"  # for reports; the tasks are drawn alike
         about["names"] = self.roles[role][:100]
         mine = np.isin(np.array(self.raw.group), self.roles[role])
         about["rows_repeated"] = int((~self._first[mine]).sum())

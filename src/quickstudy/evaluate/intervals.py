@@ -37,6 +37,8 @@ def episode_ci95(values: Floats) -> float:
     """
     if len(values) < 2 or not np.isfinite(values).all():
         return math.inf
+    if values.min() == values.max():  # whose mean is rounded, so that each would deviate from it by a trace
+        return 0.0
     with np.errstate(over="ignore"):  # a spread beyond 1e308 is infinite
         return Z95 * float(values.std(ddof=1)) / math.sqrt(len(values))
 

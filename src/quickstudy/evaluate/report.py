@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -150,6 +151,7 @@ def _cell_view(cell: Cell | None) -> dict[str, Any] | None:
         "mean": number(result.mean, result.metric),
         "ci95": number(result.ci95, result.metric),
         "episodes": count(result.episodes),
+        "wider": wider(result),
         "marks": marks(result),
         "verdict": verdict(cell),
         "beats": cell.beats_baseline,
@@ -165,21 +167,38 @@ def _image(data: bytes, alt: str) -> tuple[str, str]:
 class _Detail:
     name: str
     column: str
+    metric: str
     figure: str
     wider: tuple[str, ...]
     median: str
+    episodes: int
     result: Result
 
 
 def _details(table: Comparison) -> Iterator[_Detail]:
-    """A line for every result: what does not fit into the table's cells."""
+    """A line for every figure of every result: what does not fit into the table's cells."""
     for row in table.rows:
         for column, cell in zip(table.columns, row.cells, strict=True):
             if cell is None:
                 continue
             result = cell.result
-            median = number(result.median, result.metric)
-            yield _Detail(row.name, column, figure(result), wider(result), median, result)
+            yield _Detail(
+                row.name,
+                column,
+                metric_name(result.metric),
+                figure(result),
+                wider(result),
+                number(result.median, result.metric),
+                result.episodes,
+                result,
+            )
+            for name, other in result.others.items():
+                there = [value for value in other.per_episode if value is not None]
+                said = f"{number(other.mean, name)} ± {number(other.ci95, name)}"
+                median = number(statistics.median(there), name)
+                yield _Detail(
+                    row.name, column, metric_name(name), said, wider(result, name), median, len(there), result
+                )
 
 
 @dataclass(frozen=True)
