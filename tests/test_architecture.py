@@ -25,7 +25,10 @@ FLOORS = {
     3: {"learners"},
     4: {"train", "evaluate"},
     5: {"recipes", "doctor", "domains"},
-    6: {"api", "training", "testing", "predicting", "running", "rankcount", "runs", "reporting", "progress", "notes"},
+    6: {
+        *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "reporting", "progress", "notes"),
+        *("saved", "modelcard", "shipped", "estimators"),
+    },
     7: {"cli", "__init__", "__main__"},
 }
 FLOOR = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

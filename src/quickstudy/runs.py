@@ -40,6 +40,8 @@ __all__ = [
     "recipe_of",
     "results_of",
     "seen_by",
+    "shape_from",
+    "shape_of",
     "summary",
     "which_checkpoint",
 ]
@@ -227,14 +229,32 @@ def seen_by(run: RunFolder, shape: TaskShape) -> Seen:
     return Seen(str(run.path), shape, place_of(recipe), used, run.about.get("numbering"))
 
 
+def shape_of(run: RunFolder, which: Which) -> TaskShape:
+    """The shape of the tasks that a run was trained on.
+
+    Raises:
+        CheckpointError: the checkpoint does not say it.
+    """
+    folder = run.checkpoints / which
+    return _shape(_state(folder), folder)
+
+
+def shape_from(about: Mapping[str, Any]) -> TaskShape:
+    """A shape read back from JSON.
+
+    Raises:
+        KeyError: it lacks a field.
+        TypeError: it has one that no shape has.
+    """
+    found = dict(about)
+    example = found.pop("example")
+    sizes = {name: tuple(size) for name, size in example.items()} if isinstance(example, dict) else tuple(example)
+    return TaskShape(example=sizes, **found)
+
+
 def _shape(state: Mapping[str, Any], folder: Path) -> TaskShape:
     try:
-        found = dict(state["identity"]["shape"])
-        example = found.pop("example")
-        as_tuples = (
-            {name: tuple(size) for name, size in example.items()} if isinstance(example, dict) else tuple(example)
-        )
-        return TaskShape(example=as_tuples, **found)
+        return shape_from(state["identity"]["shape"])
     except (KeyError, TypeError) as error:
         raise CheckpointError(
             f"Cannot load the checkpoint {folder}: its state.json does not say what the tasks were like. "

@@ -84,10 +84,9 @@ class Glyphs:
         dirichlet: float | None = None,
     ) -> ClassTasks:
         """Tasks of one role; see :class:`quickstudy.data.dataset.DataSet`."""
-        check_role(self, role)
         return ClassTasks(
             self.store,
-            self._roles[role],
+            self.classes(role),
             data=self.name,
             split=role,
             way=way,
@@ -96,6 +95,15 @@ class Glyphs:
             seed=seed,
             dirichlet=dirichlet,
         )
+
+    def classes(self, role: str) -> list[int]:
+        """Class numbers of the store that ``role`` draws from.
+
+        Raises:
+            UnknownName: there is no such role.
+        """
+        check_role(self, role)
+        return self._roles[role]
 
     @cached_property
     def store(self) -> ArrayStore:

@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quickstudy.errors import DataError
 
-__all__ = ["SUFFIXES", "read"]
+__all__ = ["SUFFIXES", "decode", "fitted", "read"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """Files that are read as pictures, in small letters."""
@@ -43,16 +43,24 @@ def read(content: bytes, name: str, size: int, channels: int) -> NDArray[np.uint
     Raises:
         DataError: it is empty, cut off, no picture, of more than 100 million pixels, or its numbers are no brightness.
     """
-    if not content:
-        raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Copy it again or remove it.")
-    picture = _eight_bits(_decode(content, name), name)
-    picture = _on_white(picture).convert("L" if channels == 1 else "RGB")
-    fitted = ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS)
-    pixels = np.asarray(fitted, dtype=np.uint8)
+    return fitted(decode(content, name), size, channels)
+
+
+def fitted(picture: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
+    """The largest square in the middle of a picture of 8 bits, as :func:`read` gives it."""
+    picture = picture.convert("L" if channels == 1 else "RGB")
+    pixels = np.asarray(ImageOps.fit(picture, (size, size), Image.Resampling.LANCZOS), dtype=np.uint8)
     return pixels if channels == 1 else np.ascontiguousarray(np.moveaxis(pixels, 2, 0))
 
 
-def _decode(content: bytes, name: str) -> Image.Image:
+def decode(content: bytes, name: str) -> Image.Image:
+    """The picture in a file, upright, of 8 bits, without transparency; see :func:`read`."""
+    if not content:
+        raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Copy it again or remove it.")
+    return _on_white(_eight_bits(_open(content, name), name))
+
+
+def _open(content: bytes, name: str) -> Image.Image:
     """The picture as it lies in the file, upright."""
     try:
         with warnings.catch_warnings():

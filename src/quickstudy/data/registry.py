@@ -11,6 +11,7 @@ data_sets = Registry(
         "omniglot": "quickstudy.data.omniglot:Omniglot",
         "sinusoid": "quickstudy.data.sinusoid:Sinusoid",
         "glyphs": "quickstudy.data.glyphs:Glyphs",
+        "ink": "quickstudy.data.ink:Ink",
         "digits": "quickstudy.data.digits:Digits",
         "arabic-commands": "quickstudy.data.arabic:ArabicCommands",
         "spoken-digits": "quickstudy.data.spokendigits:SpokenDigits",

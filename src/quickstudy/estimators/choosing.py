@@ -1,0 +1,237 @@
+"""Floor 6: which learner an estimator takes: the one that was asked for, or the one that suits the examples."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from quickstudy.data.source import TaskShape
+from quickstudy.domains.language.encoder import Reader
+from quickstudy.domains.language.tfidf import TfIdf
+from quickstudy.errors import InputError, UnknownName
+from quickstudy.estimators.inputs import (
+    AbstractReader,
+    InkReader,
+    Kind,
+    PictureReader,
+    RowReader,
+    SoundReader,
+    TextReader,
+    looks_drawn,
+)
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.logistic import Logistic
+from quickstudy.learners.registry import learners
+from quickstudy.saved import SavedLearner, is_saved
+from quickstudy.shipped import shipped, shipped_names
+
+__all__ = ["Chosen", "Task", "choose", "reader_for"]
+
+_INK = ("glyphs", "omniglot", "ink")  # data sets of ink on empty paper: what their learners read is made so, too
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is known of a task when its learner is chosen.
+
+    Args:
+        kind: of its examples.
+        target: ``"classes"`` or ``"real"``.
+        outputs: classes, or numbers that are to be said.
+        n: labelled examples.
+        columns: of rows; 0 of others.
+    """
+
+    kind: Kind
+    target: str
+    outputs: int
+    n: int
+    columns: int = 0
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """A learner and how it is to be fed.
+
+    Args:
+        learner: in eval mode; the estimator's own.
+        name: what it is called.
+        why: it was taken.
+        saved: what it came from; None for one that nobody trained.
+    """
+
+    learner: AbstractLearner
+    name: str
+    why: str
+    saved: SavedLearner | None = None
+
+
+def choose(asked: Any, task: Task, X: Any) -> Chosen:
+    """The learner for a task.
+
+    Args:
+        asked: ``"auto"``, the name of a shipped learner or of a plain one that needs no training, the path of a saved
+            learner or a run, or a learner.
+        task: what is known of it.
+        X: its labelled examples.
+
+    Raises:
+        InputError: there is no such learner, or it cannot learn this task.
+    """
+    if isinstance(asked, AbstractLearner):
+        found = Chosen(copy.deepcopy(asked).eval(), type(asked).__name__, "as given")
+    elif isinstance(asked, SavedLearner):
+        found = _of_saved(asked, asked.recipe.name, "as given")
+    elif not isinstance(asked, str | Path):
+        raise InputError(
+            f"learner must be 'auto', a name, the path of a saved learner or a learner, received {asked!r} "
+            f"({type(asked).__name__})."
+        )
+    elif asked == "auto":
+        found = _auto(task, X)
+    else:
+        found = _named(str(asked), task)
+    _check(found, task)
+    return found
+
+
+def _auto(task: Task, X: Any) -> Chosen:
+    if task.kind == "pictures":
+        name = "drawings" if looks_drawn(X) else "pictures"
+        why = "drawings: grey, on even paper" if name == "drawings" else "colour pictures"
+        return _of_saved(shipped(name), name, why)
+    if task.kind == "sounds":
+        return _of_saved(shipped("sounds"), "sounds", "recordings")
+    if task.kind == "texts":
+        return _of_texts()
+    name = "rows" if task.target == "classes" else "rows-real"
+    saved = shipped(name)
+    room = getattr(saved.learner, "max_features", 0), saved.shape.outputs
+    if task.n > _MOST_ROWS:
+        return _plain(task, f"{task.n:,} rows, where the in-context learner was trained on up to {_MOST_ROWS}")
+    if task.columns > room[0]:
+        return _plain(task, f"{task.columns} columns, where the in-context learner has room for {room[0]}")
+    if task.outputs > room[1]:
+        return _plain(task, f"{task.outputs} classes, where the in-context learner has room for {room[1]}")
+    return _of_saved(saved, name, "rows of a small table")
+
+
+_MOST_ROWS = 1000
+
+
+def _of_texts() -> Chosen:
+    try:
+        read = Reader("minilm")
+    except InputError as error:
+        return Chosen(TfIdf().eval(), "tf-idf", f"texts, and no sentence encoder is in reach ({error})")
+    return Chosen(Logistic(read, c=10.0).eval(), "minilm + logistic", "texts, and MiniLM is installed")
+
+
+def _plain(task: Task, why: str) -> Chosen:
+    name = "logistic" if task.target == "classes" else "ridge"
+    return _unlearned(name, why, task)
+
+
+def _named(name: str, task: Task) -> Chosen:
+    if name in shipped_names():
+        return _of_saved(shipped(name), name, "as asked for")
+    path = Path(name).expanduser()
+    if is_saved(path):
+        return _of_saved(SavedLearner.load(path), name, "as asked for")
+    if (path / "recipe.toml").is_file():
+        return _of_saved(SavedLearner.of_run(path), name, "as asked for")
+    if name in learners.names():
+        return _unlearned(name, "as asked for", task)
+    known = ["auto", *shipped_names(), *learners.names()]
+    raise UnknownName(
+        f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder."
+    )
+
+
+def _unlearned(name: str, why: str, task: Task) -> Chosen:
+    """A learner that nobody has to train: a plain baseline on the examples as they are.
+
+    Raises:
+        InputError: it has to be trained.
+    """
+    cls = learners.get(name)
+    try:
+        learner: AbstractLearner = cls(target=task.target) if _takes_target(cls) else cls()
+        needs = learner.traits.trainable
+    except TypeError:  # it wants a network
+        needs = True
+    if needs:
+        raise InputError(
+            f"The learner {name!r} is made of weights that have to be meta-trained first. Give the folder of a run or "
+            f"of a saved learner, or one that is shipped: {', '.join(shipped_names())}."
+        )
+    return Chosen(learner.eval(), name, why)
+
+
+def _takes_target(cls: type) -> bool:
+    from quickstudy.recipes.parts import takes
+
+    return takes(cls, "target")
+
+
+def _of_saved(saved: SavedLearner, name: str, why: str) -> Chosen:
+    return Chosen(copy.deepcopy(saved.learner).eval(), name, why, saved)
+
+
+def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> AbstractReader:
+    """How examples like these are brought to what a learner reads.
+
+    Args:
+        chosen: the learner.
+        task: that it is to learn.
+        X: its labelled examples.
+        rate: samples a second, where they are waveforms.
+
+    Raises:
+        InputError: it reads examples of another kind.
+    """
+    saved = chosen.saved
+    shape = None if saved is None else saved.shape
+    drawn = saved is not None and saved.recipe.data.name in _INK
+    if task.kind == "pictures":
+        known = shape or TaskShape((3, 32, 32), "classes", 2)
+        return InkReader.of(X, known) if drawn else PictureReader.of(X, known)
+    if task.kind == "texts":
+        return TextReader()
+    if task.kind == "sounds":
+        if saved is None:
+            return SoundReader(8000, 8000, rate)
+        length = _one_axis(saved, chosen.name, "recordings")
+        return SoundReader(length, int(saved.recipe.data.options.get("rate", 8000)), rate)
+    if saved is not None and not hasattr(chosen.learner, "max_features"):
+        length = _one_axis(saved, chosen.name, "rows of numbers")
+        if length != task.columns:
+            raise InputError(f"{chosen.name} reads rows of {length} columns; these have {task.columns}.")
+    return RowReader(task.columns)
+
+
+def _one_axis(saved: SavedLearner, name: str, what: str) -> int:
+    example = saved.shape.example
+    if isinstance(example, dict) or len(example) != 1:
+        raise InputError(f"{name} reads examples of shape {example}, and no {what}. Take another learner.")
+    return example[0]
+
+
+def _check(found: Chosen, task: Task) -> None:
+    traits = found.learner.traits
+    if task.target not in traits.targets:
+        wanted = "classes" if task.target == "classes" else "real numbers"
+        raise InputError(f"{found.name} does not learn {wanted}: it is for {' and '.join(traits.targets)}.")
+    if traits.transductive:
+        raise InputError(
+            f"{found.name} is transductive: what it says of one example depends on those beside it, which an estimator "
+            "may not. Take an inductive learner."
+        )
+    if task.target == "classes" and not traits.any_way and found.saved is not None:
+        outputs = found.saved.shape.outputs
+        if outputs != task.outputs:
+            raise InputError(
+                f"{found.name} was trained for {outputs} classes, here are {task.outputs}. Take a learner of any way."
+            )

@@ -1,0 +1,57 @@
+"""Floor 6: a regressor from a few examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.base import MultiOutputMixin, RegressorMixin
+
+from quickstudy.episode import Real
+from quickstudy.estimators.fewshot import AbstractFewShot
+
+__all__ = ["FewShotRegressor"]
+
+
+class FewShotRegressor(MultiOutputMixin, RegressorMixin, AbstractFewShot):  # type: ignore[misc]
+    """Learns numbers from a few examples, with a learner that was meta-trained on other tasks.
+
+    Args:
+        learner: as in :class:`FewShotClassifier`; plain ones are ``"knn"`` and ``"ridge"``.
+        rate: samples a second, where examples are waveforms.
+        device: where it computes; no GPU is taken unless it is named here.
+
+    >>> import numpy as np
+    >>> FewShotRegressor(learner="ridge").fit(np.eye(3), [1.0, 1.0, 4.0]).predict(np.eye(3)[[2]]) > 1.5
+    array([ True])
+    """
+
+    def __init__(self, learner: Any = "auto", *, rate: int | None = None, device: str = "cpu") -> None:
+        self.learner = learner
+        self.rate = rate
+        self.device = device
+
+    def fit(self, X: Any, y: Any) -> FewShotRegressor:
+        """Learn the numbers of these examples.
+
+        Args:
+            X: as in :meth:`FewShotClassifier.fit`.
+            y: ``[n]`` or ``[n, D]``.
+        """
+        if y is None:
+            raise ValueError("FewShotRegressor requires y to be passed, but the target y is None.")
+        X, y = self._checked(X, y)
+        values = np.asarray(y, dtype=np.float64)
+        self._flat = values.ndim == 1
+        values = values[:, None] if self._flat else values
+        self._adapt(X, torch.tensor(values), Real(values.shape[1]), values.shape[1])
+        self.support_ = (X, y)
+        return self
+
+    def predict(self, X: Any) -> NDArray[np.float64]:
+        """The number of each example, ``[n]``, or ``[n, D]`` as ``y`` was."""
+        self._check_fitted()
+        found = self._outputs(self._checked(X)[0])
+        return found[:, 0] if self._flat else found

@@ -1,0 +1,167 @@
+"""Floor 6: a trained learner in a folder of its own, of use where neither the run nor its data are.
+
+    learner.json          the recipe, the shape of its tasks, what was measured, who may use it
+    weights.safetensors   its weights and buffers
+    README.md             the same for people: a model card, as the Hugging Face hub shows it
+
+Nothing in it is ever unpickled; digests tell a file that was cut off or changed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from quickstudy.data.source import TaskShape
+from quickstudy.errors import CheckpointError, InputError, QuickstudyError
+from quickstudy.evaluate import Result
+from quickstudy.files import atomic_write_bytes
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.modelcard import model_card
+from quickstudy.recipes import Recipe
+from quickstudy.recipes.building import build_learner
+from quickstudy.runs import Which, learner_of, open_run, recipe_of, results_of, shape_from, shape_of, which_checkpoint
+from quickstudy.train.checkpoint import Checkpoint, load_weights
+
+__all__ = ["SavedLearner", "is_saved"]
+
+SCHEMA = 1
+_ABOUT, _WEIGHTS, _CARD = "learner.json", "weights.safetensors", "README.md"
+
+
+def is_saved(path: Path) -> bool:
+    """Whether a folder holds a saved learner."""
+    return (path / _ABOUT).is_file()
+
+
+@dataclass(frozen=True, eq=False)
+class SavedLearner:
+    """A trained learner, and what whoever gets it must know.
+
+    Args:
+        learner: in eval mode, on the CPU.
+        recipe: that it was trained by.
+        shape: of its tasks.
+        results: what was measured, newest last.
+        licence: an SPDX identifier of the weights' licence, such as ``"CC-BY-4.0"``; None: nobody said.
+        calibration: what ``quickstudy.estimators`` measured on validation tasks, as JSON; empty: nothing.
+    """
+
+    learner: AbstractLearner
+    recipe: Recipe
+    shape: TaskShape
+    results: tuple[Result, ...] = ()
+    licence: str | None = None
+    calibration: Mapping[str, Any] | None = None
+
+    @staticmethod
+    def of_run(run: str | Path, *, checkpoint: Which | None = None, licence: str | None = None) -> SavedLearner:
+        """The learner of a run.
+
+        Args:
+            run: the path of a run's folder.
+            checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
+            licence: see the class.
+
+        Raises:
+            InputError: there is no such run.
+            CheckpointError: its checkpoint is missing or broken.
+        """
+        folder = open_run(Path(run))
+        recipe, which = recipe_of(folder), checkpoint or which_checkpoint(folder)
+        results = tuple(result for result in results_of(folder) if result.checkpoint in ("", which))
+        return SavedLearner(learner_of(folder, recipe, which), recipe, shape_of(folder, which), results, licence)
+
+    def save(self, folder: str | Path) -> None:
+        """Write it; a saved learner that is there already is replaced, file by file.
+
+        Raises:
+            InputError: the folder holds something else.
+            StorageError: the disk refused.
+        """
+        place = Path(folder)
+        if place.exists() and not is_saved(place) and (not place.is_dir() or any(place.iterdir())):
+            raise InputError(
+                f"Cannot save a learner to {place}: something else is there. Give a new or an empty folder."
+            )
+        tensors = {name: leaf.detach().cpu().contiguous().clone() for name, leaf in self.learner.state_dict().items()}
+        weights = save_tensors(tensors)
+        about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "quickstudy": version("quickstudy"),
+            "recipe": self.recipe.model_dump(mode="json", exclude_none=True),
+            "shape": {name: value for name, value in asdict(self.shape).items() if value is not None},
+            "results": [json.loads(result.to_json()) for result in self.results],
+            "licence": self.licence,
+            "calibration": dict(self.calibration or {}),
+            "weights_sha256": hashlib.sha256(weights).hexdigest(),
+        }
+        about["sha256"] = _digest(about)
+        atomic_write_bytes(place / _WEIGHTS, weights)
+        atomic_write_bytes(place / _ABOUT, json.dumps(about, indent=1).encode() + b"\n")
+        atomic_write_bytes(place / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
+
+    @staticmethod
+    def load(folder: str | Path) -> SavedLearner:
+        """Read what :meth:`save` wrote.
+
+        Raises:
+            InputError: no saved learner is there.
+            CheckpointError: a file is missing, cut off or was changed.
+        """
+        place = Path(folder)
+        if not is_saved(place):
+            raise InputError(
+                f"There is no saved learner at {place}: it holds no {_ABOUT}. Name a folder that `save` wrote."
+            )
+        about, weights = _read(place)
+        try:
+            recipe = Recipe.model_validate(about["recipe"], strict=False, by_name=True)
+            shape = shape_from(about["shape"])
+            results = tuple(Result.from_json(json.dumps(result), str(place)) for result in about["results"])
+            learner = build_learner(recipe, shape)
+        except (KeyError, TypeError, ValueError, QuickstudyError) as error:
+            raise _broken(place, f"{_ABOUT} does not describe a learner that can be built here ({error})") from error
+        load_weights(learner, Checkpoint(weights, {}, {}), place)
+        return SavedLearner(learner.eval(), recipe, shape, results, about.get("licence"), about.get("calibration"))
+
+
+def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """``learner.json`` and the weights, checked."""
+    try:
+        about = json.loads((place / _ABOUT).read_bytes())
+        content = (place / _WEIGHTS).read_bytes()
+    except FileNotFoundError as error:
+        raise _broken(place, f"{Path(str(error.filename)).name} is missing") from error
+    except ValueError as error:
+        raise _broken(place, f"{_ABOUT} is cut off or no JSON") from error
+    except OSError as error:
+        raise _broken(place, str(error.strerror)) from error
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise _broken(place, f"{_ABOUT} is not of this version of quickstudy")
+    if _digest(about) != about.get("sha256"):
+        raise _broken(place, f"{_ABOUT} was changed (its SHA-256 is not the one that it holds)")
+    if hashlib.sha256(content).hexdigest() != about.get("weights_sha256"):
+        raise _broken(place, f"{_WEIGHTS} is cut off or was changed (its SHA-256 is not the one in {_ABOUT})")
+    try:
+        return about, load_tensors(content)
+    except SafetensorError as error:
+        raise _broken(place, f"{_WEIGHTS} is no safetensors file ({error})") from error
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _broken(place: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"Cannot load the learner {place}: {why}. Copy it again, or save it anew.")

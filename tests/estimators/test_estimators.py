@@ -1,0 +1,131 @@
+"""FewShotClassifier and FewShotRegressor as scikit-learn's users meet them."""
+
+import pickle
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import clone
+from sklearn.datasets import load_digits, load_iris
+from sklearn.model_selection import GridSearchCV, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from quickstudy.errors import InputError, UnknownName
+from quickstudy.estimators import FewShotClassifier, FewShotRegressor
+from quickstudy.estimators.inputs import kind_of
+
+PLAIN = [FewShotClassifier(learner="logistic"), FewShotClassifier(learner="knn"), FewShotRegressor(learner="ridge")]
+
+
+@parametrize_with_checks(PLAIN)
+def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
+    # One of them skips itself: check_array_api_input, unless SCIPY_ARRAY_API is set.
+    check(estimator)
+
+
+def test_in_a_pipeline_a_search_and_a_cross_validation() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = make_pipeline(StandardScaler(), FewShotClassifier(learner="knn"))
+    assert cross_val_score(model, X, y, cv=3).mean() > 0.9
+    search = GridSearchCV(FewShotClassifier(), {"learner": ["knn", "logistic"]}, cv=3).fit(X, y)
+    assert search.best_params_["learner"] in ("knn", "logistic")
+
+
+def test_a_pickle_and_a_clone_say_the_same() -> None:
+    X, y = load_iris(return_X_y=True)
+    model = FewShotClassifier(learner="logistic").fit(X[::7], y[::7])
+    said = model.predict_proba(X)
+    assert (pickle.loads(pickle.dumps(model)).predict_proba(X) == said).all()
+    assert (clone(model).fit(X[::7], y[::7]).predict_proba(X) == said).all()
+
+
+@pytest.mark.parametrize("learner", ["knn", "logistic"])
+def test_partial_fit_of_new_examples_and_new_classes_is_fitting_all_at_once(learner: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    X, y = X[::5], y[::5]
+    names = np.array(["setosa", "versicolor", "virginica"])[y]
+    step_by_step = FewShotClassifier(learner=learner).fit(X[y < 2], names[y < 2])
+    step_by_step.partial_fit(X[y == 2], names[y == 2])
+    at_once = FewShotClassifier(learner=learner).fit(
+        np.concatenate([X[y < 2], X[y == 2]]), np.concatenate([names[y < 2], names[y == 2]])
+    )
+    assert step_by_step.classes_.tolist() == at_once.classes_.tolist()
+    assert (step_by_step.predict_proba(X) == at_once.predict_proba(X)).all()
+
+
+@pytest.mark.parametrize("labels", [[("a", 1), ("b", 2)], [None, "x"], [True, "x"], [frozenset({1}), 3]])
+def test_any_hashable_label(labels: list[Any]) -> None:
+    model = FewShotClassifier(learner="knn").fit(np.eye(4), [labels[0], labels[1], labels[0], labels[1]])
+    assert list(model.predict(np.eye(4)[[1, 2]])) == [labels[1], labels[0]]
+
+
+def test_pictures_as_arrays_images_and_files_are_one(tmp_path: Any) -> None:
+    digits = load_digits()
+    pixels = (digits.images[:40] / 16 * 255).round().astype(np.uint8)
+    y = digits.target[:40]
+    paths = []
+    for number, picture in enumerate(pixels):
+        paths.append(tmp_path / f"{number}.png")
+        Image.fromarray(picture).save(paths[-1])
+    models = [
+        FewShotClassifier(learner="knn").fit(pixels, y),
+        FewShotClassifier(learner="knn").fit([Image.fromarray(picture) for picture in pixels], y),
+        FewShotClassifier(learner="knn").fit(paths, y),
+    ]
+    said = [model.predict_proba(some) for model, some in zip(models, (pixels, pixels, paths), strict=True)]
+    assert (said[0] == said[1]).all() and (said[0] == said[2]).all()
+    assert [model.kind_ for model in models] == ["pictures"] * 3
+
+
+def test_what_is_said_of_a_picture_does_not_depend_on_those_beside_it() -> None:
+    digits = load_digits()
+    model = FewShotClassifier(learner="knn").fit(digits.images[:30], digits.target[:30])
+    together = model.predict_proba(digits.images[30:40])
+    alone = np.concatenate([model.predict_proba(digits.images[[number]]) for number in range(30, 40)])
+    assert np.allclose(together, alone, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("X", "kind"),
+    [
+        (np.zeros((2, 3)), "rows"),
+        ([[1.0, 2.0], [3.0, 4.0]], "rows"),
+        (np.zeros((2, 8, 8)), "pictures"),
+        ([np.zeros((4, 4)), np.zeros((5, 6))], "pictures"),
+        (["a text", "another"], "texts"),
+        (np.array(["a text", "another"]), "texts"),
+    ],
+)
+def test_the_kind_of_examples(X: Any, kind: str) -> None:
+    assert kind_of(X) == kind
+    assert kind_of(np.zeros((2, 100)), rate=8000) == "sounds"
+
+
+def test_bad_input_is_one_sentence() -> None:
+    model = FewShotClassifier(learner="knn")
+    with pytest.raises(InputError, match="of several kinds: pictures, texts"):
+        model.fit(["a", Image.new("L", (4, 4))], [0, 1])
+    with pytest.raises(InputError, match="Put it into a list"):
+        model.fit("a text", [0])
+    with pytest.raises(InputError, match="All examples are of one class, 7"):
+        model.fit(np.eye(2), [7, 7])
+    with pytest.raises(InputError, match="2 examples and 3 labels"):
+        model.fit([np.zeros((4, 4))] * 2, [0, 1, 2])
+    with pytest.raises(InputError, match="picture 1: it has pixels that are negative, NaN or infinite"):
+        model.fit([np.zeros((4, 4)), np.full((4, 4), np.nan)], [0, 1])
+    with pytest.raises(InputError, match="hashable"):
+        model.fit(np.eye(2), [[1], [2]])
+    with pytest.raises(UnknownName, match="no learner called 'protonett'"):
+        FewShotClassifier(learner="protonett").fit(np.eye(2), [0, 1])
+    with pytest.raises(InputError, match="'protonet' is made of weights that have to be meta-trained first"):
+        FewShotClassifier(learner="protonet").fit(np.eye(2), [0, 1])
+    with pytest.raises(InputError, match="learner must be 'auto'"):
+        FewShotClassifier(learner=3).fit(np.eye(2), [0, 1])
+    with pytest.raises(InputError, match="knn does not learn real numbers"):
+        FewShotRegressor(learner="knn").fit(np.eye(2), [0.0, 1.0])
+    fitted = model.fit(np.eye(4), [0, 1, 0, 1])
+    with pytest.raises(InputError, match="Cannot predict for texts: this estimator learned rows"):
+        fitted.predict(["a text"])
