@@ -9,7 +9,9 @@ from __future__ import annotations
 import errno
 import os
 import secrets
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
@@ -22,6 +24,8 @@ __all__ = [
     "atomic_write_bytes",
     "cache_root",
     "data_root",
+    "places",
+    "replaced_folder",
     "storage_error",
     "sync",
     "sync_folder",
@@ -61,6 +65,39 @@ def atomic_write(path: Path, write: Callable[[BinaryIO], object]) -> None:
 def atomic_write_bytes(path: Path, data: bytes) -> None:
     """:func:`atomic_write` of ``data``."""
     atomic_write(path, lambda file: file.write(data))
+
+
+@contextmanager
+def replaced_folder(folder: Path) -> Iterator[Path]:
+    """A new folder to be filled, which takes the place of ``folder`` when the block ends well.
+
+    At any moment at least one whole folder stands, under its name or as one of :func:`places`.
+
+    Raises:
+        StorageError: the disk refused; what was at ``folder`` before is still there.
+    """
+    new, old = _beside(folder, "new"), _beside(folder, "old")
+    try:
+        shutil.rmtree(new, ignore_errors=True)
+        new.mkdir(parents=True)
+        yield new
+        if folder.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(folder, old)
+        os.replace(new, folder)
+        sync_folder(folder)
+    except OSError as error:
+        raise storage_error(folder, error) from error
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def places(folder: Path) -> list[Path]:
+    """Where :func:`replaced_folder` may have left ``folder`` when it was killed, the best first."""
+    return [place for place in (folder, _beside(folder, "new"), _beside(folder, "old")) if place.exists()]
+
+
+def _beside(folder: Path, what: str) -> Path:
+    return folder.with_name(f".{folder.name}.{what}")
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,12 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import CheckpointError, InputError, QuickstudyError
 from quickstudy.evaluate import Result
-from quickstudy.files import atomic_write_bytes
+from quickstudy.files import atomic_write_bytes, replaced_folder
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.modelcard import model_card
 from quickstudy.recipes import Recipe
@@ -63,6 +65,11 @@ class SavedLearner:
     licence: str | None = None
     calibration: Mapping[str, Any] | None = None
 
+    @cached_property
+    def digest(self) -> str:
+        """Hex digest of the weights: the same for two that say the same."""
+        return hashlib.sha256(save_tensors(_tensors(self.learner))).hexdigest()
+
     @staticmethod
     def of_run(run: str | Path, *, checkpoint: Which | None = None, licence: str | None = None) -> SavedLearner:
         """The learner of a run.
@@ -82,7 +89,7 @@ class SavedLearner:
         return SavedLearner(learner_of(folder, recipe, which), recipe, shape_of(folder, which), results, licence)
 
     def save(self, folder: str | Path) -> None:
-        """Write it; a saved learner that is there already is replaced, file by file.
+        """Write it, whole or not at all; a saved learner that is there already is replaced.
 
         Raises:
             InputError: the folder holds something else.
@@ -93,8 +100,7 @@ class SavedLearner:
             raise InputError(
                 f"Cannot save a learner to {place}: something else is there. Give a new or an empty folder."
             )
-        tensors = {name: leaf.detach().cpu().contiguous().clone() for name, leaf in self.learner.state_dict().items()}
-        weights = save_tensors(tensors)
+        weights = save_tensors(_tensors(self.learner))
         about: dict[str, Any] = {
             "schema": SCHEMA,
             "quickstudy": version("quickstudy"),
@@ -106,9 +112,10 @@ class SavedLearner:
             "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
         about["sha256"] = _digest(about)
-        atomic_write_bytes(place / _WEIGHTS, weights)
-        atomic_write_bytes(place / _ABOUT, json.dumps(about, indent=1).encode() + b"\n")
-        atomic_write_bytes(place / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
+        with replaced_folder(place) as new:
+            atomic_write_bytes(new / _WEIGHTS, weights)
+            atomic_write_bytes(new / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
+            atomic_write_bytes(new / _ABOUT, json.dumps(about, indent=1).encode() + b"\n")
 
     @staticmethod
     def load(folder: str | Path) -> SavedLearner:
@@ -133,6 +140,10 @@ class SavedLearner:
             raise _broken(place, f"{_ABOUT} does not describe a learner that can be built here ({error})") from error
         load_weights(learner, Checkpoint(weights, {}, {}), place)
         return SavedLearner(learner.eval(), recipe, shape, results, about.get("licence"), about.get("calibration"))
+
+
+def _tensors(learner: AbstractLearner) -> dict[str, Tensor]:
+    return {name: leaf.detach().cpu().contiguous().clone() for name, leaf in learner.state_dict().items()}
 
 
 def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:

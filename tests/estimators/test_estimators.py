@@ -127,5 +127,5 @@ def test_bad_input_is_one_sentence() -> None:
     with pytest.raises(InputError, match="knn does not learn real numbers"):
         FewShotRegressor(learner="knn").fit(np.eye(2), [0.0, 1.0])
     fitted = model.fit(np.eye(4), [0, 1, 0, 1])
-    with pytest.raises(InputError, match="Cannot predict for texts: this estimator learned rows"):
+    with pytest.raises(InputError, match="Cannot use texts: this FewShotClassifier learned rows"):
         fitted.predict(["a text"])

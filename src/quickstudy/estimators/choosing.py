@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,14 @@ from quickstudy.estimators.inputs import (
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.logistic import Logistic
 from quickstudy.learners.registry import learners
+from quickstudy.recipes.parts import takes
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.shipped import shipped, shipped_names
 
-__all__ = ["Chosen", "Task", "choose", "reader_for"]
+__all__ = ["Chosen", "Task", "choose", "made", "of_saved", "of_shipped", "reader_for"]
 
+_MOST_ROWS = 1000
+_COUNTED, _MINILM = "tf-idf", "minilm-logistic"
 _INK = ("glyphs", "omniglot", "ink")  # data sets of ink on empty paper: what their learners read is made so, too
 
 
@@ -60,12 +63,16 @@ class Chosen:
         name: what it is called.
         why: it was taken.
         saved: what it came from; None for one that nobody trained.
+        made: the name by which :func:`made` makes it again; None for others.
+        shipped: the name of the shipped learner that it is; None for others.
     """
 
     learner: AbstractLearner
     name: str
     why: str
     saved: SavedLearner | None = None
+    made: str | None = None
+    shipped: str | None = None
 
 
 def choose(asked: Any, task: Task, X: Any) -> Chosen:
@@ -83,7 +90,7 @@ def choose(asked: Any, task: Task, X: Any) -> Chosen:
     if isinstance(asked, AbstractLearner):
         found = Chosen(copy.deepcopy(asked).eval(), type(asked).__name__, "as given")
     elif isinstance(asked, SavedLearner):
-        found = _of_saved(asked, asked.recipe.name, "as given")
+        found = of_saved(asked, asked.recipe.name, "as given")
     elif not isinstance(asked, str | Path):
         raise InputError(
             f"learner must be 'auto', a name, the path of a saved learner or a learner, received {asked!r} "
@@ -101,9 +108,9 @@ def _auto(task: Task, X: Any) -> Chosen:
     if task.kind == "pictures":
         name = "drawings" if looks_drawn(X) else "pictures"
         why = "drawings: grey, on even paper" if name == "drawings" else "colour pictures"
-        return _of_saved(shipped(name), name, why)
+        return of_shipped(name, why)
     if task.kind == "sounds":
-        return _of_saved(shipped("sounds"), "sounds", "recordings")
+        return of_shipped("sounds", "recordings")
     if task.kind == "texts":
         return _of_texts()
     name = "rows" if task.target == "classes" else "rows-real"
@@ -114,69 +121,76 @@ def _auto(task: Task, X: Any) -> Chosen:
     if task.columns > room[0]:
         return _plain(task, f"{task.columns} columns, where the in-context learner has room for {room[0]}")
     if task.outputs > room[1]:
-        return _plain(task, f"{task.outputs} classes, where the in-context learner has room for {room[1]}")
-    return _of_saved(saved, name, "rows of a small table")
-
-
-_MOST_ROWS = 1000
+        what = "classes" if task.target == "classes" else "numbers a row"
+        return _plain(task, f"{task.outputs} {what}, where the in-context learner has room for {room[1]}")
+    return of_shipped(name, "rows of a small table")
 
 
 def _of_texts() -> Chosen:
     try:
-        read = Reader("minilm")
+        return made(_MINILM, "classes", "texts, and MiniLM is installed")
     except InputError as error:
-        return Chosen(TfIdf().eval(), "tf-idf", f"texts, and no sentence encoder is in reach ({error})")
-    return Chosen(Logistic(read, c=10.0).eval(), "minilm + logistic", "texts, and MiniLM is installed")
+        return made(_COUNTED, "classes", f"texts, and no sentence encoder is in reach ({error})")
 
 
 def _plain(task: Task, why: str) -> Chosen:
-    name = "logistic" if task.target == "classes" else "ridge"
-    return _unlearned(name, why, task)
+    return made("logistic" if task.target == "classes" else "ridge", task.target, why)
 
 
 def _named(name: str, task: Task) -> Chosen:
     if name in shipped_names():
-        return _of_saved(shipped(name), name, "as asked for")
+        return of_shipped(name, "as asked for")
     path = Path(name).expanduser()
     if is_saved(path):
-        return _of_saved(SavedLearner.load(path), name, "as asked for")
+        return of_saved(SavedLearner.load(path), name, "as asked for")
     if (path / "recipe.toml").is_file():
-        return _of_saved(SavedLearner.of_run(path), name, "as asked for")
-    if name in learners.names():
-        return _unlearned(name, "as asked for", task)
-    known = ["auto", *shipped_names(), *learners.names()]
+        return of_saved(SavedLearner.of_run(path), name, "as asked for")
+    if name in (*learners.names(), _COUNTED, _MINILM):
+        return made(name, task.target, "as asked for")
+    known = ["auto", *shipped_names(), _COUNTED, _MINILM, *learners.names()]
     raise UnknownName(
         f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder."
     )
 
 
-def _unlearned(name: str, why: str, task: Task) -> Chosen:
-    """A learner that nobody has to train: a plain baseline on the examples as they are.
+def made(name: str, target: str, why: str) -> Chosen:
+    """A learner that nobody has to train: a plain baseline, on the examples as they are or on a pretrained encoder.
+
+    Args:
+        name: of the registry, or one of those of texts.
+        target: ``"classes"`` or ``"real"``.
+        why: it is taken.
 
     Raises:
-        InputError: it has to be trained.
+        InputError: it has to be trained, or a package is missing.
     """
-    cls = learners.get(name)
-    try:
-        learner: AbstractLearner = cls(target=task.target) if _takes_target(cls) else cls()
-        needs = learner.traits.trainable
-    except TypeError:  # it wants a network
-        needs = True
-    if needs:
-        raise InputError(
-            f"The learner {name!r} is made of weights that have to be meta-trained first. Give the folder of a run or "
-            f"of a saved learner, or one that is shipped: {', '.join(shipped_names())}."
-        )
-    return Chosen(learner.eval(), name, why)
+    learner: AbstractLearner
+    if name == _COUNTED:
+        learner = TfIdf()
+    elif name == _MINILM:
+        learner = Logistic(Reader("minilm"), c=10.0)
+    else:
+        cls = learners.get(name)
+        try:
+            learner = cls(target=target) if takes(cls, "target") else cls()
+            needs = learner.traits.trainable
+        except TypeError:  # it wants a network
+            needs = True
+        if needs:
+            raise InputError(
+                f"The learner {name!r} is made of weights that have to be meta-trained first. Give the folder of a run "
+                f"or of a saved learner, or one that is shipped: {', '.join(shipped_names()) or 'none'}."
+            )
+    return Chosen(learner.eval(), name, why, made=name)
 
 
-def _takes_target(cls: type) -> bool:
-    from quickstudy.recipes.parts import takes
+def of_shipped(name: str, why: str) -> Chosen:
+    """A learner that comes with the package."""
+    return replace(of_saved(shipped(name), name, why), shipped=name)
 
-    return takes(cls, "target")
 
-
-def _of_saved(saved: SavedLearner, name: str, why: str) -> Chosen:
+def of_saved(saved: SavedLearner, name: str, why: str) -> Chosen:
+    """A learner that somebody trained and saved; a copy, so that it may be moved to a device."""
     return Chosen(copy.deepcopy(saved.learner).eval(), name, why, saved)
 
 

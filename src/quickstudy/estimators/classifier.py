@@ -10,11 +10,14 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import column_or_1d, validate_data
+from sklearn.utils.validation import column_or_1d
+from torch import Tensor
+from typing_extensions import override
 
 from quickstudy.episode import Classes
 from quickstudy.errors import InputError
-from quickstudy.estimators.fewshot import AbstractFewShot, as_scikit_learn_knows
+from quickstudy.estimators.fewshot import AbstractFewShot
+from quickstudy.targets import Target
 
 __all__ = ["FewShotClassifier"]
 
@@ -59,16 +62,7 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
         """
         if y is None:
             raise ValueError("FewShotClassifier requires y to be passed, but the target y is None.")
-        X, y = self._checked(X, y)
-        self.classes_, codes = _classes(y)
-        if len(self.classes_) < 2:
-            raise InputError(
-                f"All examples are of one class, {self.classes_.tolist()[0]!r}, so there is nothing to tell apart. Give "
-                "examples of at least two classes."
-            )
-        way = torch.tensor([len(self.classes_)])
-        self._adapt(X, torch.from_numpy(codes), Classes(way.to(self._device())), len(self.classes_))
-        self.support_ = (X, y)
+        self._fit(X, y)
         return self
 
     def partial_fit(self, X: Any, y: Any, classes: Sequence[Any] | None = None) -> FewShotClassifier:
@@ -80,28 +74,32 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
             classes: not needed, as new classes may come at any time; scikit-learn's meta-estimators hand it over.
         """
         del classes
-        if not hasattr(self, "support_"):
+        if not hasattr(self, "state_"):
             return self.fit(X, y)
-        known_X, known_y = self.support_
-        kind = self.kind_
-        if kind == "rows":
-            X, y = validate_data(self, X, y, dtype=np.float64, reset=False)
-        return self.fit(_joined(known_X, X), _joined(known_y, y))
+        self._fit_more(X, y)
+        return self
 
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of each example, ``[n]``."""
-        best = self._logits(X).argmax(1)
+        best = self._outputs(X).argmax(1)
         return self.classes_[best]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[n, classes]``, in the order of ``classes_``."""
-        logits = self._logits(X)
+        logits = self._outputs(X)
         weights = np.exp(logits - logits.max(1, keepdims=True))
         return np.asarray(weights / weights.sum(1, keepdims=True))
 
-    def _logits(self, X: Any) -> NDArray[np.float64]:
-        self._check_fitted()
-        return self._outputs(self._checked(X)[0])
+    @override
+    def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
+        found, codes = _classes(y)
+        if len(found) < 2:
+            raise InputError(
+                f"All examples are of one class, {found.tolist()[0]!r}, so there is nothing to tell apart. Give "
+                "examples of at least two classes."
+            )
+        self.classes_ = found
+        return torch.from_numpy(codes), Classes(torch.tensor([len(found)], device=self._device())), len(found)
 
 
 def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
@@ -125,9 +123,3 @@ def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         kept = np.empty(len(names), dtype=object)
         kept[:] = names
     return kept, np.array([number[label] for label in labels], dtype=np.int64)
-
-
-def _joined(known: Any, more: Any) -> Any:
-    """Both, one after the other."""
-    arrays = isinstance(known, np.ndarray) and isinstance(more, np.ndarray)
-    return np.concatenate([known, more]) if arrays and known.shape[1:] == more.shape[1:] else [*known, *more]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, Literal
+from abc import abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,8 +14,9 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 from sklearn.utils.validation import validate_data
 from torch import Tensor
+from torch.nn import functional as F
 
-from quickstudy.episode import Examples, map_leaves
+from quickstudy.episode import Examples, first_leaf, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
@@ -33,7 +36,9 @@ class AbstractFewShot(BaseEstimator):
     Attributes:
         chosen_: the learner, what it is called and why it was taken.
         kind_: of the examples: ``"rows"``, ``"pictures"``, ``"texts"`` or ``"sounds"``.
-        support_: the labelled examples, as they were given.
+        reader_: brings examples to what the learner reads.
+        support_: the labelled examples, as the learner reads them, ``[n, ...]``.
+        labels_: their labels.
         state_: what they taught the learner.
     """
 
@@ -43,7 +48,10 @@ class AbstractFewShot(BaseEstimator):
     chosen_: Chosen
     kind_: Kind
     reader_: AbstractReader
+    support_: Inputs
+    labels_: Any
     state_: Any
+    target_: Target
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()  # type: ignore[misc]
@@ -53,78 +61,101 @@ class AbstractFewShot(BaseEstimator):
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
 
-    def _adapt(self, X: Any, y: Tensor, target: Target, outputs: int) -> None:
-        """Choose a learner for these examples, as checked, and let it learn them."""
-        name: Literal["classes", "real"] = "real" if y.is_floating_point() else "classes"
-        columns = X.shape[1] if self.kind_ == "rows" else 0
-        task = Task(self.kind_, name, outputs, len(y), columns)
-        chosen = choose(self.learner, task, X)
-        self.reader_ = reader_for(chosen, task, X, self.rate)
-        learner = chosen.learner.to(self._device())
-        support = Examples(self._inputs(X), y[None].to(self._device()), target)
+    def save(self, folder: str | Path) -> None:
+        """Write what was learned to a folder: examples, labels, state, and the learner where it is not shipped.
+
+        Raises:
+            NotFittedError: nothing was learned yet.
+            InputError: it cannot be written: labels that no file can keep, or a learner that no recipe names.
+            StorageError: the disk refused; what was there before is still there.
+        """
+        from quickstudy.estimators.savedtask import write_task
+
+        self._check_fitted()
+        write_task(Path(folder), self)
+
+    @abstractmethod
+    def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
+        """Labels as a learner is given them, ``[n]`` or ``[n, D]``; what they mean; how many outputs that takes."""
+
+    def _fit(self, X: Any, y: Any) -> None:
+        X, y = self._checked(X, y, first=True)
+        labels, target, outputs = self._understood(y)
+        task = self._task(X.shape[1] if self.kind_ == "rows" else 0, labels, outputs)
+        self.chosen_ = choose(self.learner, task, X)
+        self.reader_ = reader_for(self.chosen_, task, X, self.rate)
+        self._adapt(self.reader_.read(X), labels, target)
+        self.labels_ = y
+
+    def _fit_more(self, X: Any, y: Any) -> None:
+        """Examples are read as the first ones were; of rows the learner is chosen anew, by how many there are now."""
+        X, y = self._checked(X, y, first=False)
+        joined = _joined_labels(self.labels_, y)
+        labels, target, outputs = self._understood(joined)
+        inputs = _joined(self.support_, self.reader_.read(X))
+        if self.kind_ == "rows":
+            self.chosen_ = choose(self.learner, self._task(X.shape[1], labels, outputs), X)
+        self._adapt(inputs, labels, target)
+        self.labels_ = joined
+
+    def _task(self, columns: int, labels: Tensor, outputs: int) -> Task:
+        return Task(self.kind_, "real" if labels.is_floating_point() else "classes", outputs, len(labels), columns)
+
+    def _adapt(self, inputs: Inputs, labels: Tensor, target: Target) -> None:
+        learner = self.chosen_.learner.to(self._device())
+        support = Examples(self._on_device(inputs), labels[None].to(self._device()), target)
         with evaluating(learner), torch.no_grad():
-            self.state_ = learner.adapt(support, key=self._keys())
-        self.chosen_, self.target_ = chosen, target
+            state = learner.adapt(support, key=_keys())
+        self.support_, self.state_, self.target_ = inputs, state, target
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """``[n, W]`` logits or ``[n, D]`` values."""
+        self._check_fitted()
         learner, found = self.chosen_.learner, []
-        inputs = self._inputs(X)
-        n = next(iter(inputs.values())).shape[1] if isinstance(inputs, dict) else inputs.shape[1]
+        inputs = self._on_device(self.reader_.read(self._checked(X, None, first=False)[0]))
         with evaluating(learner), torch.no_grad():
-            for first in range(0, n, _AT_ONCE):
-                part = map_leaves(lambda leaf, first=first: leaf[:, first : first + _AT_ONCE], inputs)  # type: ignore[misc]
-                query = Examples(part, None, self.target_)
-                found.append(learner.predict(self.state_, query, key=self._keys().fold("predict"))[0].cpu().double())
+            for first in range(0, first_leaf(inputs).shape[1], _AT_ONCE):
+                query = Examples(map_leaves(_columns(first, first + _AT_ONCE), inputs), None, self.target_)
+                found.append(learner.predict(self.state_, query, key=_keys().fold("predict"))[0].cpu().double())
         return torch.cat(found).numpy()
 
-    def _checked(self, X: Any, y: Any = None) -> tuple[Any, Any]:
-        """Examples of this kind, and their labels, as long as each other.
+    def _checked(self, X: Any, y: Any, *, first: bool) -> tuple[Any, Any]:
+        """Examples, of the kind that was learned unless they are the first, and as many labels.
 
         Raises:
-            InputError: they are of another kind, or there are none, or as many labels.
+            InputError: they are of another kind, or there are none, or not as many labels.
             ValueError: as scikit-learn says it, of rows.
         """
-        fitting = y is not None
         kind = kind_of(X, self.rate)
-        if not fitting and kind != self.kind_:
-            raise InputError(f"Cannot predict for {kind}: this estimator learned {self.kind_}.")
-        if fitting:
-            self.kind_ = kind
+        if not first and kind != self.kind_:
+            raise InputError(f"Cannot use {kind}: this {type(self).__name__} learned {self.kind_}.")
+        self.kind_ = kind
         if kind == "rows":
-            options: dict[str, Any] = {"dtype": np.float64, "reset": fitting}
-            if not fitting:
-                return validate_data(self, X, **options), None
-            if as_scikit_learn_knows(y):
+            options: dict[str, Any] = {"dtype": np.float64, "reset": first}
+            if y is not None and as_scikit_learn_knows(y):
                 return validate_data(self, X, y, multi_output=True, **options)
             X = validate_data(self, X, **options)
         if len(X) == 0:
             raise InputError("There are no examples. Give at least one.")
-        if fitting:
+        if y is not None:
             y = y if hasattr(y, "__len__") else list(y)
             if len(y) != len(X):
                 raise InputError(f"There are {len(X)} examples and {len(y)} labels. Give each example its label.")
         return X, y
 
-    def _inputs(self, X: Any) -> Inputs:
-        """``[1, n, ...]`` on the device, floating parts as the learner computes."""
-        dtype = next((p.dtype for p in self._parameters() if p.is_floating_point()), torch.float64)
+    def _on_device(self, inputs: Inputs) -> Inputs:
+        """``[n, ...]`` to ``[1, n, ...]``, floating parts as the learner computes."""
+        of_learner = (parameter.dtype for parameter in self.chosen_.learner.parameters())
+        dtype = next((found for found in of_learner if found.is_floating_point), torch.float64)
 
         def moved(leaf: Tensor) -> Tensor:
             leaf = leaf[None].to(self._device())
             return leaf.to(dtype) if leaf.is_floating_point() else leaf
 
-        return map_leaves(moved, self.reader_.read(X))
-
-    def _parameters(self) -> Sequence[Tensor]:
-        chosen = getattr(self, "chosen_", None)
-        return [] if chosen is None else list(chosen.learner.parameters())
+        return map_leaves(moved, inputs)
 
     def _device(self) -> torch.device:
         return torch.device(self.device)
-
-    def _keys(self) -> Keys:
-        return Keys(Key.of(0, "estimator"), np.zeros(1, dtype=np.int64))
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "state_"):
@@ -139,3 +170,33 @@ def as_scikit_learn_knows(y: Any) -> bool:
         return not (isinstance(y, np.ndarray) and y.dtype == object)
     kinds = {str if isinstance(label, str) else float if isinstance(label, float | int) else None for label in y}
     return kinds in ({str}, {float}) and not any(isinstance(label, bool) for label in y)
+
+
+def _keys() -> Keys:
+    return Keys(Key.of(0, "estimator"), np.zeros(1, dtype=np.int64))
+
+
+def _columns(first: int, last: int) -> Callable[[Tensor], Tensor]:
+    return lambda leaf: leaf[:, first:last]
+
+
+def _joined(known: Inputs, more: Inputs) -> Inputs:
+    """One after the other; texts are as long as the longest."""
+    if isinstance(known, Tensor) and isinstance(more, Tensor):
+        return torch.cat(_as_long(known, more))
+    assert isinstance(known, dict) and isinstance(more, dict)
+    return {name: torch.cat(_as_long(known[name], more[name])) for name in known}
+
+
+def _as_long(known: Tensor, more: Tensor) -> list[Tensor]:
+    if known.dim() != 2 or known.shape[1] == more.shape[1]:
+        return [known, more]
+    long = max(known.shape[1], more.shape[1])
+    return [F.pad(part, (0, long - part.shape[1])) for part in (known, more)]
+
+
+def _joined_labels(known: Any, more: Any) -> Any:
+    arrays = isinstance(known, np.ndarray) and isinstance(more, np.ndarray)
+    if arrays and known.dtype.kind == more.dtype.kind and known.shape[1:] == more.shape[1:]:
+        return np.concatenate([known, more])
+    return [*known, *more]

@@ -8,9 +8,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from sklearn.base import MultiOutputMixin, RegressorMixin
+from torch import Tensor
+from typing_extensions import override
 
 from quickstudy.episode import Real
 from quickstudy.estimators.fewshot import AbstractFewShot
+from quickstudy.targets import Target
 
 __all__ = ["FewShotRegressor"]
 
@@ -42,16 +45,24 @@ class FewShotRegressor(MultiOutputMixin, RegressorMixin, AbstractFewShot):  # ty
         """
         if y is None:
             raise ValueError("FewShotRegressor requires y to be passed, but the target y is None.")
-        X, y = self._checked(X, y)
-        values = np.asarray(y, dtype=np.float64)
-        self._flat = values.ndim == 1
-        values = values[:, None] if self._flat else values
-        self._adapt(X, torch.tensor(values), Real(values.shape[1]), values.shape[1])
-        self.support_ = (X, y)
+        self._fit(X, y)
+        return self
+
+    def partial_fit(self, X: Any, y: Any) -> FewShotRegressor:
+        """Learn further examples: the same as fitting all at once."""
+        if not hasattr(self, "state_"):
+            return self.fit(X, y)
+        self._fit_more(X, y)
         return self
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """The number of each example, ``[n]``, or ``[n, D]`` as ``y`` was."""
-        self._check_fitted()
-        found = self._outputs(self._checked(X)[0])
+        found = self._outputs(X)
         return found[:, 0] if self._flat else found
+
+    @override
+    def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
+        values = torch.tensor(np.asarray(y, dtype=np.float64))
+        self._flat = values.dim() == 1
+        values = values[:, None] if self._flat else values
+        return values, Real(values.shape[1]), values.shape[1]

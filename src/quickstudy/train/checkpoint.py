@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +21,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor, nn
 
 from quickstudy.errors import CheckpointError
-from quickstudy.files import atomic_write_bytes, storage_error, sync_folder
+from quickstudy.files import atomic_write_bytes, places, replaced_folder
 
 SCHEMA = 1
 
@@ -54,20 +52,10 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     weights = save_tensors(tensors)
     state = checkpoint.state | {"schema": SCHEMA, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     state["state_sha256"] = _state_digest(state)
-    new, old = _beside(folder, "new"), _beside(folder, "old")
-    try:
-        shutil.rmtree(new, ignore_errors=True)
+    with replaced_folder(folder) as new:
         # The state comes last: where it stands, the weights that it names are whole.
         atomic_write_bytes(new / "weights.safetensors", weights)
         atomic_write_bytes(new / "state.json", json.dumps(state, indent=1, sort_keys=True).encode() + b"\n")
-        if folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            os.replace(folder, old)
-        os.replace(new, folder)
-        sync_folder(folder)
-    except OSError as error:
-        raise storage_error(folder, error) from error
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def load_checkpoint(folder: Path) -> Checkpoint:
@@ -77,12 +65,11 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: none there, or none that is whole.
     """
     problems = []
-    for place in (folder, _beside(folder, "new"), _beside(folder, "old")):
-        if place.exists():
-            try:
-                return _read(place)
-            except CheckpointError as error:
-                problems.append(error)
+    for place in places(folder):
+        try:
+            return _read(place)
+        except CheckpointError as error:
+            problems.append(error)
     if problems:
         raise problems[0]
     raise CheckpointError(f"There is no checkpoint at {folder}. Train first, or name another run.")
@@ -90,7 +77,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is anything to load."""
-    return any(place.exists() for place in (folder, _beside(folder, "new"), _beside(folder, "old")))
+    return bool(places(folder))
 
 
 def load_weights(learner: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
@@ -148,10 +135,6 @@ def _state_digest(state: dict[str, Any]) -> str:
 
 def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
-
-
-def _beside(folder: Path, what: str) -> Path:
-    return folder.with_name(f".{folder.name}.{what}")
 
 
 def _plain(value: Tensor) -> Tensor:

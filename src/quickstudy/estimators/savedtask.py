@@ -1,0 +1,196 @@
+"""Floor 6: an adapted estimator in a folder: what was learned, from what, and by whom.
+
+task.json             labels, how examples are read, which learner
+support.safetensors   the labelled examples, as the learner reads them
+state.safetensors     what they taught it
+learner/              the learner, where it does not come with the package; see ``saved.py``
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load as load_tensors
+from safetensors.torch import save as save_tensors
+
+from quickstudy.errors import CheckpointError, InputError, QuickstudyError
+from quickstudy.estimators import inputs
+from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
+from quickstudy.estimators.inputs import AbstractReader
+from quickstudy.files import atomic_write_bytes, places, replaced_folder
+from quickstudy.learners.states import load_state, save_state
+from quickstudy.saved import SavedLearner
+from quickstudy.shipped import shipped
+
+if TYPE_CHECKING:
+    from quickstudy.estimators.fewshot import AbstractFewShot
+
+__all__ = ["is_task", "read_task", "write_task"]
+
+SCHEMA = 1
+_ABOUT, _SUPPORT, _STATE, _LEARNER = "task.json", "support.safetensors", "state.safetensors", "learner"
+_LABELS = (bool, int, float, str, type(None))
+_READERS: dict[str, type[AbstractReader]] = {
+    cls.__name__: cls
+    for cls in (inputs.RowReader, inputs.PictureReader, inputs.InkReader, inputs.SoundReader, inputs.TextReader)
+}
+
+
+def is_task(path: Path) -> bool:
+    """Whether a folder holds a saved task."""
+    return (path / _ABOUT).is_file()
+
+
+def write_task(folder: Path, model: AbstractFewShot) -> None:
+    """Write an estimator that was fitted, whole or not at all; a saved task that is there already is replaced.
+
+    Raises:
+        InputError: the folder holds something else, a label has no place in JSON, or the learner is of a class or a
+            network that no recipe names.
+        StorageError: the disk refused.
+    """
+    if folder.exists() and not is_task(folder) and (not folder.is_dir() or any(folder.iterdir())):
+        raise InputError(f"Cannot save a task to {folder}: something else is there. Give a new or an empty folder.")
+    labels = model.labels_.tolist() if isinstance(model.labels_, np.ndarray) else list(model.labels_)
+    odd = next((label for label in labels if not isinstance(label, (*_LABELS, list))), None)
+    if odd is not None:
+        raise InputError(
+            f"Cannot save a task with the label {odd!r} ({type(odd).__name__}): a file can keep text, numbers, true, "
+            "false and none. Give the classes names."
+        )
+    parts = model.support_ if isinstance(model.support_, dict) else {"x": model.support_}
+    support = save_tensors({name: leaf.cpu().contiguous() for name, leaf in parts.items()})
+    with replaced_folder(folder) as new:
+        atomic_write_bytes(new / _SUPPORT, support)
+        save_state(new / _STATE, model.state_, model.chosen_.learner)
+        about: dict[str, Any] = {
+            "schema": SCHEMA,
+            "quickstudy": version("quickstudy"),
+            "estimator": type(model).__name__,
+            "kind": model.kind_,
+            "labels": labels,
+            "leaves": sorted(parts) if isinstance(model.support_, dict) else None,
+            "reader": {"name": type(model.reader_).__name__, **model.reader_.settings},
+            "learner": _learner(model.chosen_, new / _LEARNER),
+            "params": {"rate": model.rate},
+            "sha256_of": {name: _sha(new / name) for name in (_SUPPORT, _STATE)},
+        }
+        about["sha256"] = _digest(about)
+        atomic_write_bytes(new / _ABOUT, json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def _learner(chosen: Chosen, folder: Path) -> dict[str, Any]:
+    about = {"name": chosen.name, "why": chosen.why}
+    if chosen.shipped is not None:
+        return about | {"shipped": chosen.shipped, "sha256": shipped(chosen.shipped).digest}
+    if chosen.made is not None:
+        return about | {"made": chosen.made}
+    if chosen.saved is None:
+        raise InputError(
+            f"Cannot save a task of {chosen.name}: it was given as an object, and no recipe says how it is made. Train "
+            "it by a recipe and give the folder of the run, or of the saved learner."
+        )
+    chosen.saved.save(folder)
+    return about | {"folder": True}
+
+
+def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], device: str = "cpu") -> AbstractFewShot:
+    """Read what :func:`write_task` wrote.
+
+    Args:
+        folder: of the task.
+        model_of: the estimators by name.
+        device: where it shall compute.
+
+    Raises:
+        InputError: no task is there.
+        CheckpointError: a file is missing, cut off or was changed.
+    """
+    found = places(folder)
+    if not found or not is_task(found[0]):
+        raise InputError(f"There is no saved task at {folder}: it holds no {_ABOUT}. Name a folder that `save` wrote.")
+    place = found[0]
+    about = _read(place)
+    try:
+        chosen = _chosen(about["learner"], place, about["estimator"])
+        model = model_of[about["estimator"]](learner=_asked(chosen, place), device=device, **about["params"])
+        settings = dict(about["reader"])
+        model.kind_, model.chosen_ = about["kind"], chosen
+        model.reader_ = _READERS[settings.pop("name")](**settings)
+        tensors = load_tensors((place / _SUPPORT).read_bytes())
+        model.support_ = tensors if about["leaves"] is not None else tensors["x"]
+        model.labels_ = _array(about["labels"])
+        _, model.target_, _ = model._understood(model.labels_)
+        chosen.learner.to(torch.device(device))
+        model.state_ = load_state(place / _STATE, chosen.learner, device)
+        if model.kind_ == "rows":
+            model.n_features_in_ = settings["columns"]  # type: ignore[attr-defined]
+    except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
+        if isinstance(error, QuickstudyError):
+            raise
+        raise _broken(place, f"{_ABOUT} does not describe a task that can be read here ({error})") from error
+    return model
+
+
+def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
+    name, why = about["name"], about["why"]
+    if "shipped" in about:
+        chosen = of_shipped(about["shipped"], why)
+        if shipped(about["shipped"]).digest != about["sha256"]:
+            raise _broken(
+                place,
+                f"it was learned by the learner {name!r} of another version of quickstudy, whose weights were others",
+            )
+        return chosen
+    if "made" in about:
+        return made(about["made"], "classes" if estimator == "FewShotClassifier" else "real", why)
+    return of_saved(SavedLearner.load(place / _LEARNER), name, why)
+
+
+def _asked(chosen: Chosen, place: Path) -> Any:
+    return chosen.shipped or chosen.made or str(place / _LEARNER)
+
+
+def _array(labels: list[Any]) -> Any:
+    kinds = {type(label) for label in labels}
+    return np.array(labels) if kinds in ({int}, {float}, {str}, {list}, {bool}) else labels
+
+
+def _read(place: Path) -> dict[str, Any]:
+    try:
+        about = json.loads((place / _ABOUT).read_bytes())
+    except ValueError as error:
+        raise _broken(place, f"{_ABOUT} is cut off or no JSON") from error
+    except OSError as error:
+        raise _broken(place, str(error.strerror)) from error
+    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
+        raise _broken(place, f"{_ABOUT} is not of this version of quickstudy")
+    if _digest(about) != about.get("sha256"):
+        raise _broken(place, f"{_ABOUT} was changed (its SHA-256 is not the one that it holds)")
+    for name, digest in about["sha256_of"].items():
+        if not (place / name).is_file():
+            raise _broken(place, f"{name} is missing")
+        if _sha(place / name) != digest:
+            raise _broken(place, f"{name} is cut off or was changed (its SHA-256 is not the one in {_ABOUT})")
+    return about
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+
+
+def _broken(place: Path, why: str) -> CheckpointError:
+    return CheckpointError(f"Cannot load the task {place}: {why}. Copy it again, or learn it anew.")
