@@ -129,3 +129,50 @@ def test_bad_input_is_one_sentence() -> None:
     fitted = model.fit(np.eye(4), [0, 1, 0, 1])
     with pytest.raises(InputError, match="Cannot use texts: this FewShotClassifier learned rows"):
         fitted.predict(["a text"])
+
+
+def digits_of(rng: np.random.Generator, shot: int, classes: list[int]) -> tuple[Any, Any, Any, Any]:
+    """``shot`` labelled drawings of each class, and 15 others."""
+    digits = load_digits()
+    rows = [rng.permutation(np.flatnonzero(digits.target == label)) for label in classes]
+    known = np.concatenate([some[:shot] for some in rows])
+    asked = np.concatenate([some[shot : shot + 15] for some in rows])
+    return digits.images[known], digits.target[known], digits.images[asked], digits.target[asked]
+
+
+def test_few_known_ones_are_called_unknown_and_most_strangers_are() -> None:
+    wrong, right = [], []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        X, y, asked, _ = digits_of(rng, 8, [0, 1, 2, 3, 4])
+        model = FewShotClassifier(learner="knn", reject_unknown=0.1, unknown=-1).fit(X, y)
+        strangers = digits_of(rng, 1, [5, 6, 7, 8, 9])[2]
+        wrong.append((model.predict(asked) == -1).mean())
+        right.append((model.predict(strangers) == -1).mean())
+        assert model.promise_ == "own examples"
+    assert np.mean(wrong) <= 0.1 + 0.03
+    assert np.mean(right) > 0.4
+
+
+def test_the_true_class_is_in_the_set_as_often_as_was_promised() -> None:
+    covered, sizes = [], []
+    for seed in range(12):
+        X, y, asked, truth = digits_of(np.random.default_rng(seed), 6, list(range(10)))
+        model = FewShotClassifier(learner="logistic").fit(X, y)
+        found = model.predict_set(asked, coverage=0.8)
+        covered.append(found[np.arange(len(truth)), truth].mean())
+        sizes.append(found.sum(1).mean())
+        assert model.set_promise_ == "own examples"
+    assert np.mean(covered) >= 0.8 - 0.04
+    assert np.mean(sizes) < 4
+
+
+def test_with_few_examples_nothing_is_promised() -> None:
+    X, y, asked, _ = digits_of(np.random.default_rng(0), 1, [0, 1, 2])
+    model = FewShotClassifier(learner="knn", reject_unknown=0.05).fit(X, y)
+    model.predict(asked)
+    assert model.promise_ == "not guaranteed"
+    assert model.predict_set(asked).all()
+    assert model.set_promise_ == "not guaranteed"
+    with pytest.raises(InputError, match="coverage must be a number above 0 and below 1"):
+        model.predict_set(asked, coverage=90)

@@ -8,21 +8,30 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import ClassifierMixin
+from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
 from typing_extensions import override
 
-from quickstudy.episode import Classes
+from quickstudy.episode import Classes, map_leaves
 from quickstudy.errors import InputError
+from quickstudy.estimators.doubt import (
+    LEAST,
+    check_rate,
+    folds,
+    left_out,
+    measured,
+    nearest,
+    threshold,
+)
 from quickstudy.estimators.fewshot import AbstractFewShot
 from quickstudy.targets import Target
 
 __all__ = ["FewShotClassifier"]
 
 
-class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
+class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # type: ignore[misc]
     """Learns classes from a few examples of each, with a learner that was meta-trained on other tasks.
 
     Predictions are inductive: what is said of an example depends on the labelled ones and on itself alone.
@@ -30,11 +39,15 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
     Args:
         learner: ``"auto"``: what suits the examples; the name of a shipped learner (``quickstudy.shipped``) or of one
             that needs no training (``"knn"``, ``"logistic"``); the path of a saved learner or of a run; or a learner.
+        reject_unknown: the share of examples of the known classes that may be called unknown by mistake, such as 0.05;
+            None: every example is of one of the classes.
+        unknown: what ``predict`` calls an example that is unlike all that it was shown.
         rate: samples a second, where examples are waveforms.
         device: where it computes; no GPU is taken unless it is named here.
 
     Attributes:
         classes_: the labels, sorted; those that cannot be sorted stand in the order in which they came.
+        promise_: what the rate of ``reject_unknown`` holds for, after ``predict`` or ``is_unknown``; see ``doubt.py``.
 
     >>> import numpy as np
     >>> X, y = np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"]
@@ -44,8 +57,18 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
 
     classes_: NDArray[Any]
 
-    def __init__(self, learner: Any = "auto", *, rate: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self,
+        learner: Any = "auto",
+        *,
+        reject_unknown: float | None = None,
+        unknown: Any = "unknown",
+        rate: int | None = None,
+        device: str = "cpu",
+    ) -> None:
         self.learner = learner
+        self.reject_unknown = reject_unknown
+        self.unknown = unknown
         self.rate = rate
         self.device = device
 
@@ -80,15 +103,87 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
         return self
 
     def predict(self, X: Any) -> NDArray[Any]:
-        """The label of each example, ``[n]``."""
+        """The label of each example, ``[n]``; ``unknown`` where ``reject_unknown`` says so."""
         best = self._outputs(X).argmax(1)
-        return self.classes_[best]
+        found = self.classes_[best]
+        if self.reject_unknown is None:
+            return found
+        found = found.astype(object)
+        found[self.is_unknown(X)] = self.unknown
+        return found
+
+    def is_unknown(self, X: Any, rate: float | None = None) -> NDArray[np.bool_]:
+        """Which examples are farther from every labelled one than labelled ones are from each other, ``[n]``.
+
+        Args:
+            X: as in :meth:`predict`.
+            rate: by default ``reject_unknown``, or 0.05.
+
+        Raises:
+            InputError: the rate is none.
+        """
+        rate = rate or self.reject_unknown or 0.05
+        check_rate("reject_unknown", rate)
+        known, asked = self._embedded(self.support_), self._embedded(self._read(X))
+        apart = left_out(known)
+        if len(apart) >= LEAST:
+            self.promise_, limit = "own examples", threshold(apart, rate)
+        else:
+            saved, middle = self.chosen_.saved, float(np.median(apart))
+            told = measured(saved and saved.calibration, "novelty", len(apart) / len(self.classes_), rate)
+            self.promise_ = "not guaranteed" if told is None else "tasks like those of validation"
+            limit = float(apart.max()) if told is None else told * middle
+        return nearest(known, asked) > limit
+
+    def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
+        """Which classes cannot be ruled out, ``[n, classes]`` in the order of ``classes_``.
+
+        With the probability ``coverage`` the true class is among them, over examples like the labelled ones.
+
+        Args:
+            X: as in :meth:`predict`.
+            coverage: above 0, below 1.
+        """
+        check_rate("coverage", coverage)
+        said = 1 - self.predict_proba(X)
+        scores = self._left_out_scores()
+        if len(scores) >= LEAST:
+            self.set_promise_, limit = "own examples", threshold(scores, 1 - coverage)
+        else:
+            saved = self.chosen_.saved
+            shot = len(self.labels_) / len(self.classes_)
+            told = measured(saved and saved.calibration, "doubt", shot, 1 - coverage)
+            self.set_promise_ = "not guaranteed" if told is None else "tasks like those of validation"
+            limit = told if told is not None else float(scores.max(initial=0.0)) if len(scores) else np.inf
+        return said <= limit
+
+    def _left_out_scores(self) -> NDArray[np.float64]:
+        """One minus the probability of each labelled example's class, by those of the other folds."""
+        labels, _, _ = self._understood(self.labels_)
+        codes = labels.numpy()
+        fold = folds(codes)
+        found = []
+        for number in range(fold.max(initial=-1) + 1):
+            out = fold == number
+            there = torch.from_numpy(~out)
+            logits = self._answer_of(
+                map_leaves(lambda leaf, there=there: leaf[there], self.support_),  # type: ignore[misc]
+                labels[there],
+                map_leaves(lambda leaf, there=there: leaf[~there], self.support_),  # type: ignore[misc]
+            )
+            found.append(1 - _softmax(logits)[np.arange(int(out.sum())), codes[out]])
+        return np.concatenate(found) if found else np.zeros(0)
+
+    def transform(self, X: Any) -> NDArray[np.float64]:
+        """Features of each example, ``[n, D]``: of the learner's network; where it has none, the example's own numbers.
+
+        Numbers of rows are in deviations of the labelled ones.
+        """
+        return self._embedded(self._read(X)).double().numpy()
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[n, classes]``, in the order of ``classes_``."""
-        logits = self._outputs(X)
-        weights = np.exp(logits - logits.max(1, keepdims=True))
-        return np.asarray(weights / weights.sum(1, keepdims=True))
+        return _softmax(self._outputs(X))
 
     @override
     def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
@@ -100,6 +195,11 @@ class FewShotClassifier(ClassifierMixin, AbstractFewShot):  # type: ignore[misc]
             )
         self.classes_ = found
         return torch.from_numpy(codes), Classes(torch.tensor([len(found)], device=self._device())), len(found)
+
+
+def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    weights = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from quickstudy.episode import Examples, first_leaf, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
+from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
@@ -110,14 +111,42 @@ class AbstractFewShot(BaseEstimator):
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """``[n, W]`` logits or ``[n, D]`` values."""
+        inputs = self._read(X)
+        return self._said(self.state_, inputs, self.target_)
+
+    def _read(self, X: Any) -> Inputs:
+        """Examples as the learner reads them, ``[n, ...]``."""
         self._check_fitted()
+        return self.reader_.read(self._checked(X, None, first=False)[0])
+
+    def _said(self, state: Any, inputs: Inputs, target: Target) -> NDArray[np.float64]:
         learner, found = self.chosen_.learner, []
-        inputs = self._on_device(self.reader_.read(self._checked(X, None, first=False)[0]))
+        given = self._on_device(inputs)
         with evaluating(learner), torch.no_grad():
-            for first in range(0, first_leaf(inputs).shape[1], _AT_ONCE):
-                query = Examples(map_leaves(_columns(first, first + _AT_ONCE), inputs), None, self.target_)
-                found.append(learner.predict(self.state_, query, key=_keys().fold("predict"))[0].cpu().double())
+            for first in range(0, first_leaf(given).shape[1], _AT_ONCE):
+                query = Examples(map_leaves(_columns(first, first + _AT_ONCE), given), None, target)
+                found.append(learner.predict(state, query, key=_keys().fold("predict"))[0].cpu().double())
         return torch.cat(found).numpy()
+
+    def _answer_of(self, support: Inputs, labels: Tensor, query: Inputs) -> NDArray[np.float64]:
+        """What the learner says of ``query`` when it is shown ``support`` alone; what it was taught stays."""
+        learner = self.chosen_.learner
+        shown = Examples(self._on_device(support), labels[None].to(self._device()), self.target_)
+        with evaluating(learner), torch.no_grad():
+            state = learner.adapt(shown, key=_keys())
+        return self._said(state, query, self.target_)
+
+    def _embedded(self, inputs: Inputs) -> Tensor:
+        """Features ``[n, D]`` on the CPU; numbers of rows in deviations of the labelled ones."""
+        learner = self.chosen_.learner
+        with evaluating(learner), torch.no_grad():
+            out = embedded(learner, Examples(self._on_device(inputs), None, self.target_)).cpu()
+        if has_features(learner) or self.kind_ != "rows":
+            return out
+        assert isinstance(self.support_, Tensor)
+        known = self.support_.double()
+        spread = known.std(0, unbiased=False)
+        return (out.double() - known.mean(0)) / torch.where(spread > 0, spread, 1.0)
 
     def _checked(self, X: Any, y: Any, *, first: bool) -> tuple[Any, Any]:
         """Examples, of the kind that was learned unless they are the first, and as many labels.

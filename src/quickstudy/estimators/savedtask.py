@@ -77,6 +77,7 @@ def write_task(folder: Path, model: AbstractFewShot) -> None:
             "estimator": type(model).__name__,
             "kind": model.kind_,
             "labels": labels,
+            "array": isinstance(model.labels_, np.ndarray),
             "leaves": sorted(parts) if isinstance(model.support_, dict) else None,
             "reader": {"name": type(model.reader_).__name__, **model.reader_.settings},
             "learner": _learner(model.chosen_, new / _LEARNER),
@@ -127,7 +128,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         model.reader_ = _READERS[settings.pop("name")](**settings)
         tensors = load_tensors((place / _SUPPORT).read_bytes())
         model.support_ = tensors if about["leaves"] is not None else tensors["x"]
-        model.labels_ = _array(about["labels"])
+        model.labels_ = np.array(about["labels"]) if about["array"] else about["labels"]
         _, model.target_, _ = model._understood(model.labels_)
         chosen.learner.to(torch.device(device))
         model.state_ = load_state(place / _STATE, chosen.learner, device)
@@ -157,11 +158,6 @@ def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
 
 def _asked(chosen: Chosen, place: Path) -> Any:
     return chosen.shipped or chosen.made or str(place / _LEARNER)
-
-
-def _array(labels: list[Any]) -> Any:
-    kinds = {type(label) for label in labels}
-    return np.array(labels) if kinds in ({int}, {float}, {str}, {list}, {bool}) else labels
 
 
 def _read(place: Path) -> dict[str, Any]:
