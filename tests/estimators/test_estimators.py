@@ -20,7 +20,7 @@ from quickstudy.estimators.inputs import kind_of
 PLAIN = [FewShotClassifier(learner="logistic"), FewShotClassifier(learner="knn"), FewShotRegressor(learner="ridge")]
 
 
-@parametrize_with_checks(PLAIN)
+@parametrize_with_checks(PLAIN)  # type: ignore[untyped-decorator]
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     # One of them skips itself: check_array_api_input, unless SCIPY_ARRAY_API is set.
     check(estimator)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -73,6 +74,11 @@ class Chosen:
     saved: SavedLearner | None = None
     made: str | None = None
     shipped: str | None = None
+
+    @property
+    def calibration(self) -> Mapping[str, Any] | None:
+        """What was measured on validation tasks, if anything was."""
+        return None if self.saved is None else self.saved.calibration
 
 
 def choose(asked: Any, task: Task, X: Any) -> Chosen:

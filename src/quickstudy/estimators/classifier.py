@@ -105,7 +105,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
     def predict(self, X: Any) -> NDArray[Any]:
         """The label of each example, ``[n]``; ``unknown`` where ``reject_unknown`` says so."""
         best = self._outputs(X).argmax(1)
-        found = self.classes_[best]
+        found: NDArray[Any] = self.classes_[best]
         if self.reject_unknown is None:
             return found
         found = found.astype(object)
@@ -129,11 +129,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         if len(apart) >= LEAST:
             self.promise_, limit = "own examples", threshold(apart, rate)
         else:
-            saved, middle = self.chosen_.saved, float(np.median(apart))
-            told = measured(saved and saved.calibration, "novelty", len(apart) / len(self.classes_), rate)
+            middle = float(np.median(apart))
+            told = measured(self.chosen_.calibration, "novelty", len(apart) / len(self.classes_), rate)
             self.promise_ = "not guaranteed" if told is None else "tasks like those of validation"
             limit = float(apart.max()) if told is None else told * middle
-        return nearest(known, asked) > limit
+        return np.asarray(nearest(known, asked) > limit)
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
         """Which classes cannot be ruled out, ``[n, classes]`` in the order of ``classes_``.
@@ -150,12 +150,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         if len(scores) >= LEAST:
             self.set_promise_, limit = "own examples", threshold(scores, 1 - coverage)
         else:
-            saved = self.chosen_.saved
             shot = len(self.labels_) / len(self.classes_)
-            told = measured(saved and saved.calibration, "doubt", shot, 1 - coverage)
+            told = measured(self.chosen_.calibration, "doubt", shot, 1 - coverage)
             self.set_promise_ = "not guaranteed" if told is None else "tasks like those of validation"
             limit = told if told is not None else float(scores.max(initial=0.0)) if len(scores) else np.inf
-        return said <= limit
+        return np.asarray(said <= limit)
 
     def _left_out_scores(self) -> NDArray[np.float64]:
         """One minus the probability of each labelled example's class, by those of the other folds."""

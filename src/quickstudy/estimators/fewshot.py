@@ -31,7 +31,7 @@ _AT_ONCE = 256
 """Queries that go through a learner together: what is said of one does not depend on the others."""
 
 
-class AbstractFewShot(BaseEstimator):
+class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """A learner that was meta-trained, as scikit-learn knows estimators.
 
     Attributes:
@@ -55,7 +55,7 @@ class AbstractFewShot(BaseEstimator):
     target_: Target
 
     def __sklearn_tags__(self) -> Any:
-        tags = super().__sklearn_tags__()  # type: ignore[misc]
+        tags = super().__sklearn_tags__()
         tags.input_tags.string = tags.input_tags.three_d_array = True
         return tags
 
@@ -162,7 +162,8 @@ class AbstractFewShot(BaseEstimator):
         if kind == "rows":
             options: dict[str, Any] = {"dtype": np.float64, "reset": first}
             if y is not None and as_scikit_learn_knows(y):
-                return validate_data(self, X, y, multi_output=True, **options)
+                X, y = validate_data(self, X, y, multi_output=True, **options)
+                return X, y
             X = validate_data(self, X, **options)
         if len(X) == 0:
             raise InputError("There are no examples. Give at least one.")

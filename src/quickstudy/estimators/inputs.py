@@ -258,9 +258,9 @@ class SoundReader(AbstractReader):
                 f"Cannot read recording {number}: expected a waveform [samples] of finite numbers, found shape "
                 f"{list(given.shape)}{'' if np.isfinite(given).all() else ' with NaN or infinity'}."
             )
-        wave = audio.resample(given, self.rate or self.wanted, self.wanted)
-        wave = wave / max(float(np.abs(wave).max()), 1e-12)  # the loudest sample at 1, as in files
-        return audio.fit(wave.astype(np.float32), self.samples)
+        sound = audio.resample(given, self.rate or self.wanted, self.wanted)
+        sound = sound / max(float(np.abs(sound).max()), 1e-12)  # the loudest sample at 1, as in files
+        return audio.fit(sound.astype(np.float32), self.samples)
 
     @property
     @override

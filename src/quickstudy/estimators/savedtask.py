@@ -133,7 +133,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         chosen.learner.to(torch.device(device))
         model.state_ = load_state(place / _STATE, chosen.learner, device)
         if model.kind_ == "rows":
-            model.n_features_in_ = settings["columns"]  # type: ignore[attr-defined]
+            model.n_features_in_ = settings["columns"]
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, QuickstudyError):
             raise
