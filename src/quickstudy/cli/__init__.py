@@ -18,6 +18,7 @@ from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.fetch import fetch
+from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
 from quickstudy.cli.show import show
@@ -50,6 +51,11 @@ def common(
 app.command()(fetch)
 app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)
+
+app.command()(learn)
+app.command()(predict)
+app.command()(add)
+app.command()(inspect)
 
 app.command()(demo)
 app.command(context_settings=_TAKES_KEYS)(doctor)

@@ -17,7 +17,7 @@ from typing import Any
 
 from quickstudy.errors import DataError
 
-__all__ = ["Labelled", "read_texts"]
+__all__ = ["Labelled", "header_of", "read_texts", "read_unlabelled"]
 
 _SEPARATED = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
@@ -63,6 +63,27 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Lab
     if not found:
         raise DataError(f"Cannot read texts from {path}: it holds none. Give rows of a {text} and a {label}.")
     return found
+
+
+def read_unlabelled(path: Path, text: str = "text") -> list[Labelled]:
+    """As :func:`read_texts`, of texts whose label nobody knows: it is empty."""
+    kind, content = path.suffix.lower(), _decoded(path)
+    if kind in _JSON_LINES:
+        rows = _json_lines(path, content, (text,))
+    elif kind in _SEPARATED:
+        rows = _table(path, content, (text,))
+    else:  # a text a line
+        rows = ((line, [words]) for line, words in enumerate(content.splitlines(), 1) if words.strip())
+    with _long_fields():
+        return [Labelled(_words(path, line, values, (text,))[0], "", line) for line, values in rows]
+
+
+def header_of(path: Path) -> list[str]:
+    """The names in the first line of a table; none where it is empty."""
+    marks = _SEPARATED[path.suffix.lower()]
+    head = next((line for line in _decoded(path).splitlines() if line.strip()), "")
+    mark = next((mark for mark in marks if mark in head), marks[0])
+    return [name.strip() for row in csv.reader([head], delimiter=mark) for name in row]
 
 
 @contextmanager
@@ -165,7 +186,7 @@ def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[tupl
 def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -> list[str]:
     found = []
     for name, value in zip(names, values, strict=True):
-        words = _as_words(value, number=name == names[1])
+        words = _as_words(value, number=len(names) > 1 and name == names[1])
         if words is None:
             said = repr(value)
             said = said if len(said) <= 60 else f"{said[:57]}..."

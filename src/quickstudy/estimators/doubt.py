@@ -20,6 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from quickstudy.data.texttasks import texts_of
 from quickstudy.episode import Examples
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
@@ -37,13 +38,24 @@ Floats: TypeAlias = NDArray[np.float64]
 
 
 def embedded(learner: AbstractLearner, examples: Examples) -> Tensor:
-    """Features of each example, ``[n, D]``: those of the learner's network, or the numbers themselves.
+    """Features of each example, ``[n, D]``: those of the learner's network, or the numbers themselves, or of words.
 
     Args:
         learner: in eval mode.
         examples: of one task.
     """
-    return flat_features(_network(learner), examples)[0]
+    net = _network(learner)
+    if net is None and isinstance(examples.x, dict) and "text" in examples.x:
+        return _of_words(texts_of(examples)[0])
+    return flat_features(net, examples)[0]
+
+
+def _of_words(texts: list[str]) -> Tensor:
+    """``[n, 4096]``, of length 1: words, and two in a row, wherever their hashes fall."""
+    from sklearn.feature_extraction.text import HashingVectorizer
+
+    words = HashingVectorizer(n_features=4096, ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", norm="l2")
+    return torch.from_numpy(words.transform(texts).toarray())
 
 
 def has_features(learner: AbstractLearner) -> bool:

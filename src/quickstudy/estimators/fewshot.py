@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from quickstudy.errors import InputError
 from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
+from quickstudy.estimators.scaling import moments
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
 from quickstudy.targets import Inputs, Target
@@ -41,6 +42,9 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         support_: the labelled examples, as the learner reads them, ``[n, ...]``.
         labels_: their labels.
         state_: what they taught the learner.
+        scale_: of rows, mean and deviation of each column over the labelled ones; None of others.
+        names_: what the labelled examples are called, where somebody said it (:meth:`name_examples`).
+        columns_: of rows, likewise.
     """
 
     learner: Any
@@ -53,6 +57,9 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     labels_: Any
     state_: Any
     target_: Target
+    scale_: tuple[Tensor, Tensor] | None
+    names_: list[str]
+    columns_: tuple[str, ...]
 
     def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
@@ -87,6 +94,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.reader_ = reader_for(self.chosen_, task, X, self.rate)
         self._adapt(self.reader_.read(X), labels, target)
         self.labels_ = y
+        self.names_, self.columns_ = [str(number) for number in range(len(labels))], ()
 
     def _fit_more(self, X: Any, y: Any) -> None:
         """Examples are read as the first ones were; of rows the learner is chosen anew, by how many there are now."""
@@ -97,13 +105,36 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         if self.kind_ == "rows":
             self.chosen_ = choose(self.learner, self._task(X.shape[1], labels, outputs), X)
         self._adapt(inputs, labels, target)
+        self.names_ += [str(number) for number in range(len(self.names_), len(labels))]
         self.labels_ = joined
+
+    def name_examples(self, names: Sequence[str], columns: Sequence[str] = ()) -> None:
+        """Say what the last labelled examples are called, so that they can be shown beside a new one.
+
+        Args:
+            names: of as many of the last ones as there are names.
+            columns: of rows, what each number is called.
+        """
+        self._check_fitted()
+        self.names_[len(self.names_) - len(names) :] = names
+        self.columns_ = tuple(columns) or self.columns_
+
+    def nearest_examples(self, X: Any, n: int = 3) -> list[list[tuple[str, Any, float]]]:
+        """The labelled examples that are most like each of ``X``: name, label and distance, the nearest first."""
+        asked, known = self._embedded(self._read(X)).double(), self._embedded(self.support_).double()
+        apart = torch.cdist(asked, known)
+        order = apart.argsort(dim=1, stable=True)[:, :n].tolist()
+        return [
+            [(self.names_[place], _plain(self.labels_[place]), float(apart[row, place])) for place in places]
+            for row, places in enumerate(order)
+        ]
 
     def _task(self, columns: int, labels: Tensor, outputs: int) -> Task:
         return Task(self.kind_, "real" if labels.is_floating_point() else "classes", outputs, len(labels), columns)
 
     def _adapt(self, inputs: Inputs, labels: Tensor, target: Target) -> None:
         learner = self.chosen_.learner.to(self._device())
+        self.scale_ = moments(inputs) if self.kind_ == "rows" and isinstance(inputs, Tensor) else None
         support = Examples(self._on_device(inputs), labels[None].to(self._device()), target)
         with evaluating(learner), torch.no_grad():
             state = learner.adapt(support, key=_keys())
@@ -141,12 +172,10 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         learner = self.chosen_.learner
         with evaluating(learner), torch.no_grad():
             out = embedded(learner, Examples(self._on_device(inputs), None, self.target_)).cpu()
-        if has_features(learner) or self.kind_ != "rows":
+        if self.scale_ is None or has_features(learner) or self.chosen_.made is not None:
             return out
-        assert isinstance(self.support_, Tensor)
-        known = self.support_.double()
-        spread = known.std(0, unbiased=False)
-        return (out.double() - known.mean(0)) / torch.where(spread > 0, spread, 1.0)
+        mean, deviation = self.scale_
+        return (out.double() - mean) / deviation
 
     def _checked(self, X: Any, y: Any, *, first: bool) -> tuple[Any, Any]:
         """Examples, of the kind that was learned unless they are the first, and as many labels.
@@ -178,6 +207,11 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         of_learner = (parameter.dtype for parameter in self.chosen_.learner.parameters())
         dtype = next((found for found in of_learner if found.is_floating_point), torch.float64)
 
+        if self.scale_ is not None and self.chosen_.made is not None and isinstance(inputs, Tensor):
+            # A plain learner takes columns as they are: one in grams would outweigh one in tonnes.
+            mean, deviation = self.scale_
+            inputs = (inputs.double() - mean) / deviation
+
         def moved(leaf: Tensor) -> Tensor:
             leaf = leaf[None].to(self._device())
             return leaf.to(dtype) if leaf.is_floating_point() else leaf
@@ -200,6 +234,10 @@ def as_scikit_learn_knows(y: Any) -> bool:
         return not (isinstance(y, np.ndarray) and y.dtype == object)
     kinds = {str if isinstance(label, str) else float if isinstance(label, float | int) else None for label in y}
     return kinds in ({str}, {float}) and not any(isinstance(label, bool) for label in y)
+
+
+def _plain(label: Any) -> Any:
+    return label.item() if isinstance(label, np.generic) else label
 
 
 def _keys() -> Keys:

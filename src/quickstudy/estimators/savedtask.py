@@ -25,6 +25,7 @@ from quickstudy.errors import CheckpointError, InputError, QuickstudyError
 from quickstudy.estimators import inputs
 from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
 from quickstudy.estimators.inputs import AbstractReader
+from quickstudy.estimators.scaling import moments
 from quickstudy.files import atomic_write_bytes, places, replaced_folder
 from quickstudy.learners.states import load_state, save_state
 from quickstudy.saved import SavedLearner
@@ -81,7 +82,9 @@ def write_task(folder: Path, model: AbstractFewShot) -> None:
             "leaves": sorted(parts) if isinstance(model.support_, dict) else None,
             "reader": {"name": type(model.reader_).__name__, **model.reader_.settings},
             "learner": _learner(model.chosen_, new / _LEARNER),
-            "params": {"rate": model.rate},
+            "params": {name: value for name, value in model.get_params().items() if name not in ("learner", "device")},
+            "names": list(model.names_),
+            "columns": list(model.columns_),
             "sha256_of": {name: _sha(new / name) for name in (_SUPPORT, _STATE)},
         }
         about["sha256"] = _digest(about)
@@ -128,6 +131,8 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         model.reader_ = _READERS[settings.pop("name")](**settings)
         tensors = load_tensors((place / _SUPPORT).read_bytes())
         model.support_ = tensors if about["leaves"] is not None else tensors["x"]
+        model.scale_ = moments(model.support_) if model.kind_ == "rows" else None
+        model.names_, model.columns_ = about["names"], tuple(about["columns"])
         model.labels_ = np.array(about["labels"]) if about["array"] else about["labels"]
         _, model.target_, _ = model._understood(model.labels_)
         chosen.learner.to(torch.device(device))
