@@ -4,6 +4,8 @@
     quickstudy.evaluate(run, way=20, shot=1)       meta-test it on classes that it has never seen
     quickstudy.load(run)                           the learner itself: adapt(support), predict(state, query)
     quickstudy.doctor(learner, source)             is it right? a table of checks, each with what to do
+    quickstudy.FewShotClassifier().fit(X, y)       an estimator of scikit-learn, from a few examples
+    quickstudy.load_task(folder)                   one that was saved
     quickstudy.keep_large_blocks()                 faster on Linux, for the whole process; the command line does it
 
 The rest stands in ``quickstudy.learners``, ``.inner``, ``.nets``, ``.data``, ``.train``, ``.evaluate`` and
@@ -21,21 +23,40 @@ if TYPE_CHECKING:
     from quickstudy.doctor.suite import Doctor
     from quickstudy.episode import Episode, Examples
     from quickstudy.errors import QuickstudyError
+    from quickstudy.estimators import FewShotClassifier, FewShotRegressor, load_task
+    from quickstudy.saved import SavedLearner
 
     doctor: Doctor
 
 __version__ = "0.1.0"
-__all__ = ["Episode", "Examples", "QuickstudyError", "doctor", "evaluate", "keep_large_blocks", "load", "train"]
+__all__ = [
+    "Episode",
+    "Examples",
+    "FewShotClassifier",
+    "FewShotRegressor",
+    "QuickstudyError",
+    "SavedLearner",
+    "doctor",
+    "evaluate",
+    "keep_large_blocks",
+    "load",
+    "load_task",
+    "train",
+]
 
 # Where each public name stands. `doctor`, `evaluate` and `train` are packages that can be called: callable_module.py.
 _HOME = {
     "Episode": "quickstudy.episode",
     "Examples": "quickstudy.episode",
+    "FewShotClassifier": "quickstudy.estimators",
+    "FewShotRegressor": "quickstudy.estimators",
     "QuickstudyError": "quickstudy.errors",
+    "SavedLearner": "quickstudy.saved",
     "doctor": "quickstudy",
     "evaluate": "quickstudy",
     "keep_large_blocks": "quickstudy.allocator",
     "load": "quickstudy.api",
+    "load_task": "quickstudy.estimators",
     "train": "quickstudy",
 }
 _ROOMS = ("data", "inner", "learners", "nets", "recipes")

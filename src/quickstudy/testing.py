@@ -36,6 +36,7 @@ from quickstudy.runs import (
     recipe_of,
     which_checkpoint,
 )
+from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.train import RunFolder
 from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
@@ -176,16 +177,18 @@ def _test_on_rank(
 
 
 def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:
-    """The learner of a run, in eval mode on the CPU; the data it was trained on need not be there.
+    """The learner of a run, or a saved one, in eval mode on the CPU; the data it was trained on need not be there.
 
     Args:
-        run: the path of a run's folder.
-        checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
+        run: the path of a run's folder, or of a saved learner (:class:`quickstudy.SavedLearner`).
+        checkpoint: of a run: ``"best"`` or ``"last"``; by default the best, where the run was validated.
 
     Raises:
-        InputError: there is no such run.
-        CheckpointError: its checkpoint is missing or broken.
+        InputError: there is neither at that path.
+        CheckpointError: its checkpoint, or a file of it, is missing or broken.
     """
+    if is_saved(Path(run)):
+        return SavedLearner.load(run).learner
     folder = open_run(Path(run))
     return learner_of(folder, recipe_of(folder), checkpoint)
 

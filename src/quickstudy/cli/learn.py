@@ -32,9 +32,7 @@ def learn(
     out: Annotated[Path, typer.Option(help="The folder to write the task to.")],
     learner: Annotated[
         str,
-        typer.Option(
-            help="auto; the name of a shipped or a plain learner; the folder of a saved one or of a run."
-        ),
+        typer.Option(help="auto; the name of a shipped or a plain learner; the folder of a saved one or of a run."),
     ] = "auto",
     label: Label = "label",
     text: Text = "text",

@@ -111,15 +111,15 @@ def choose(asked: Any, task: Task, X: Any) -> Chosen:
 
 
 def _auto(task: Task, X: Any) -> Chosen:
-    if task.kind == "pictures":
-        name = "drawings" if looks_drawn(X) else "pictures"
-        why = "drawings: grey, on even paper" if name == "drawings" else "colour pictures"
-        return of_shipped(name, why)
-    if task.kind == "sounds":
-        return of_shipped("sounds", "recordings")
     if task.kind == "texts":
         return _of_texts()
-    name = "rows" if task.target == "classes" else "rows-real"
+    name, why = task.kind + ("-real" if task.target == "real" else ""), f"{task.kind} of any kind"
+    if task.kind == "pictures" and looks_drawn(X):
+        name, why = "drawings", "drawings: grey, on even paper"
+    if name not in shipped_names():
+        return _plain(task, f"no learner called {name!r} is shipped")
+    if task.kind != "rows":
+        return of_shipped(name, why)
     saved = shipped(name)
     room = getattr(saved.learner, "max_features", 0), saved.shape.outputs
     if task.n > _MOST_ROWS:
