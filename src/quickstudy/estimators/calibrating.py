@@ -1,7 +1,7 @@
 """Floor 6: what a trained learner's doubts are worth, measured on validation tasks.
 
-Where an estimator has fewer than twenty labelled examples (``doubt.py``) it goes by these: quantiles of two scores of the
-queries of validation tasks, of several shots.
+Where an estimator has fewer than twenty labelled examples (``doubt.py``) it goes by these: quantiles of two scores of
+the queries of validation tasks, of several shots.
 
     novelty   distance of a query to the nearest labelled example, over the median of those among the labelled
     doubt     one minus the probability of the true class

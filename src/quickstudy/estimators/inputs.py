@@ -44,6 +44,7 @@ __all__ = [
 
 Kind: TypeAlias = Literal["rows", "pictures", "texts", "sounds"]
 
+_COLOUR, _EVEN, _PAPER = 8, 32, 0.4  # of 255; of 255; a share of all pixels
 _FRAME, _BOX = 28, 20  # drawings are placed as letters and characters are in training: the longer side 20 of 28
 
 
@@ -358,11 +359,13 @@ def _picture_shape(shape: TaskShape) -> tuple[int, int]:
 
 
 def looks_drawn(X: Sequence[Any]) -> bool:
-    """Whether pictures are drawings: without colour, on paper that is even along the edges."""
+    """Whether pictures are drawings: without colour, and most of each as even as paper."""
     white = white_of(X)
+    paper = []
     for number, item in enumerate(X):
         pixels = np.asarray(_picture(item, number, white).convert("RGB"), dtype=np.int16)
-        edge = _edge(pixels)
-        if (pixels.max(2) - pixels.min(2)).mean() > 8 or np.abs(edge - np.median(edge, 0)).mean() > 32:
+        if (pixels.max(2) - pixels.min(2)).mean() > _COLOUR:
             return False
-    return True
+        grey = pixels.mean(2)
+        paper.append((np.abs(grey - np.median(_edge(grey))) < _EVEN).mean())
+    return float(np.median(paper)) > _PAPER
