@@ -10,6 +10,7 @@ import quickstudy
 from quickstudy import SavedLearner
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import CheckpointError, InputError
+from quickstudy.learners.learner import AbstractLearner
 from quickstudy.shipped import shipped, shipped_names
 
 SMALL = {"train.steps": 2, "train.validate-every": 0, "evaluate.episodes": 4}
@@ -34,7 +35,7 @@ def support() -> Examples:
     return Examples(x, torch.tensor([[0, 1, 2, 0, 1, 2]]), Classes(torch.tensor([3])))
 
 
-def answers(learner: quickstudy.learners.AbstractLearner) -> torch.Tensor:
+def answers(learner: AbstractLearner) -> torch.Tensor:
     with torch.no_grad():
         return learner.predict(learner.adapt(support()), support().unlabelled())
 

@@ -20,6 +20,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
+from torch import Tensor
 
 from quickstudy.errors import CheckpointError, InputError, QuickstudyError
 from quickstudy.estimators import inputs
@@ -131,7 +132,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         model.reader_ = _READERS[settings.pop("name")](**settings)
         tensors = load_tensors((place / _SUPPORT).read_bytes())
         model.support_ = tensors if about["leaves"] is not None else tensors["x"]
-        model.scale_ = moments(model.support_) if model.kind_ == "rows" else None
+        model.scale_ = moments(model.support_) if isinstance(model.support_, Tensor) and model.kind_ == "rows" else None
         model.names_, model.columns_ = about["names"], tuple(about["columns"])
         model.labels_ = np.array(about["labels"]) if about["array"] else about["labels"]
         _, model.target_, _ = model._understood(model.labels_)
