@@ -82,7 +82,8 @@ def ship(name: str, about: Ship, runs: Path, data_root: Path | None) -> None:
     """One learner, from its recipe to its folder."""
     recipe = load_recipe(about.recipe)
     known = newest_run_of(recipe, runs)
-    done = known is not None and summary(known.path).step == recipe.train.steps
+    far = None if known is None else summary(known.path)
+    done = known is not None and far is not None and far.step is not None and far.step == far.steps
     run = known.path if known is not None and done else trained(about.recipe, runs, data_root)
     for sizes in about.tests:  # those that were tested before are tested again: it takes seconds
         print(name, quickstudy.evaluate(run, **sizes, episodes=1000, data_root=data_root, report=False), flush=True)
