@@ -1,10 +1,12 @@
 """FewShotClassifier and FewShotRegressor as scikit-learn's users meet them."""
 
 import pickle
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
@@ -13,14 +15,21 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from quickstudy.data.ink import Ink
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators import FewShotClassifier, FewShotRegressor
 from quickstudy.estimators.inputs import kind_of
 
-PLAIN = [FewShotClassifier(learner="logistic"), FewShotClassifier(learner="knn"), FewShotRegressor(learner="ridge")]
+CHECKED = [
+    FewShotClassifier(),
+    FewShotRegressor(),
+    FewShotClassifier(learner="logistic"),
+    FewShotClassifier(learner="knn"),
+    FewShotRegressor(learner="ridge"),
+]
 
 
-@parametrize_with_checks(PLAIN)  # type: ignore[untyped-decorator]
+@parametrize_with_checks(CHECKED)  # type: ignore[untyped-decorator]
 def test_scikit_learns_own_checks(estimator: Any, check: Any) -> None:
     # One of them skips itself: check_array_api_input, unless SCIPY_ARRAY_API is set.
     check(estimator)
@@ -176,3 +185,45 @@ def test_with_few_examples_nothing_is_promised() -> None:
     assert model.set_promise_ == "not guaranteed"
     with pytest.raises(InputError, match="coverage must be a number above 0 and below 1"):
         model.predict_set(asked, coverage=90)
+
+
+@pytest.mark.parametrize("shot", [1, 5])
+def test_the_default_beats_the_nearest_pixels_on_ten_digits(shot: int) -> None:
+    better = []
+    for seed in range(20):
+        X, y, asked, truth = digits_of(np.random.default_rng(seed), shot, list(range(10)))
+        model = FewShotClassifier().fit(X, y)
+        assert model.chosen_.name == "drawings"
+        apart = np.square(asked.reshape(len(asked), 1, -1) - X.reshape(1, len(X), -1)).sum(2)
+        better.append(model.score(asked, truth) - (y[apart.argmin(1)] == truth).mean())
+    assert np.mean(better) - 1.96 * np.std(better, ddof=1) / len(better) ** 0.5 > 0.03
+
+
+def test_the_repr_and_chosen_say_which_learner_and_why() -> None:
+    X, y = load_iris(return_X_y=True)
+    assert repr(FewShotClassifier(learner="knn")) == "FewShotClassifier(learner='knn')"
+    assert (FewShotClassifier().fit(X[::7], y[::7]).chosen_.name) == "rows"
+    wide = np.random.default_rng(0).normal(size=(40, 50))
+    chosen = FewShotClassifier().fit(wide, np.arange(40) % 2).chosen_
+    assert (chosen.name, chosen.why) == (
+        "logistic",
+        "50 columns, where the in-context learner has room for 32",
+    )
+    assert "fewer than 3 rows a class" in FewShotClassifier().fit(X[::50], y[::50]).chosen_.why
+
+
+def test_rates_of_a_shipped_learner_hold_over_new_classes_with_one_example_of_each(data_root: Path) -> None:
+    """Of the data that it was trained on, classes that neither training nor the measurement saw."""
+    source = Ink(data_root).tasks("test", way=5, shot=1, query=15, seed=3)
+    wrong, covered = [], []
+    for number in range(60):
+        episode = source.episodes(range(number, number + 1))
+        assert isinstance(episode.support.x, torch.Tensor) and isinstance(episode.query.x, torch.Tensor)
+        assert episode.support.y is not None and episode.query.y is not None
+        model = FewShotClassifier(reject_unknown=0.1).fit(episode.support.x[0].numpy(), episode.support.y[0].tolist())
+        asked, truth = episode.query.x[0].numpy(), episode.query.y[0].numpy()
+        wrong.append(model.is_unknown(asked).mean())
+        covered.append(model.predict_set(asked, coverage=0.9)[np.arange(len(truth)), truth].mean())
+        assert model.promise_ == model.set_promise_ == "tasks like those of validation"
+    assert np.mean(wrong) <= 0.1 + 1.96 * np.std(wrong) / len(wrong) ** 0.5
+    assert np.mean(covered) >= 0.9 - 1.96 * np.std(covered) / len(covered) ** 0.5

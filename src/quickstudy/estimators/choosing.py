@@ -31,7 +31,7 @@ from quickstudy.shipped import shipped, shipped_names
 
 __all__ = ["Chosen", "Task", "choose", "made", "of_saved", "of_shipped", "reader_for"]
 
-_MOST_ROWS = 1000
+_LEAST_ROWS, _MOST_ROWS = 3, 1000  # a class; in all
 _COUNTED, _MINILM = "tf-idf", "minilm-logistic"
 _INK = ("glyphs", "omniglot", "ink")  # data sets of ink on empty paper: what their learners read is made so, too
 
@@ -122,6 +122,8 @@ def _auto(task: Task, X: Any) -> Chosen:
         return of_shipped(name, why)
     saved = shipped(name)
     room = getattr(saved.learner, "max_features", 0), saved.shape.outputs
+    if task.target == "classes" and task.n < _LEAST_ROWS * task.outputs:
+        return _plain(task, f"fewer than {_LEAST_ROWS} rows a class, where the in-context learner is no better")
     if task.n > _MOST_ROWS:
         return _plain(task, f"{task.n:,} rows, where the in-context learner was trained on up to {_MOST_ROWS}")
     if task.columns > room[0]:

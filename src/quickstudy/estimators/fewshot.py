@@ -24,9 +24,10 @@ from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
 from quickstudy.estimators.scaling import moments
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
+from quickstudy.learners.learner import AbstractLearner
 from quickstudy.targets import Inputs, Target
 
-__all__ = ["AbstractFewShot", "as_scikit_learn_knows"]
+__all__ = ["AbstractFewShot", "as_scikit_learn_knows", "place_learner"]
 
 _AT_ONCE = 256
 """Queries that go through a learner together: what is said of one does not depend on the others."""
@@ -133,7 +134,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return Task(self.kind_, "real" if labels.is_floating_point() else "classes", outputs, len(labels), columns)
 
     def _adapt(self, inputs: Inputs, labels: Tensor, target: Target) -> None:
-        learner = self.chosen_.learner.to(self._device())
+        learner = place_learner(self.chosen_, self.kind_, self.device)
         self.scale_ = moments(inputs) if self.kind_ == "rows" and isinstance(inputs, Tensor) else None
         support = Examples(self._on_device(inputs), labels[None].to(self._device()), target)
         with evaluating(learner), torch.no_grad():
@@ -226,6 +227,16 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             raise NotFittedError(
                 f"This {type(self).__name__} has not learned anything yet. Call fit(X, y) with labelled examples first."
             )
+
+
+def place_learner(chosen: Chosen, kind: Kind, device: str) -> AbstractLearner:
+    """The learner on its device; of rows in float64, so that an answer does not depend on the rows beside it.
+
+    In float32 it does in the eighth digit, by the order in which products of matrices are added up, and scikit-learn
+    asks for more. A network for rows is small.
+    """
+    learner = chosen.learner.to(torch.device(device))
+    return learner.double() if kind == "rows" else learner
 
 
 def as_scikit_learn_knows(y: Any) -> bool:

@@ -13,10 +13,9 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -25,15 +24,13 @@ from torch import Tensor
 from quickstudy.errors import CheckpointError, InputError, QuickstudyError
 from quickstudy.estimators import inputs
 from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
+from quickstudy.estimators.fewshot import AbstractFewShot, place_learner
 from quickstudy.estimators.inputs import AbstractReader
 from quickstudy.estimators.scaling import moments
 from quickstudy.files import atomic_write_bytes, places, replaced_folder
 from quickstudy.learners.states import load_state, save_state
 from quickstudy.saved import SavedLearner
 from quickstudy.shipped import shipped
-
-if TYPE_CHECKING:
-    from quickstudy.estimators.fewshot import AbstractFewShot
 
 __all__ = ["is_task", "read_task", "write_task"]
 
@@ -136,7 +133,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         model.names_, model.columns_ = about["names"], tuple(about["columns"])
         model.labels_ = np.array(about["labels"]) if about["array"] else about["labels"]
         _, model.target_, _ = model._understood(model.labels_)
-        chosen.learner.to(torch.device(device))
+        place_learner(chosen, model.kind_, device)
         model.state_ = load_state(place / _STATE, chosen.learner, device)
         if model.kind_ == "rows":
             model.n_features_in_ = settings["columns"]
