@@ -2,11 +2,14 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
 
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/own-network.md", "docs/doctor.md")
@@ -44,7 +47,7 @@ def test_every_block_is_of_a_kind_that_is_tested() -> None:
 
 
 def test_the_python_example(tmp_path: Path) -> None:
-    (block,) = [block for page, block in blocks("python") if page == "README.md"]
+    _, block = [block for page, block in blocks("python") if page == "README.md"]
     assert len([line for line in block.splitlines() if line and not line.startswith("#")]) <= 20
     out = run(sys.executable, "-W", "error", "-c", block, cwd=tmp_path)
     assert re.match(r"accuracy \d+\.\d ± \d+\.\d % over 200 episodes; .*protonet on glyphs, test, 5-way 1-shot\n", out)
@@ -53,14 +56,32 @@ def test_the_python_example(tmp_path: Path) -> None:
     assert int(right.group(1)) >= 80  # half is chance
 
 
+def test_the_example_of_an_estimator(tmp_path: Path) -> None:
+    block, _ = [block for page, block in blocks("python") if page == "README.md"]
+    right = re.fullmatch(r"drawings: (\d+)% right\n", run(sys.executable, "-W", "error", "-c", block, cwd=tmp_path))
+    assert right is not None
+    assert int(right.group(1)) >= 80  # a tenth is chance
+
+
 @pytest.mark.parametrize(("page", "block"), [pair for pair in blocks("python") if pair[0] != "README.md"])
 def test_the_python_blocks_of_other_pages(page: str, block: str, tmp_path: Path) -> None:
     del page
     run(sys.executable, "-W", "error", "-c", block, cwd=tmp_path)
 
 
+def draw_classes(folder: Path) -> None:
+    """``my_classes/`` and ``new.png`` of the page."""
+    digits = load_digits()
+    for number in range(20):
+        place = folder / "my_classes" / str(digits.target[number])
+        place.mkdir(parents=True, exist_ok=True)
+        Image.fromarray((digits.images[number] * 15).astype("uint8")).save(place / f"{number}.png")
+    shutil.copy(place / "19.png", folder / "new.png")
+
+
 def test_the_commands_of_the_command_line(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
+    draw_classes(tmp_path)
     for line in lines("quickstudy"):
         program, verb, *rest = line.split()
         del program
