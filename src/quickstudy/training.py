@@ -105,7 +105,8 @@ def train(
         folder.note(**count.record)
         if old is None:
             sources: dict[str, TaskSource] = {resolved.train.role: built.train}
-            sources |= {} if built.validation is None else {"validation": built.validation}
+            if built.validation is not None:
+                sources["validation"] = built.validation
             note_classes(folder, built.data, sources)
         say(remark(resolved.train.precision, where), line)
         say(_remark_on_compiling(resolved, where), line)

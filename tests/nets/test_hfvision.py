@@ -157,7 +157,7 @@ def test_without_transformers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 class FakeBody(nn.Module):
     num_features = 5
-    pretrained_cfg: ClassVar = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
+    pretrained_cfg: ClassVar[dict[str, Any]] = {"mean": (0.5, 0.5, 0.5), "std": (0.25, 0.25, 0.25)}
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -200,9 +200,10 @@ def test_timm(fake_timm: list[dict[str, Any]]) -> None:
 class Fixed(FakeBody):
     """Made for pictures of one size, as timm's transformers are, with more features than it says."""
 
+    pretrained_cfg: ClassVar[dict[str, Any]] = {"input_size": (3, 24, 24), "fixed_input_size": True}
+
     def __init__(self, channels: int) -> None:
         super().__init__(channels)
-        self.pretrained_cfg = {"input_size": (3, 24, 24), "fixed_input_size": True}
         self.num_features = 2
 
     def forward(self, x: Tensor) -> Tensor:
