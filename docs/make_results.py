@@ -15,7 +15,7 @@ from typing import Any
 
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
-from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict
+from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -80,7 +80,9 @@ def _lines(table: Comparison) -> Iterator[str]:
         for cell in row.cells:
             said = ["" if cell is None else figure(cell.result)]
             if cell is not None:
-                said += [*marks(cell.result), verdict(cell)]
+                # Where all tasks ask for the same rows, the first interval says nothing of others.
+                rows = wider(cell.result) if cell.result.ci95_rows is not None else ()
+                said += [*rows, *marks(cell.result), verdict(cell)]
             cells.append("; ".join(part for part in said if part))
         name = f"{row.name} (baseline)" if row.baseline else f"**{row.name}**"
         yield f"| {name} | {' | '.join(cells)} |"
