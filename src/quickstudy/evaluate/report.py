@@ -255,5 +255,7 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, 
     for name, value in settings.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
+        elif isinstance(value, list) and all(isinstance(one, str) for one in value):
+            yield f"{prefix}{name}", ", ".join(value) or "none"
         else:
             yield f"{prefix}{name}", str(value)

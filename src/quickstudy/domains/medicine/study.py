@@ -150,11 +150,11 @@ def _patients(said: dict[str, Said], column: str) -> Section:
     def shown(pair: tuple[float, float], *, sign: bool = False) -> str:
         return f"{number(pair[0], 'brier', sign=sign)} ± {number(pair[1], 'brier')}"
 
-    tables = [compared(said, name) for name in FIGURES]
-    rows = [
-        (name, *(cell for table in tables for cell in (shown(table[name][0]), shown(table[name][1], sign=True))))
-        for name in said
-    ]
+    def cells(name: str, first: bool) -> tuple[str, ...]:
+        pairs = [compared(said, figure)[name] for figure in FIGURES]
+        return tuple(cell for own, gap in pairs for cell in (shown(own), "" if first else shown(gap, sign=True)))
+
+    rows = [(name, *cells(name, not place)) for place, name in enumerate(said)]
     patients = len(next(iter(said.values())).effects[FIGURES[0]])
     return Section(
         f"Over patients, {column}",
