@@ -4,8 +4,9 @@
     make results D="speech finance"     some
     python benchmarks/results.py speech --data-root DIR
 
-Trains what has no finished run yet in `runs/`, tests everything, prints the table, and writes `results/FIELD/*.json` (a
-result with its provenance, one a cell) and `FIELD.html` beside the run. `python docs/make_results.py` makes the page.
+Trains what has no finished run yet in `runs/`, going on with what was stopped, tests everything, prints the table, and
+writes `results/FIELD/*.json` (a result with its provenance, one a cell) and `FIELD.html` beside the run. `python
+docs/make_results.py` makes the page.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
 from quickstudy.recipes.schema import Recipe
-from quickstudy.runs import is_run, learner_of, which_checkpoint
+from quickstudy.runs import is_run, learner_of, newest_run_of, recipe_of, which_checkpoint
 from quickstudy.train import RunFolder
 from quickstudy.train.runfolder import describe_environment
 
@@ -137,7 +138,7 @@ class _Runner:
         return Entry(name, results, baseline)
 
     def trained(self, name: str) -> _Trained:
-        """A finished run of the recipe as it is now, trained where there is none."""
+        """A finished run of the recipe as it is now; one that was stopped is gone on with, and else one is trained."""
         recipe = load_recipe(name, self.study.overrides)
         for path in sorted(self.runs.glob(f"{recipe.name}-s{recipe.seed}-*"), reverse=True):
             if is_run(path) and (path / DONE).is_file():
@@ -145,9 +146,13 @@ class _Runner:
                 if about["recipe"] == recipe_hash(recipe):
                     say(f"{name}: trained before, in {path}")
                     return _Trained(RunFolder(path), recipe, about["seconds"])
-        started = time.perf_counter()
-        found = quickstudy.train(recipe, runs=self.runs, data_root=self.data_root, progress=True, ranks="auto")
-        seconds = time.perf_counter() - started
+        old = newest_run_of(recipe, self.runs)
+        given: dict[str, Any] = {"runs": self.runs, "data_root": self.data_root, "progress": True}
+        if old is not None and recipe_hash(recipe_of(old)) == recipe_hash(recipe):  # it was stopped on the way
+            found = quickstudy.train(old.path, resume=True, **given)
+        else:
+            found = quickstudy.train(recipe, ranks="auto", **given)
+        seconds = sum(json.loads(line).get("seconds", 0.0) for line in found.folder.metrics.read_text().splitlines())
         about = {"recipe": recipe_hash(recipe), "seconds": seconds}
         atomic_write_bytes(found.path / DONE, json.dumps(about).encode())
         return _Trained(found.folder, found.recipe, seconds)

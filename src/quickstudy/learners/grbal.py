@@ -67,6 +67,9 @@ class GrBAL(AbstractAgent):
         rounds: how often.
         kept: how many are the best.
         planned: in training, the query's trajectories are the planner's; else random like the support's.
+        drift: how far the mean action of a random trajectory may lie from 0, up to 1. Random trajectories should go
+            where good ones do: 1 for what has to be pushed hard, 0 where that leads far away.
+        random_log_std: logarithm of the deviation of its actions.
         log_std: logarithm of the deviation of actions from the plan.
         strategy: how the model is run; see ``nets.apply``.
 
@@ -93,6 +96,8 @@ class GrBAL(AbstractAgent):
         rounds: int = 2,
         kept: int = 6,
         planned: bool = True,
+        drift: float = 1.0,
+        random_log_std: float = 0.0,
         log_std: float = -2.0,
         strategy: Strategy = "auto",
     ) -> None:
@@ -106,6 +111,7 @@ class GrBAL(AbstractAgent):
         observation = self.world.observation
         self.model = Dynamics(observation, outputs, tuple(hidden), strategy)
         self.actions, self.used, self.planned, self.log_std = outputs, used, planned, log_std
+        self.drift, self.random_log_std = drift, random_log_std
         self.inner_steps, self.inner_lr = inner_steps, inner_lr
         self.length, self.samples, self.rounds, self.kept = plan, samples, rounds, kept
         width = 2 * observation + outputs + 1
@@ -220,8 +226,10 @@ class GrBAL(AbstractAgent):
     def _at_random(self, tasks: Examples, keys: Keys) -> Examples:
         """Trajectories that drift: each has a mean action of its own."""
         n = tasks.n_example
-        drift = noise(keys.fold("drift"), n, 1, self.actions)[:, :, 0].clamp(-1, 1)
-        return collect(self.world, lambda obs: (drift.to(obs), torch.zeros_like(drift).to(obs)), tasks, keys)
+        drift = self.drift * noise(keys.fold("drift"), n, 1, self.actions)[:, :, 0].clamp(-1, 1)
+        return collect(
+            self.world, lambda obs: (drift.to(obs), torch.full_like(drift, self.random_log_std).to(obs)), tasks, keys
+        )
 
     @override
     def absorb(self, carried: dict[str, Tensor]) -> None:
