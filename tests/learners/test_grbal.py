@@ -101,6 +101,19 @@ def test_the_pair() -> None:
     torch.testing.assert_close(outputs, grbal.predict(state, episode.query, key=keys))
 
 
+def test_random_trajectories_stay_where_they_are_told() -> None:
+    """What drifts away says little of places that good trajectories visit."""
+    tasks, keys = source().episodes(range(2)).support, Keys.default(2)
+    still, wide, away = (
+        leaf(learner(**how)._at_random(tasks, keys), "action")
+        for how in ({"drift": 0.0, "random_log_std": -1.0}, {"drift": 0.0}, {})
+    )
+    torch.testing.assert_close(still, wide * torch.tensor(-1.0).exp())
+    drift = away - wide  # one for each trajectory, on all its steps
+    torch.testing.assert_close(drift, drift[:, :, :1].expand_as(drift))
+    assert drift.abs().max() <= 1 and drift.abs().max() > 0.1
+
+
 def test_numbers_that_do_not_fit() -> None:
     with pytest.raises(InputError, match=r"kept in 1 \.\. samples"):
         GrBAL(2, WORLD, kept=50)

@@ -103,7 +103,7 @@ def point_rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
     pictures = []
     for task, goal in enumerate(goals):
         frames = [_beside(_points(before[task], goal, t), _points(after[task], goal, t)) for t in range(0, _FRAMES)]
-        where = f"({goal[0]:.2f}, {goal[1]:.2f})"
+        where = f"({goal[0]:.2f}, {goal[1]:.2f})".replace("-", "−")
         pictures.append((moving(frames), f"Task {task}, goal {where}: before adaptation (left) and after (right)"))
     return Section(
         "Rollouts",
@@ -164,7 +164,7 @@ def _frames(world: AbstractEnvironment, run: Examples, place: int) -> Iterator[N
 
 def _task(source: ControlTasks, task: Tensor) -> str:
     named = zip(source.environment.parameters, task.tolist(), strict=True)
-    return ", ".join(f"{name} {value:.3g}" for name, value in named)
+    return ", ".join(f"{name} {value:.3g}".replace(" -", " −") for name, value in named)
 
 
 def _played(learner: AbstractAgent, episode: Episode) -> tuple[Examples, Examples]:
@@ -188,6 +188,7 @@ def _points(run: NDArray[np.float32], goal: NDArray[np.float32], t: int) -> NDAr
 
     picture = Image.new("RGB", (_SIZE, _SIZE), "white")
     pen = ImageDraw.Draw(picture)
+    pen.rectangle((0, 0, _SIZE - 1, _SIZE - 1), outline=(200, 205, 212))  # a page may be white, too
     x, y = place(goal)
     pen.ellipse((x - 7, y - 7, x + 7, y + 7), outline=(200, 60, 40), width=2)
     for path in run:
