@@ -112,6 +112,7 @@ def predict(
     labels = model.predict(found.X)
     near = model.nearest_examples(found.X)
     unknown = model.is_unknown(found.X) if model.reject_unknown is not None else [False] * len(labels)
+    promise = None if model.reject_unknown is None else model.promise_
     answers = [
         {
             "name": name,
@@ -124,8 +125,12 @@ def predict(
     ]
     _say_left(found)
     if json:
-        one_json({"task": str(task), "answers": answers, "left_out": found.left})
+        one_json({"task": str(task), "promise": promise, "answers": answers, "left_out": found.left})
         return
+    if promise is not None:
+        share = f"{100 * (model.reject_unknown or 0):g} % of known examples are called unknown by mistake"
+        said = "not guaranteed, with so few examples" if promise == "not guaranteed" else f"over {promise}"
+        typer.echo(f"{share}: {said}", err=True)
     for answer in answers:
         like = answer["nearest"][0]
         said = "" if answer["unknown"] else f"  {100 * answer['probability']:.1f} %"

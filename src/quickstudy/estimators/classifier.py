@@ -85,6 +85,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         """
         if y is None:
             raise ValueError("FewShotClassifier requires y to be passed, but the target y is None.")
+        if self.reject_unknown is not None:
+            check_rate("reject_unknown", self.reject_unknown)
         self._fit(X, y)
         return self
 
