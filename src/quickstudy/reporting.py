@@ -55,7 +55,7 @@ def write_run_report(
     if isinstance(source, TextTasks):
         from quickstudy.domains.language.pages import first_task  # with what counts words, for texts alone
 
-        newest = cell_name(found[-1]) if found else source.shape.target
+        newest = next(iter(by_column(found[-1:], trained.data.name)), "the test")
         sections = (first_task(newest, source, learner), *sections)
     metrics = {result.metric for result in results.values()}
     table = compare([Entry(recipe.learner.name, results)]) if len(metrics) == 1 else None

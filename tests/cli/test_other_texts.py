@@ -47,6 +47,8 @@ def test_another_file_of_longer_texts_beside_the_first(run: Path, tmp_path: Path
     other = texts(tmp_path / "other.csv", ["x", "y", "z"], "a much longer text than all of those in training")
     done = quickstudy("evaluate", run, "--data.test", other, *SIZES)
     assert done.status == 0, done.err
+    report = (run / "report.html").read_text()
+    assert "<h2>Texts: 2-way 1-shot, texts, another file</h2>" in report and "a much longer text than all" in report
 
 
 def test_labels_that_train(run: Path, mine: Path, tmp_path: Path, quickstudy: Command) -> None:
