@@ -109,7 +109,9 @@ def test_the_interval_is_that_of_the_bootstrap(target: str) -> None:
     result = meta_test(Shifted(), tasks, episodes=episodes)
 
     def drawn(patients: Any) -> Floats:
-        weight = np.bincount(patients.astype(np.int64), minlength=ROWS) + 1e-9  # some query may have drawn nobody
+        weight: Floats = np.bincount(patients.astype(np.int64), minlength=ROWS) + np.float64(
+            1e-9
+        )  # some query may have drawn nobody
         figures = of_weights(tasks, episodes, weight)
         return np.array([figures[name] for name in sorted(figures)])
 

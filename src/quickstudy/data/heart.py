@@ -203,9 +203,9 @@ class HeartDisease:
             for c, name in enumerate(COLUMNS)
         ]
         sick = np.array([row[-1] != "0" for row in cells], dtype=np.int64)
-        rows = plain_cells([column.values for column in columns])
+        numbers = plain_cells([column.values for column in columns])
         once = np.flatnonzero(
-            first_of_their_kind([(*about, *row) for *about, row in zip(place, sick, rows, strict=True)])
+            first_of_their_kind([(*about, *row) for *about, row in zip(place, sick, numbers, strict=True)])
         )
         columns = [Column(one.name, one.values[once], one.words) for one in columns]
         texts = [",".join(cells[row]) for row in once]

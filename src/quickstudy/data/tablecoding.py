@@ -82,7 +82,8 @@ class Scale:
             return np.stack([scaled, missing], 1).astype(np.float32)
         numbers = {word: float(number) for number, word in enumerate(column.words or ())}
         kinds = np.array([numbers.get(word, -1.0) for word in self.words])  # a missing cell is NaN, and never alike
-        return (column.values[:, None] == kinds).astype(np.float32)
+        flags: NDArray[np.float32] = (column.values[:, None] == kinds).astype(np.float32)
+        return flags
 
 
 @dataclass(frozen=True)
