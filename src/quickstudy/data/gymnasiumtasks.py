@@ -217,7 +217,7 @@ def _drawn(
 def _check_spaces(name: str, env: Any) -> None:
     from gymnasium.spaces import Box
 
-    seen, done = env.observation_space, env.action_space
+    seen, done = getattr(env, "observation_space", None), getattr(env, "action_space", None)
     if not isinstance(seen, Box):
         raise InputError(
             f"The observations of {name!r} are {seen}, and a policy here sees a Box, an array of numbers. Name a "
