@@ -221,7 +221,7 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
         known = shape or TaskShape((3, 32, 32), "classes", 2)
         return InkReader.of(X, known) if drawn else PictureReader.of(X, known)
     if task.kind == "texts":
-        return TextReader()
+        return TextReader() if saved is None else _reader_of_texts(saved, chosen.name)
     if task.kind == "sounds":
         if saved is None:
             return SoundReader(8000, 8000, rate)
@@ -232,6 +232,18 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
         if length != task.columns:
             raise InputError(f"{chosen.name} reads rows of {length} columns; these have {task.columns}.")
     return RowReader(task.columns)
+
+
+def _reader_of_texts(saved: SavedLearner, name: str) -> TextReader:
+    example, tokenizer = saved.shape.example, str(saved.recipe.data.options.get("tokenizer", "words"))
+    if not isinstance(example, dict) or "input_ids" not in example:
+        raise InputError(f"{name} reads examples of shape {example}, and no texts. Take another learner.")
+    if tokenizer == "words":
+        raise InputError(
+            f"{name} numbers words by those of the texts that it was trained on, which are not kept with it. Take a "
+            "learner with a pretrained tokenizer (--data.tokenizer minilm), or 'auto'."
+        )
+    return TextReader(tokenizer, example["input_ids"][0])
 
 
 def _one_axis(saved: SavedLearner, name: str, what: str) -> int:

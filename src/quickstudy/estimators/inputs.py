@@ -11,6 +11,7 @@ brightness is ink), so that a new example is read in the same way, whatever stan
 
 from __future__ import annotations
 
+import functools
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from typing_extensions import override
 from quickstudy.data import audio
 from quickstudy.data.picturefiles import decode, fitted
 from quickstudy.data.source import TaskShape
+from quickstudy.data.tokens import HubTokens
 from quickstudy.errors import InputError
 from quickstudy.targets import Inputs
 
@@ -271,18 +273,35 @@ class SoundReader(AbstractReader):
 
 @dataclass(frozen=True)
 class TextReader(AbstractReader):
-    """Texts, as their letters: the learner's network has a tokenizer of its own, or counts words."""
+    """Texts, as their letters, for networks that read those; and as numbers of tokens.
+
+    Args:
+        tokenizer: a tokenizer of Hugging Face; None: letters alone.
+        length: tokens that are kept of a text.
+    """
 
     kind: ClassVar[Kind] = "texts"
+    tokenizer: str | None = None
+    length: int = 0
 
     @override
     def read(self, X: Any) -> dict[str, Tensor]:
-        """``{text [n, B]}``, the bytes of UTF-8, 0 where a text has ended."""
+        """``{text [n, B]}``, the bytes of UTF-8, 0 where a text has ended; ``input_ids`` and ``attention_mask``."""
         letters = [self._one(item, number) for number, item in enumerate(X)]
         rows = np.zeros((len(letters), max(map(len, letters))), dtype=np.int16)
         for row, text in zip(rows, letters, strict=True):
             row[: len(text)] = np.frombuffer(text, dtype=np.uint8)
-        return {"text": torch.from_numpy(rows)}
+        found = {"text": torch.from_numpy(rows)}
+        if self.tokenizer is None:
+            return found
+        tokens = _tokens(self.tokenizer)
+        numbers = tokens.encode([text.decode() for text in letters], self.length)
+        ids = torch.full((len(numbers), self.length), tokens.padding)
+        there = torch.zeros_like(ids)
+        for place, one in enumerate(numbers):
+            ids[place, : len(one)] = torch.tensor(one)
+            there[place, : len(one)] = 1
+        return {"input_ids": ids, "attention_mask": there, **found}
 
     def _one(self, item: Any, number: int) -> bytes:
         text = item if isinstance(item, str) else ""
@@ -296,7 +315,12 @@ class TextReader(AbstractReader):
     @property
     @override
     def settings(self) -> dict[str, Any]:
-        return {}
+        return {"tokenizer": self.tokenizer, "length": self.length}
+
+
+@functools.cache
+def _tokens(name: str) -> HubTokens:
+    return HubTokens(name)
 
 
 # --- pictures -----------------------------------------------------------------------------------------
