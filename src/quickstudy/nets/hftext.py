@@ -94,7 +94,17 @@ class HFText(nn.Module):
         return self
 
     def forward(self, x: Mapping[str, Tensor]) -> Tensor:
-        """``{input_ids [N, L], attention_mask [N, L]} -> [N, out_features]``."""
+        """``{input_ids [N, L], attention_mask [N, L]} -> [N, out_features]``.
+
+        Raises:
+            InputError: letters without tokens.
+        """
+        if not {"input_ids", "attention_mask"} <= set(x):
+            raise InputError(
+                f"The network 'hf-text' reads tokens, 'input_ids' and 'attention_mask', and these examples have only "
+                f"{', '.join(map(repr, x))}. Make them with the vocabulary of its training: the method examples of the "
+                "data set, such as quickstudy.data.Texts(FILE).examples(texts, labels, way=2)."
+            )
         return self._memory.through(self, x["input_ids"], x["attention_mask"], self._features)
 
     def _features(self, ids: Tensor, there: Tensor) -> Tensor:
