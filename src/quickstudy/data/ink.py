@@ -6,8 +6,8 @@ import hashlib
 from functools import cached_property
 from pathlib import Path
 
-from quickstudy.data.classtasks import ClassTasks
-from quickstudy.data.counts import Count
+from typing_extensions import override
+
 from quickstudy.data.dataset import check_role
 from quickstudy.data.glyphs import Glyphs
 from quickstudy.data.omniglot import Omniglot
@@ -19,7 +19,7 @@ __all__ = ["Ink"]
 _CODE = 1  # to be raised whenever the same two stores would give another one
 
 
-class Ink:
+class Ink(Glyphs):
     """The classes of :class:`Omniglot` (Vinyals' split) and of :class:`Glyphs`, each in its own role; ink 255 on 0.
 
     A task draws its classes from both. None is turned: a letter upside down is another letter to few people.
@@ -33,17 +33,13 @@ class Ink:
     """
 
     name = "ink"
-    splits = ("train", "validation", "test", "train+validation")
 
     def __init__(self, root: Path | None = None, *, size: int = 28) -> None:
+        super().__init__(size=size)
         self._omniglot, self._glyphs = Omniglot(root, size=size), Glyphs(size=size)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """(1, size, size)."""
-        return self._glyphs.shape
-
     @cached_property
+    @override
     def store(self) -> ArrayStore:
         """All pictures: characters, then glyphs.
 
@@ -64,31 +60,8 @@ class Ink:
 
         return open_or_build(cache_root() / f"ink-{key[:16]}", build)
 
+    @override
     def classes(self, role: str) -> list[int]:
-        """Class numbers of the store that ``role`` draws from."""
         check_role(self, role)
         first = len(self._omniglot.store.classes)
         return [*self._omniglot.classes(role), *(first + number for number in self._glyphs.classes(role))]
-
-    def tasks(
-        self,
-        role: str,
-        *,
-        shot: Count,
-        query: Count,
-        seed: int,
-        way: Count | None = 5,
-        dirichlet: float | None = None,
-    ) -> ClassTasks:
-        """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
-        return ClassTasks(
-            self.store,
-            self.classes(role),
-            data=self.name,
-            split=role,
-            way=way,
-            shot=shot,
-            query=query,
-            seed=seed,
-            dirichlet=dirichlet,
-        )
