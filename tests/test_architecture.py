@@ -27,7 +27,7 @@ FLOORS = {
     5: {"recipes", "doctor", "domains"},
     6: {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "reporting", "progress", "notes"),
-        *("saved", "modelcard", "shipped", "estimators"),
+        *("saved", "sealed", "modelcard", "shipped", "estimators"),
     },
     7: {"cli", "__init__", "__main__"},
 }

@@ -24,7 +24,7 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from quickstudy.data.source import TaskShape
-from quickstudy.errors import CheckpointError, InputError, QuickstudyError
+from quickstudy.errors import InputError, QuickstudyError
 from quickstudy.evaluate import Result
 from quickstudy.files import atomic_write_bytes, replaced_folder
 from quickstudy.learners.learner import AbstractLearner
@@ -32,12 +32,13 @@ from quickstudy.modelcard import model_card
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.building import build_learner
 from quickstudy.runs import Which, learner_of, open_run, recipe_of, results_of, shape_from, shape_of, which_checkpoint
+from quickstudy.sealed import broken, seal, unseal
 from quickstudy.train.checkpoint import Checkpoint, load_weights
 
 __all__ = ["SavedLearner", "is_saved"]
 
 SCHEMA = 1
-_ABOUT, _WEIGHTS, _CARD = "learner.json", "weights.safetensors", "README.md"
+_WHAT, _ABOUT, _WEIGHTS, _CARD = "learner", "learner.json", "weights.safetensors", "README.md"
 
 
 def is_saved(path: Path) -> bool:
@@ -100,7 +101,6 @@ class SavedLearner:
             raise InputError(
                 f"Cannot save a learner to {place}: something else is there. Give a new or an empty folder."
             )
-        weights = save_tensors(_tensors(self.learner))
         about: dict[str, Any] = {
             "schema": SCHEMA,
             "quickstudy": version("quickstudy"),
@@ -109,13 +109,11 @@ class SavedLearner:
             "results": [json.loads(result.to_json()) for result in self.results],
             "licence": self.licence,
             "calibration": dict(self.calibration or {}),
-            "weights_sha256": hashlib.sha256(weights).hexdigest(),
         }
-        about["sha256"] = _digest(about)
         with replaced_folder(place) as new:
-            atomic_write_bytes(new / _WEIGHTS, weights)
+            atomic_write_bytes(new / _WEIGHTS, save_tensors(_tensors(self.learner)))
             atomic_write_bytes(new / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
-            atomic_write_bytes(new / _ABOUT, json.dumps(about, indent=1).encode() + b"\n")
+            seal(new, _ABOUT, about, (_WEIGHTS,))  # not the card, which people may add to
 
     @staticmethod
     def load(folder: str | Path) -> SavedLearner:
@@ -130,49 +128,20 @@ class SavedLearner:
             raise InputError(
                 f"There is no saved learner at {place}: it holds no {_ABOUT}. Name a folder that `save` wrote."
             )
-        about, weights = _read(place)
+        about = unseal(place, _ABOUT, SCHEMA, _WHAT)
         try:
             recipe = Recipe.model_validate(about["recipe"], strict=False, by_name=True)
             shape = shape_from(about["shape"])
             results = tuple(Result.from_json(json.dumps(result), str(place)) for result in about["results"])
             learner = build_learner(recipe, shape)
-        except (KeyError, TypeError, ValueError, QuickstudyError) as error:
-            raise _broken(place, f"{_ABOUT} does not describe a learner that can be built here ({error})") from error
+            weights = load_tensors((place / _WEIGHTS).read_bytes())
+        except (KeyError, TypeError, ValueError, OSError, SafetensorError, QuickstudyError) as error:
+            raise broken(
+                _WHAT, place, f"{_ABOUT} does not describe a learner that can be built here ({error})"
+            ) from error
         load_weights(learner, Checkpoint(weights, {}, {}), place)
         return SavedLearner(learner.eval(), recipe, shape, results, about.get("licence"), about.get("calibration"))
 
 
 def _tensors(learner: AbstractLearner) -> dict[str, Tensor]:
     return {name: leaf.detach().cpu().contiguous().clone() for name, leaf in learner.state_dict().items()}
-
-
-def _read(place: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """``learner.json`` and the weights, checked."""
-    try:
-        about = json.loads((place / _ABOUT).read_bytes())
-        content = (place / _WEIGHTS).read_bytes()
-    except FileNotFoundError as error:
-        raise _broken(place, f"{Path(str(error.filename)).name} is missing") from error
-    except ValueError as error:
-        raise _broken(place, f"{_ABOUT} is cut off or no JSON") from error
-    except OSError as error:
-        raise _broken(place, str(error.strerror)) from error
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise _broken(place, f"{_ABOUT} is not of this version of quickstudy")
-    if _digest(about) != about.get("sha256"):
-        raise _broken(place, f"{_ABOUT} was changed (its SHA-256 is not the one that it holds)")
-    if hashlib.sha256(content).hexdigest() != about.get("weights_sha256"):
-        raise _broken(place, f"{_WEIGHTS} is cut off or was changed (its SHA-256 is not the one in {_ABOUT})")
-    try:
-        return about, load_tensors(content)
-    except SafetensorError as error:
-        raise _broken(place, f"{_WEIGHTS} is no safetensors file ({error})") from error
-
-
-def _digest(about: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in about.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _broken(place: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"Cannot load the learner {place}: {why}. Copy it again, or save it anew.")

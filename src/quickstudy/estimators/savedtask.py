@@ -8,8 +8,6 @@ learner/              the learner, where it does not come with the package; see 
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +19,7 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
-from quickstudy.errors import CheckpointError, InputError, QuickstudyError
+from quickstudy.errors import InputError, QuickstudyError
 from quickstudy.estimators import inputs
 from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
 from quickstudy.estimators.fewshot import AbstractFewShot, place_learner
@@ -30,12 +28,13 @@ from quickstudy.estimators.scaling import moments
 from quickstudy.files import atomic_write_bytes, places, replaced_folder
 from quickstudy.learners.states import load_state, save_state
 from quickstudy.saved import SavedLearner
+from quickstudy.sealed import broken, seal, unseal
 from quickstudy.shipped import shipped
 
 __all__ = ["is_task", "read_task", "write_task"]
 
 SCHEMA = 1
-_ABOUT, _SUPPORT, _STATE, _LEARNER = "task.json", "support.safetensors", "state.safetensors", "learner"
+_WHAT, _ABOUT, _SUPPORT, _STATE, _LEARNER = "task", "task.json", "support.safetensors", "state.safetensors", "learner"
 _LABELS = (bool, int, float, str, type(None))
 _READERS: dict[str, type[AbstractReader]] = {
     cls.__name__: cls
@@ -83,10 +82,8 @@ def write_task(folder: Path, model: AbstractFewShot) -> None:
             "params": {name: value for name, value in model.get_params().items() if name not in ("learner", "device")},
             "names": list(model.names_),
             "columns": list(model.columns_),
-            "sha256_of": {name: _sha(new / name) for name in (_SUPPORT, _STATE)},
         }
-        about["sha256"] = _digest(about)
-        atomic_write_bytes(new / _ABOUT, json.dumps(about, indent=1, ensure_ascii=False).encode() + b"\n")
+        seal(new, _ABOUT, about, (_SUPPORT, _STATE))
 
 
 def _learner(chosen: Chosen, folder: Path) -> dict[str, Any]:
@@ -120,7 +117,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
     if not found or not is_task(found[0]):
         raise InputError(f"There is no saved task at {folder}: it holds no {_ABOUT}. Name a folder that `save` wrote.")
     place = found[0]
-    about = _read(place)
+    about = unseal(place, _ABOUT, SCHEMA, _WHAT)
     try:
         chosen = _chosen(about["learner"], place, about["estimator"])
         model = model_of[about["estimator"]](learner=_asked(chosen, place), device=device, **about["params"])
@@ -140,7 +137,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, QuickstudyError):
             raise
-        raise _broken(place, f"{_ABOUT} does not describe a task that can be read here ({error})") from error
+        raise broken(_WHAT, place, f"{_ABOUT} does not describe a task that can be read here ({error})") from error
     return model
 
 
@@ -149,7 +146,8 @@ def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
     if "shipped" in about:
         chosen = of_shipped(about["shipped"], why)
         if shipped(about["shipped"]).digest != about["sha256"]:
-            raise _broken(
+            raise broken(
+                _WHAT,
                 place,
                 f"it was learned by the learner {name!r} of another version of quickstudy, whose weights were others",
             )
@@ -161,35 +159,3 @@ def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
 
 def _asked(chosen: Chosen, place: Path) -> Any:
     return chosen.shipped or chosen.made or str(place / _LEARNER)
-
-
-def _read(place: Path) -> dict[str, Any]:
-    try:
-        about = json.loads((place / _ABOUT).read_bytes())
-    except ValueError as error:
-        raise _broken(place, f"{_ABOUT} is cut off or no JSON") from error
-    except OSError as error:
-        raise _broken(place, str(error.strerror)) from error
-    if not isinstance(about, dict) or about.get("schema") != SCHEMA:
-        raise _broken(place, f"{_ABOUT} is not of this version of quickstudy")
-    if _digest(about) != about.get("sha256"):
-        raise _broken(place, f"{_ABOUT} was changed (its SHA-256 is not the one that it holds)")
-    for name, digest in about["sha256_of"].items():
-        if not (place / name).is_file():
-            raise _broken(place, f"{name} is missing")
-        if _sha(place / name) != digest:
-            raise _broken(place, f"{name} is cut off or was changed (its SHA-256 is not the one in {_ABOUT})")
-    return about
-
-
-def _sha(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _digest(about: Mapping[str, Any]) -> str:
-    content = {name: value for name, value in about.items() if name != "sha256"}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-def _broken(place: Path, why: str) -> CheckpointError:
-    return CheckpointError(f"Cannot load the task {place}: {why}. Copy it again, or learn it anew.")

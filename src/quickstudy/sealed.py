@@ -1,0 +1,75 @@
+"""Floor 6: a folder of files, and one in JSON that knows the digests of all: what was cut off or changed is found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from quickstudy.errors import CheckpointError
+from quickstudy.files import atomic_write_bytes
+
+__all__ = ["broken", "seal", "unseal"]
+
+
+def seal(folder: Path, name: str, about: Mapping[str, Any], others: tuple[str, ...]) -> None:
+    """Write the file that knows the others, last of all.
+
+    Args:
+        folder: where they lie.
+        name: of the file.
+        about: its content, as JSON.
+        others: names of the files that were written before.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    whole = {**about, "sha256_of": {other: _sha(folder / other) for other in others}}
+    whole["sha256"] = _digest(whole)
+    atomic_write_bytes(folder / name, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
+
+
+def unseal(folder: Path, name: str, schema: int, what: str) -> dict[str, Any]:
+    """What :func:`seal` wrote.
+
+    Args:
+        folder: where it lies.
+        name: of the file.
+        schema: that ``about["schema"]`` must be.
+        what: how errors call the folder, such as ``"learner"``.
+
+    Raises:
+        CheckpointError: a file is missing, cut off or was changed.
+    """
+    try:
+        about = json.loads((folder / name).read_bytes())
+    except ValueError as error:
+        raise broken(what, folder, f"{name} is cut off or no JSON") from error
+    except OSError as error:
+        raise broken(what, folder, f"{name} cannot be read ({error.strerror or error})") from error
+    if not isinstance(about, dict) or about.get("schema") != schema:
+        raise broken(what, folder, f"{name} is not of this version of quickstudy")
+    if _digest(about) != about.get("sha256"):
+        raise broken(what, folder, f"{name} was changed (its SHA-256 is not the one that it holds)")
+    for other, digest in about["sha256_of"].items():
+        if not (folder / other).is_file():
+            raise broken(what, folder, f"{other} is missing")
+        if _sha(folder / other) != digest:
+            raise broken(what, folder, f"{other} is cut off or was changed (its SHA-256 is not the one in {name})")
+    return about
+
+
+def broken(what: str, folder: Path, why: str) -> CheckpointError:
+    """The sentence for a folder that cannot be loaded."""
+    return CheckpointError(f"Cannot load the {what} {folder}: {why}. Copy it again, or make it anew.")
+
+
+def _sha(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _digest(about: Mapping[str, Any]) -> str:
+    content = {name: value for name, value in about.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
