@@ -92,7 +92,7 @@ def _against_plain(measured: list[Measured]) -> Iterator[str]:
     """How a learner stands to the same network plainly pretrained, column by column, by the main metric."""
     entries = _entries(measured, measured[0].result.metric)
     plain = next((entry for entry in entries if entry.name.endswith(PRETRAINED)), None)
-    for entry in entries:
+    for entry in entries[:1]:  # the study's own recipe; other learners may have other networks
         if plain is None or entry.baseline:
             continue
         told = []
