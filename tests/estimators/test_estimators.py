@@ -227,3 +227,9 @@ def test_rates_of_a_shipped_learner_hold_over_new_classes_with_one_example_of_ea
         assert model.promise_ == model.set_promise_ == "tasks like those of validation"
     assert np.mean(wrong) <= 0.1 + 1.96 * np.std(wrong) / len(wrong) ** 0.5
     assert np.mean(covered) >= 0.9 - 1.96 * np.std(covered) / len(covered) ** 0.5
+
+
+@pytest.mark.parametrize("rate", [0, -1, 1.5, "16000", True])
+def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
+    with pytest.raises(InputError, match="rate must be a whole number of samples a second"):
+        FewShotClassifier(rate=rate).fit(np.ones((2, 800)), ["a", "b"])

@@ -45,6 +45,30 @@ def test_what_is_added_to_a_loaded_task_is_as_if_it_had_been_there(task: Path) -
     assert np.allclose(again.predict_proba(X), at_once.predict_proba(X), atol=1e-6)
 
 
+def test_a_loaded_task_of_rows_chooses_its_learner_anew_as_one_in_memory_does(tmp_path: Path) -> None:
+    X, y = load_iris(return_X_y=True)
+    model = FewShotClassifier().fit(X[::40], y[::40])
+    assert model.chosen_.name == "logistic"
+    model.save(tmp_path / "task")
+    again = load_task(tmp_path / "task")
+    assert isinstance(again, FewShotClassifier)
+    for each in (model, again):
+        each.partial_fit(X[::10], y[::10])
+    assert (again.chosen_.name, again.chosen_.why) == (model.chosen_.name, model.chosen_.why) != ("logistic", "")
+    for each in (model, again):  # more classes than the in-context learner has room for
+        each.partial_fit(X[:30], np.arange(30) % 10 + 3)
+    assert again.chosen_.name == model.chosen_.name == "logistic"
+    assert (again.predict_proba(X) == model.predict_proba(X)).all()
+
+
+def test_numbers_beside_texts_in_an_array_are_still_numbers_when_loaded(tmp_path: Path) -> None:
+    X, _ = load_iris(return_X_y=True)
+    FewShotClassifier(learner="knn").fit(X[:4], np.array([1, "a", 1, "a"], dtype=object)).save(tmp_path / "task")
+    again = load_task(tmp_path / "task")
+    assert isinstance(again, FewShotClassifier)
+    assert again.predict(X[:2]).tolist() == [1, "a"]
+
+
 @pytest.mark.parametrize("labels", [[0, 1], [True, False], ["x", None], [1.5, 2.5]])
 def test_labels_of_every_kind_that_a_file_can_keep(labels: list[Any], tmp_path: Path) -> None:
     y = [labels[0], labels[1]] * 5

@@ -59,3 +59,12 @@ def test_auto_takes_minilm_where_it_is_installed_and_counts_words_where_not(monk
 def test_an_empty_text_is_refused() -> None:
     with pytest.raises(InputError, match="Cannot read text 1: expected words, found '  '"):
         FewShotClassifier(learner="tf-idf").fit(["a text", "  "], ["a", "b"])
+
+
+def test_a_column_of_texts_and_one_of_labels() -> None:
+    pandas = pytest.importorskip("pandas")
+    texts, labels = pandas.Series(X, index=range(100, 100 + len(X))), pandas.Series(Y, index=range(100, 100 + len(X)))
+    model = FewShotClassifier(learner="tf-idf").fit(texts, labels)
+    listed = FewShotClassifier(learner="tf-idf").fit(X, Y)
+    assert model.predict(pandas.Series(NEW)).tolist() == listed.predict(NEW).tolist()
+    assert model.nearest_examples(NEW) == listed.nearest_examples(NEW)

@@ -197,8 +197,10 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             X = validate_data(self, X, **options)
         if len(X) == 0:
             raise InputError("There are no examples. Give at least one.")
+        if hasattr(X, "iloc"):  # a column of texts or of paths, by place and not by its index
+            X = list(X)
         if y is not None:
-            y = y if hasattr(y, "__len__") else list(y)
+            y = np.asarray(y) if hasattr(y, "iloc") else y if hasattr(y, "__len__") else list(y)
             if len(y) != len(X):
                 raise InputError(f"There are {len(X)} examples and {len(y)} labels. Give each example its label.")
         return X, y

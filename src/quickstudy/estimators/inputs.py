@@ -2,7 +2,7 @@
 
     rows      a table: 2-D numbers, a DataFrame
     pictures  arrays [n, H, W] or [n, H, W, 3], Pillow's images, paths
-    texts     strings
+    texts     strings, in a list, an array or a column of a DataFrame
     sounds    waveforms, with their rate
 
 A reader is made from the labelled examples and keeps what it found in them (which number is white, which side of the
@@ -58,11 +58,13 @@ def kind_of(X: Any, rate: int | None = None) -> Kind:
         rate: samples a second, where they are waveforms.
 
     Raises:
-        InputError: they are nothing that is known here, or of several kinds.
+        InputError: they are nothing that is known here, or of several kinds, or the rate is none.
     """
     if rate is not None:
+        if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate < 1:
+            raise InputError(f"rate must be a whole number of samples a second, such as 16000, received {rate!r}.")
         return "sounds"
-    if hasattr(X, "iloc") or hasattr(X, "toarray"):  # a DataFrame or a sparse matrix
+    if (hasattr(X, "iloc") and X.ndim != 1) or hasattr(X, "toarray"):  # a DataFrame or a sparse matrix
         return "rows"
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()

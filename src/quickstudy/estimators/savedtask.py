@@ -75,10 +75,11 @@ def write_task(folder: Path, model: AbstractFewShot) -> None:
             "estimator": type(model).__name__,
             "kind": model.kind_,
             "labels": labels,
-            "array": isinstance(model.labels_, np.ndarray),
+            "array": isinstance(model.labels_, np.ndarray) and model.labels_.dtype != object,
             "leaves": sorted(parts) if isinstance(model.support_, dict) else None,
             "reader": {"name": type(model.reader_).__name__, **model.reader_.settings},
             "learner": _learner(model.chosen_, new / _LEARNER),
+            "auto": isinstance(model.learner, str) and model.learner == "auto",
             "params": {name: value for name, value in model.get_params().items() if name not in ("learner", "device")},
             "names": list(model.names_),
             "columns": list(model.columns_),
@@ -120,7 +121,8 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
     about = unseal(place, _ABOUT, SCHEMA, _WHAT)
     try:
         chosen = _chosen(about["learner"], place, about["estimator"])
-        model = model_of[about["estimator"]](learner=_asked(chosen, place), device=device, **about["params"])
+        asked = "auto" if about.get("auto") else _asked(chosen, place)
+        model = model_of[about["estimator"]](learner=asked, device=device, **about["params"])
         settings = dict(about["reader"])
         model.kind_, model.chosen_ = about["kind"], chosen
         model.reader_ = _READERS[settings.pop("name")](**settings)
