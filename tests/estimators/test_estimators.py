@@ -233,3 +233,10 @@ def test_rates_of_a_shipped_learner_hold_over_new_classes_with_one_example_of_ea
 def test_a_rate_that_is_none_is_refused(rate: Any) -> None:
     with pytest.raises(InputError, match="rate must be a whole number of samples a second"):
         FewShotClassifier(rate=rate).fit(np.ones((2, 800)), ["a", "b"])
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda:99"])
+def test_a_device_that_is_not_there_is_refused(device: str) -> None:
+    X, y = load_iris(return_X_y=True)
+    with pytest.raises(InputError, match=f"Cannot compute on the device '{device}' here"):
+        FewShotClassifier(device=device).fit(X, y)

@@ -222,7 +222,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         return map_leaves(moved, inputs)
 
     def _device(self) -> torch.device:
-        return torch.device(self.device)
+        return _device_of(self.device)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "state_"):
@@ -237,8 +237,16 @@ def place_learner(chosen: Chosen, kind: Kind, device: str) -> AbstractLearner:
     In float32 it does in the eighth digit, by the order in which products of matrices are added up, and scikit-learn
     asks for more. A network for rows is small.
     """
-    learner = chosen.learner.to(torch.device(device))
+    learner = chosen.learner.to(_device_of(device))
     return learner.double() if kind == "rows" else learner
+
+
+def _device_of(name: str) -> torch.device:
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError, TypeError) as error:  # as torch says it, by what it was compiled with
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise InputError(f"Cannot compute on the device {name!r} here: {said}. Take 'cpu'.") from error
 
 
 def as_scikit_learn_knows(y: Any) -> bool:
