@@ -65,7 +65,7 @@ def test_partial_fit_of_new_examples_and_new_classes_is_fitting_all_at_once(lear
     assert (step_by_step.predict_proba(X) == at_once.predict_proba(X)).all()
 
 
-@pytest.mark.parametrize("labels", [[("a", 1), ("b", 2)], [None, "x"], [True, "x"], [frozenset({1}), 3]])
+@pytest.mark.parametrize("labels", [[("a", 1), ("b", 2)], [("a", 1), 3], [None, "x"], [True, "x"], [frozenset({1}), 3]])
 def test_any_hashable_label(labels: list[Any]) -> None:
     model = FewShotClassifier(learner="knn").fit(np.eye(4), [labels[0], labels[1], labels[0], labels[1]])
     assert list(model.predict(np.eye(4)[[1, 2]])) == [labels[1], labels[0]]

@@ -219,8 +219,9 @@ def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         except TypeError as error:
             raise InputError(f"Labels must be something that can be told apart (hashable): {error}.") from error
     number = {name: place for place, name in enumerate(names)}
-    kept: NDArray[Any] = np.array(names)
-    if kept.ndim != 1 or kept.tolist() != names:  # tuples, or numbers beside text
-        kept = np.empty(len(names), dtype=object)
-        kept[:] = names
+    if {type(name) for name in names} in ({str}, {int}, {float}, {bool}):
+        return np.array(names), np.array([number[label] for label in labels], dtype=np.int64)
+    kept = np.empty(len(names), dtype=object)  # tuples, or numbers beside text: numpy would make other things of them
+    for place, name in enumerate(names):
+        kept[place] = name
     return kept, np.array([number[label] for label in labels], dtype=np.int64)
