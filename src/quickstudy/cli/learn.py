@@ -157,7 +157,7 @@ def _fitted(model: FewShotClassifier, found: Found, skip: bool) -> Found:
     from quickstudy.estimators.files import plain_reader, readable
 
     if skip:  # whatever the learner will be: a file that is broken is so for each
-        found = readable(found, lambda X: plain_reader(found.kind))
+        found = readable(found, plain_reader(found.kind))
     if not found.y:
         raise DataError("There is not a single example that can be read. Nothing was written.")
     model.fit(found.X, found.y)
@@ -167,7 +167,7 @@ def _fitted(model: FewShotClassifier, found: Found, skip: bool) -> Found:
 def _readable(model: FewShotClassifier, found: Found, skip: bool) -> Found:
     from quickstudy.estimators.files import readable
 
-    kept = readable(found, lambda X: model.reader_) if skip else found
+    kept = readable(found, model.reader_) if skip else found
     if not kept.names:
         raise DataError("There is not a single example that can be read. Nothing was changed.")
     return kept

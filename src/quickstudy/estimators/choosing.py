@@ -123,7 +123,7 @@ def _auto(task: Task, X: Any) -> Chosen:
     saved = shipped(name)
     room = getattr(saved.learner, "max_features", 0), saved.shape.outputs
     if task.target == "classes" and task.n < _LEAST_ROWS * task.outputs:
-        return _plain(task, f"fewer than {_LEAST_ROWS} rows a class, where the in-context learner is no better")
+        return _plain(task, f"fewer than {_LEAST_ROWS} rows a class")
     if task.n > _MOST_ROWS:
         return _plain(task, f"{task.n:,} rows, where the in-context learner was trained on up to {_MOST_ROWS}")
     if task.columns > room[0]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from sklearn.base import ClassifierMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
@@ -124,7 +125,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         Raises:
             InputError: the rate is none.
         """
-        rate = rate or self.reject_unknown or 0.05
+        usual = 0.05 if self.reject_unknown is None else self.reject_unknown
+        rate = usual if rate is None else rate
         check_rate("reject_unknown", rate)
         known, asked = self._embedded(self.support_), self._embedded(self._read(X))
         apart = left_out(known)
@@ -172,7 +174,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
                 labels[there],
                 map_leaves(lambda leaf, there=there: leaf[~there], self.support_),  # type: ignore[misc]
             )
-            found.append(1 - _softmax(logits)[np.arange(int(out.sum())), codes[out]])
+            found.append(1 - softmax(logits, axis=1)[np.arange(int(out.sum())), codes[out]])
         return np.concatenate(found) if found else np.zeros(0)
 
     def transform(self, X: Any) -> NDArray[np.float64]:
@@ -184,7 +186,7 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[n, classes]``, in the order of ``classes_``."""
-        return _softmax(self._outputs(X))
+        return np.asarray(softmax(self._outputs(X), axis=1))
 
     @override
     def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
@@ -196,11 +198,6 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
             )
         self.classes_ = found
         return torch.from_numpy(codes), Classes(torch.tensor([len(found)], device=self._device())), len(found)
-
-
-def _softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
-    weights = np.exp(logits - logits.max(1, keepdims=True))
-    return np.asarray(weights / weights.sum(1, keepdims=True))
 
 
 def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -7,7 +7,7 @@ table.csv  .tsv                     columns of numbers
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,19 +127,19 @@ def unlabelled(paths: Sequence[Path], kind: Kind, *, text: str = "text", columns
     return Found(kind, np.array(X) if kind == "rows" else X, [], names)
 
 
-def readable(found: Found, reader: Callable[[Any], AbstractReader]) -> Found:
+def readable(found: Found, reader: AbstractReader) -> Found:
     """Those that can be read; the others with what is wrong with them.
 
     Args:
         found: examples.
-        reader: makes a reader of some of them.
+        reader: of their kind.
     """
     kept: list[int] = []
     left: dict[str, str] = {}
     for number, name in enumerate(found.names):
         one = found.X[number : number + 1]
         try:
-            reader(one).read(one)
+            reader.read(one)
         except (InputError, OSError) as error:
             left[name] = str(error)
             continue
