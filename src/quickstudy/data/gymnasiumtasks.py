@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from quickstudy.data.environments import AbstractEnvironment, Failed, Running, check_horizon, imported, is_address
-from quickstudy.data.simulators import Floats, Simulators, cores
+from quickstudy.data.environments import Failed, check_horizon, imported, is_address
+from quickstudy.data.simulators import AbstractSimulated, Floats, Simulators, cores
 from quickstudy.errors import InputError, QuickstudyError, in_words
 from quickstudy.keys import Bits, uniform
 
@@ -129,7 +129,7 @@ def _flat(env: Any, obs: Any) -> Floats:
     return found.ravel()
 
 
-class Varied(AbstractEnvironment):
+class Varied(AbstractSimulated):
     """One of Gymnasium's environments, or of one's own, some of whose attributes differ from task to task.
 
     Args:
@@ -178,14 +178,6 @@ class Varied(AbstractEnvironment):
         low, high = (np.array(ends) for ends in zip(*self._ranges.values(), strict=True))
         drawn: NDArray[np.float64] = low + (high - low) * uniform(words)
         return drawn
-
-    @override
-    def start(self, task: Tensor, seed: Tensor) -> Running:
-        return self.simulators.start(task, seed)
-
-    @override
-    def close(self) -> None:
-        self.simulators.close()
 
     @override
     def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any] | None:

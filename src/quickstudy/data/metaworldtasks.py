@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from quickstudy.data.environments import AbstractEnvironment, Running, check_horizon
-from quickstudy.data.simulators import Floats, Simulators, drawn, usual_workers
+from quickstudy.data.environments import check_horizon
+from quickstudy.data.simulators import AbstractSimulated, Floats, Simulators, drawn, usual_workers
 from quickstudy.errors import InputError
 from quickstudy.keys import Bits, uniform
 
@@ -91,7 +91,7 @@ class Arm:
         yield from drawn(self, self._arm.model, lambda: self._slots[0]["data"], actions, every, size, _ACROSS)
 
 
-class _ArmTasks(AbstractEnvironment):
+class _ArmTasks(AbstractSimulated):
     """What they share.
 
     Args:
@@ -122,14 +122,6 @@ class _ArmTasks(AbstractEnvironment):
         least = drawn[:, 1] + np.sqrt(_APART**2 - np.minimum(aside**2, _APART**2)) + 1e-6
         drawn[:, 4] = np.maximum(drawn[:, 4], least)  # a goal that is too near is moved away, as far as it must be
         return drawn
-
-    @override
-    def start(self, task: Tensor, seed: Tensor) -> Running:
-        return self.simulators.start(task, seed)
-
-    @override
-    def close(self) -> None:
-        self.simulators.close()
 
     @override
     def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:

@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from typing_extensions import override
 
-from quickstudy.data.environments import AbstractEnvironment, Running, check_horizon
-from quickstudy.data.simulators import Floats, Simulators, drawn, usual_workers
+from quickstudy.data.environments import check_horizon
+from quickstudy.data.simulators import AbstractSimulated, Floats, Simulators, drawn, usual_workers
 from quickstudy.keys import Bits, integers, uniform
 
 __all__ = ["AntBrokenJoints", "HalfCheetahDirection", "HalfCheetahVelocity", "Robot"]
@@ -91,7 +91,7 @@ class Robot:
         yield from drawn(self, self.robot.model, lambda: self._slots[0], actions, every, size, _BESIDE)
 
 
-class _MujocoTasks(AbstractEnvironment):
+class _MujocoTasks(AbstractSimulated):
     """What they share.
 
     Args:
@@ -105,14 +105,6 @@ class _MujocoTasks(AbstractEnvironment):
         self.horizon = check_horizon(horizon)
         number = usual_workers() if workers is None else workers
         self.simulators = Simulators("quickstudy.data.mujocotasks:Robot", {"kind": self.kind}, number)
-
-    @override
-    def start(self, task: Tensor, seed: Tensor) -> Running:
-        return self.simulators.start(task, seed)
-
-    @override
-    def close(self) -> None:
-        self.simulators.close()
 
     @override
     def frames(self, task: Tensor, seed: int, actions: Tensor, *, every: int, size: int) -> Iterator[Any]:

@@ -21,11 +21,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from typing_extensions import override
 
-from quickstudy.data.environments import Failed, Step
+from quickstudy.data.environments import AbstractEnvironment, Failed, Running, Step
 from quickstudy.errors import InputError, RunError, in_words
 
-__all__ = ["Simulation", "Simulators", "cores", "drawn", "usual_workers"]
+__all__ = ["AbstractSimulated", "Simulation", "Simulators", "cores", "drawn", "usual_workers"]
 
 Floats = NDArray[np.float64]
 _LEAST = 8  # trajectories that are worth a worker of their own
@@ -144,6 +145,24 @@ class Simulators:
 def _end(processes: list[_Worker]) -> None:
     while processes:
         processes.pop().close()
+
+
+class AbstractSimulated(AbstractEnvironment):
+    """An environment whose trajectories run in simulators.
+
+    Attributes:
+        simulators: set when it is made.
+    """
+
+    simulators: Simulators
+
+    @override
+    def start(self, task: Tensor, seed: Tensor) -> Running:
+        return self.simulators.start(task, seed)
+
+    @override
+    def close(self) -> None:
+        self.simulators.close()
 
 
 class _Simulated:
