@@ -82,6 +82,7 @@ class TrainingProgress(Silent):
         self._line, self._clock = line or Line(), clock
         self._started = self._since = clock()
         self._first: int | None = None
+        self._steps = 0
         self._phase = ""
         self._validation = ""
 
@@ -91,6 +92,7 @@ class TrainingProgress(Silent):
             self._since = self._clock() - event.seconds  # neither what came before nor steps of another kind count
             self._first = event.step - 1  # a run that goes on does not begin at 0
             self._phase = event.phase
+        self._steps = event.steps
         self._line.show(lambda: self._text(event))
 
     def _text(self, event: StepEvent) -> str:
@@ -121,7 +123,9 @@ class TrainingProgress(Silent):
         """Say how it ended."""
         self._line.close()
         took = duration(self._clock() - self._started)
-        self._line.keep(f"{event.outcome} after {event.step:,} steps, {took}")
+        early = event.outcome == "finished" and event.step < self._steps
+        why = ": no better validation for as long as it was to wait" if early else ""
+        self._line.keep(f"{event.outcome} after {event.step:,} steps, {took}{why}")
 
 
 class EvaluationProgress:

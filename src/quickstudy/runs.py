@@ -306,7 +306,10 @@ class RunSummary:
 def summary(path: Path) -> RunSummary:
     """How far a run came; reads no weights."""
     # Nothing where nothing is saved yet, or where it is broken: `show` and `evaluate` say what is wrong.
-    step, steps, best = map(_state(path / "checkpoints" / "last").get, ("step", "steps", "best"))
+    state = _state(path / "checkpoints" / "last")
+    step, steps, best = map(state.get, ("step", "steps", "best"))
+    if state.get("ended"):  # early, perhaps
+        steps = step
     return RunSummary(path, step, steps, best, len(list((path / "evaluations").glob("*.json"))))
 
 

@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from sklearn.base import clone
 from sklearn.datasets import load_digits, load_iris
+from sklearn.metrics import log_loss
 from sklearn.model_selection import GridSearchCV, cross_val_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -19,6 +20,8 @@ from quickstudy.data.ink import Ink
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators import FewShotClassifier, FewShotRegressor
 from quickstudy.estimators.inputs import kind_of
+from quickstudy.learners.maml import MAML
+from quickstudy.nets import MLP
 
 CHECKED = [
     FewShotClassifier(),
@@ -240,3 +243,23 @@ def test_a_device_that_is_not_there_is_refused(device: str) -> None:
     X, y = load_iris(return_X_y=True)
     with pytest.raises(InputError, match=f"Cannot compute on the device '{device}' here"):
         FewShotClassifier(device=device).fit(X, y)
+
+
+def test_the_loss_on_the_labelled_examples_falls_with_each_inner_step() -> None:
+    X, y = load_iris(return_X_y=True)
+    X, y = X[::10], y[::10]
+    learner = MAML(MLP(4, (16,)), head="shared", inner_steps=2, test_inner_steps=4, inner_lr=0.05)
+    model = FewShotClassifier(learner=learner).fit(X, y)
+    losses = model.support_losses()
+    assert losses is not None and len(losses) == 5
+    assert losses[0] == pytest.approx(np.log(3))  # one row for every class
+    assert losses == sorted(losses, reverse=True) and losses[-1] < losses[0] - 0.05
+    assert losses[-1] == pytest.approx(log_loss(y, model.predict_proba(X)), rel=1e-6)  # where it has come to
+    assert FewShotClassifier(learner="knn").fit(X, y).support_losses() is None
+
+
+def test_of_many_inner_steps_ten_are_shown() -> None:
+    X, y = load_iris(return_X_y=True)
+    learner = MAML(MLP(4, (8,)), head="shared", inner_steps=2, test_inner_steps=200, inner_lr=0.05)
+    losses = FewShotClassifier(learner=learner).fit(X[::10], y[::10]).support_losses()
+    assert losses is not None and len(losses) == 11

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from quickstudy.estimators.scaling import moments
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.parts.innerloop import InnerLoop
 from quickstudy.targets import Inputs, Target
 
 __all__ = ["AbstractFewShot", "as_scikit_learn_knows", "place_learner"]
@@ -129,6 +132,29 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             [(self.names_[place], _plain(self.labels_[place]), float(apart[row, place])) for place in places]
             for row, places in enumerate(order)
         ]
+
+    def support_losses(self) -> list[float] | None:
+        """The loss on the labelled examples before each step of a learner that takes steps, and after the last.
+
+        Returns:
+            One number a step and one more (of more than ten steps, of ten of them); None where nothing is descended.
+        """
+        self._check_fitted()
+        learner = copy.copy(self.chosen_.learner)  # shares the weights; the loop is its own
+        loop = getattr(learner, "loop", None)
+        if not isinstance(loop, InnerLoop):
+            return None
+        labels = self._understood(self.labels_)[0]
+        support = Examples(self._on_device(self.support_), labels[None].to(self._device()), self.target_)
+        found = []
+        with evaluating(learner), torch.no_grad():
+            for steps in sorted(
+                {round(step) for step in np.linspace(0, loop.test_steps, min(loop.test_steps, 10) + 1)}
+            ):
+                learner.loop = replace(loop, test_steps=steps)  # type: ignore[assignment]
+                outputs = learner.predict(learner.adapt(support, key=_keys()), support.unlabelled(), key=_keys())
+                found.append(float(learner.loss(outputs, support)[0]))
+        return found
 
     def _task(self, columns: int, labels: Tensor, outputs: int) -> Task:
         return Task(self.kind_, "real" if labels.is_floating_point() else "classes", outputs, len(labels), columns)

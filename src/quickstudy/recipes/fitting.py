@@ -8,8 +8,8 @@ from typing import Any
 from quickstudy.evaluate import Curve, meta_test
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes.building import Built
-from quickstudy.recipes.schema import Constant, Schedule, Step
-from quickstudy.train import Callback, Checkpointing, Pretraining, Trained, Validation, fit, schedules
+from quickstudy.recipes.schema import Constant, OfTorch, Schedule, Step
+from quickstudy.train import Average, Callback, Checkpointing, Pretraining, Trained, Validation, fit, schedules
 from quickstudy.train.ranks import AbstractRanks
 
 __all__ = ["curves_of", "fit_built"]
@@ -41,7 +41,7 @@ def fit_built(
         tasks_at_once=options.tasks_at_once,
         optimizer=options.optimizer,
         lr=options.lr,
-        schedule=_schedule(options.schedule),
+        schedule=_schedule(options.schedule, options.lr, options.warmup),
         weight_decay=options.weight_decay,
         momentum=options.momentum,
         seed=built.recipe.seed,
@@ -54,6 +54,9 @@ def fit_built(
         ranks=ranks,
         compile=options.compile,
         precision="float32" if options.precision == "float64" else options.precision,
+        clip_norm=options.clip_norm,
+        average=None if options.average is None else Average(**options.average.model_dump()),
+        patience=options.patience,
     )
 
 
@@ -66,17 +69,21 @@ def _pretraining(built: Built) -> Pretraining | None:
         options.steps,
         optimizer=options.optimizer,
         lr=options.lr,
-        schedule=_schedule(options.schedule),
+        schedule=_schedule(options.schedule, options.lr),
         weight_decay=options.weight_decay,
         momentum=options.momentum,
     )
 
 
-def _schedule(schedule: Schedule) -> schedules.Schedule:
+def _schedule(schedule: Schedule, lr: float, warmup: int = 0) -> schedules.Schedule:
+    if warmup:
+        return schedules.warmed(_schedule(schedule, lr), warmup)
     if isinstance(schedule, Constant):
         return schedules.constant()
     if isinstance(schedule, Step):
         return schedules.decay_by(schedule.factor, schedule.every)
+    if isinstance(schedule, OfTorch):
+        return schedules.of_torch(schedule.scheduler, schedule.options, lr)
     return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
 
 

@@ -131,7 +131,31 @@ class Decay(Table):
     final: float = Field(default=0.0, ge=0)
 
 
-Schedule: TypeAlias = Annotated[Constant | Step | Decay, Field(discriminator="name")]
+class OfTorch(Table):
+    """One of ``torch.optim.lr_scheduler``, by its class's name, with the options of its constructor."""
+
+    name: Literal["torch"]
+    scheduler: str
+    options: dict[str, Any] = {}
+
+
+Schedule: TypeAlias = Annotated[Constant | Step | Decay | OfTorch, Field(discriminator="name")]
+
+
+class AverageOptions(Table):
+    """An average of the weights along training, to be used in place of the last; see ``train/averaging.py``.
+
+    Args:
+        name: ``"ema"`` or ``"swa"``.
+        decay: of ``"ema"``.
+        start: of ``"swa"``: the share of the steps after which it begins.
+        every: of ``"swa"``: steps between the weights that count.
+    """
+
+    name: Literal["ema", "swa"]
+    decay: float = Field(default=0.999, ge=0, lt=1)
+    start: float = Field(default=0.75, ge=0, lt=1)
+    every: int = Field(default=1, ge=1)
 
 
 _OF_SGD = "momentum is an option of optimizer = 'sgd'; the others have their own"
@@ -179,6 +203,10 @@ class TrainOptions(Table):
         schedule: what becomes of the learning rate.
         weight_decay: the optimiser's; None leaves it at its own default (0.01 for ``"adamw"``, else 0).
         momentum: of ``"sgd"``.
+        warmup: steps at the beginning in which the rate rises in a line, before the schedule.
+        clip_norm: the largest norm of a step's gradient.
+        average: of the weights along training, which is used in place of the last ones.
+        patience: validations in a row without a better one, after which training ends.
         validate_every: steps between validations; 0 for none.
         validate_episodes: tasks of a validation.
         precision: ``"float32"`` or ``"float64"``: that of the weights and of all that is computed; ``"tf32"`` or
@@ -198,6 +226,10 @@ class TrainOptions(Table):
     schedule: Schedule = Constant()
     weight_decay: float | None = Field(default=None, ge=0)
     momentum: float = Field(default=0.0, ge=0, lt=1)
+    warmup: int = Field(default=0, ge=0)
+    clip_norm: float | None = Field(default=None, gt=0)
+    average: AverageOptions | None = None
+    patience: int | None = Field(default=None, ge=1)
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)
     precision: Literal["float32", "float64", "tf32", "bf16"] = "float32"
@@ -213,6 +245,12 @@ class TrainOptions(Table):
                 "cannot validate on classes that are trained on (role = 'train+validation'); "
                 "set validate-every = 0, or role = 'train'"
             )
+        if self.patience is not None and not self.validate_every:
+            raise ValueError(
+                "patience counts validations, and there are none: set validate-every, or leave patience out"
+            )
+        if self.warmup and self.warmup >= self.steps:
+            raise ValueError(f"warmup = {self.warmup} leaves none of {self.steps} steps for the schedule; take fewer")
         return self
 
 
@@ -274,8 +312,8 @@ class Recipe(Table):
         found = self.model_dump(mode="json", exclude=exclude)
         if found.get("pretrain") is None:
             found.pop("pretrain", None)
-        for name, default in (("batch", None), ("weight_decay", None), ("momentum", 0.0), ("compile", "no")):
-            if found["train"][name] == default:
+        for name in ("batch", "weight_decay", "momentum", "compile", "warmup", "clip_norm", "average", "patience"):
+            if found["train"][name] == TrainOptions.model_fields[name].default:
                 del found["train"][name]
         if found.get("evaluate", {}).get("precision") == "float32":
             del found["evaluate"]["precision"]

@@ -1,6 +1,7 @@
 """Floor 4: meta-training. Called itself, ``quickstudy.train(recipe)`` trains from a recipe (see ``api.py``)."""
 
 from quickstudy.callable_module import make_callable
+from quickstudy.train.averaging import Average
 from quickstudy.train.callbacks import (
     Callback,
     EndEvent,
@@ -17,9 +18,10 @@ from quickstudy.train.engine import Interrupted, fit
 from quickstudy.train.phases import Pretraining
 from quickstudy.train.runfolder import RunFolder
 from quickstudy.train.saving import Checkpointing, Trained
-from quickstudy.train.schedules import Schedule, constant, cosine, decay_by, linear
+from quickstudy.train.schedules import Schedule, constant, cosine, decay_by, linear, of_torch, warmed
 
 __all__ = [
+    "Average",
     "Callback",
     "Checkpoint",
     "Checkpointing",
@@ -43,7 +45,9 @@ __all__ = [
     "linear",
     "load_checkpoint",
     "load_weights",
+    "of_torch",
     "save_checkpoint",
+    "warmed",
 ]
 
 make_callable(__name__)

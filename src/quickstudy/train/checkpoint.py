@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +31,16 @@ class Checkpoint:
     """What a checkpoint holds.
 
     Args:
-        learner: the learner's state dict.
+        learner: the learner's state dict, as it is used.
         optimizer: ``"<parameter>/<key>"`` -> tensor of the outer optimiser.
         state: JSON: step, best validation, who made it.
+        moved: the weights that the optimiser moves, where those that are used are an average of them; else empty.
     """
 
     learner: dict[str, Tensor]
     optimizer: dict[str, Tensor]
     state: dict[str, Any]
+    moved: dict[str, Tensor] = field(default_factory=dict)
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
@@ -49,6 +51,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     tensors = {f"learner.{name}": _plain(value) for name, value in checkpoint.learner.items()}
     tensors |= {f"optimizer.{name}": _plain(value) for name, value in checkpoint.optimizer.items()}
+    tensors |= {f"moved.{name}": _plain(value) for name, value in checkpoint.moved.items()}
     weights = save_tensors(tensors)
     state = checkpoint.state | {"schema": SCHEMA, "weights_sha256": hashlib.sha256(weights).hexdigest()}
     state["state_sha256"] = _state_digest(state)
@@ -125,7 +128,7 @@ def _read(place: Path) -> Checkpoint:
         tensors = load_tensors(weights)
     except SafetensorError as error:
         raise broken(f"weights.safetensors is no safetensors file ({error})") from error
-    return Checkpoint(_under("learner.", tensors), _under("optimizer.", tensors), state)
+    return Checkpoint(*(_under(part, tensors) for part in ("learner.", "optimizer.")), state, _under("moved.", tensors))
 
 
 def _state_digest(state: dict[str, Any]) -> str:

@@ -9,11 +9,14 @@ to be saved, so a run that goes on equals one never stopped.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
+from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.train.averaging import Average, Averaging
 from quickstudy.train.callbacks import Callback, EndEvent, Outcome, Validation, ValidationEvent
 from quickstudy.train.contexts import polite_interrupt, training_mode
 from quickstudy.train.phases import OptimizerName, Pretraining
@@ -56,6 +59,9 @@ def fit(
     ranks: AbstractRanks | None = None,
     compile: Compile = "no",
     precision: Precision = "float32",
+    clip_norm: float | None = None,
+    average: Average | None = None,
+    patience: int | None = None,
 ) -> Trained:
     """Meta-train ``learner`` on the tasks of ``source``; it is trained in place, on the device where it lies.
 
@@ -89,6 +95,13 @@ def fit(
             matrix products and convolutions of float32 (on a CPU it changes nothing); ``"bf16"``: these in bfloat16,
             by ``torch.autocast`` around the learner's loss. Weights and optimiser stay float32, see
             ``train/precision.py``.
+        clip_norm: the largest norm of a step's gradient, over all parameters; a longer one is shortened to it
+            (``grad_norm`` in the logs is that before).
+        average: of the weights along training: what is validated, saved to be loaded, and left in ``learner`` at the
+            end, in place of the last weights; training goes on from those. Of the last phase alone. See
+            ``train/averaging.py``.
+        patience: how many validations in a row may bring nothing better before training ends; None: all steps are done.
+            It counts in the last phase alone.
 
     Returns:
         How many steps were done, and the best validation.
@@ -104,11 +117,14 @@ def fit(
     main |= {"weight_decay": weight_decay, "momentum": momentum}
     ranks = ranks or OneRank()
     callbacks = [each for each in callbacks if ranks.rank == 0 or getattr(each, "on_every_rank", False)]
+    averaging = None if average is None else Averaging(average)
     engine = Engine(
-        learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks, ranks, compile, precision
+        *(learner, source, pretrain, main, tasks_per_step, tasks_at_once, seed, callbacks, ranks, compile, precision),
+        *(clip_norm, averaging),
     )
     with alike(ranks):
         engine.check()
+        early = Patience.checked(patience, validate_every if validate is not None else 0, engine)
     steps = engine.steps
     share_weights(ranks, learner)
     saver = None if checkpoints is None else Saver(engine, checkpoints)
@@ -117,7 +133,7 @@ def fit(
     outcome: Outcome = "failed"
     with training_mode(learner), polite_interrupt() as interrupted:
         try:
-            while progress.step < steps:
+            while progress.step < steps and not early.is_over(progress):
                 if engine.begins_anew(progress.step):  # what was best is no measure of another phase
                     progress = Trained(progress.step)
                 event = engine.step(progress.step)
@@ -131,26 +147,68 @@ def fit(
                     and (event.step % validate_every == 0 or event.step == steps)
                 ):
                     progress = _validated(engine, validate, progress, callbacks, saver)
-                stop = ranks.asked_to_stop(interrupted.is_set()) and progress.step < steps
-                if saver is not None and (stop or event.step % saver.options.every == 0 or event.step == steps):
+                last = event.step == steps or early.is_over(progress)
+                stop = ranks.asked_to_stop(interrupted.is_set()) and not last
+                if saver is not None and (stop or event.step % saver.options.every == 0 or last):
                     check_same(ranks, learner)
                     with alike(ranks):
-                        saver.save("last", progress, callbacks)
+                        saver.save("last", progress, callbacks, ended=last)
                 if stop:
                     outcome = "interrupted"
                     raise Interrupted(f"Stopped after step {progress.step} of {steps}.")
             outcome = "finished"
+            if averaging is not None and averaging.count:
+                learner.load_state_dict(averaging.values)
         finally:
             for callback in callbacks:
                 callback.end(EndEvent(progress.step, outcome))
     return progress
 
 
+@dataclass(frozen=True)
+class Patience:
+    """When training ends early. What it goes by stands in each checkpoint, so that a run that goes on ends there, too.
+
+    Args:
+        validations: how many in a row may bring nothing better; None: any number.
+        every: steps between them.
+        first: steps before the last phase, in which alone they count.
+    """
+
+    validations: int | None
+    every: int
+    first: int
+
+    @staticmethod
+    def checked(patience: int | None, validate_every: int, engine: Engine) -> Patience:
+        """The same with numbers that make sense.
+
+        Raises:
+            InputError: it is below 1, or nothing is validated.
+        """
+        if patience is not None and patience < 1:
+            raise InputError(f"patience must be a whole number of at least 1, received {patience}.")
+        if patience is not None and not validate_every:
+            raise InputError(
+                f"Training cannot end early after {patience} validations: there are none. Say how often to validate "
+                "(validate_every), or leave patience out."
+            )
+        return Patience(patience, validate_every, engine.phases[-1].first)
+
+    def is_over(self, progress: Trained) -> bool:
+        """Whether the last validation was one too many."""
+        if self.validations is None or progress.step <= self.first:
+            return False
+        since = self.first if progress.best_step is None else max(progress.best_step, self.first)
+        # In whole validations: between two of them nothing is decided.
+        return progress.step // self.every - since // self.every >= self.validations
+
+
 def _validated(
     engine: Engine, validate: Validate, progress: Trained, callbacks: Sequence[Callback], saver: Saver | None
 ) -> Trained:
     """Measure, tell, and keep the best."""
-    with alike(engine.ranks):
+    with alike(engine.ranks), engine.as_used():
         found = validate(engine.learner)
     better = found.better_than(progress.best)
     if better:

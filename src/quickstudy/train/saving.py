@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,10 +71,19 @@ class Saver:
             "tasks_per_step": engine.tasks_per_step,
             # Cut otherwise, sums are rounded otherwise, and the run would not go on to the last bit.
             "tasks_at_once": engine.tasks_at_once,
+            "clip_norm": engine.clip_norm,
+            "average": None if engine.averaging is None else asdict(engine.averaging.average),
         }
 
-    def save(self, which: str, progress: Trained, callbacks: Sequence[Callback]) -> None:
-        """Write ``last`` or ``best``; rank 0 does it, for all."""
+    def save(self, which: str, progress: Trained, callbacks: Sequence[Callback], *, ended: bool = False) -> None:
+        """Write ``last`` or ``best``; rank 0 does it, for all.
+
+        Args:
+            which: of the two.
+            progress: how far training has come.
+            callbacks: that are told before.
+            ended: whether there will be no further step, also where fewer were done than were asked for.
+        """
         if self.engine.ranks.rank:
             return
         for callback in callbacks:
@@ -85,10 +94,15 @@ class Saver:
             "steps": engine.steps,
             "best": progress.best,
             "best_step": progress.best_step,
+            "ended": ended,
             "identity": self._identity,
         }
-        tensors = optimizer_tensors(engine.learner, engine.optimizer)
-        save_checkpoint(self.options.folder / which, Checkpoint(engine.learner.state_dict(), tensors, state))
+        tensors, averaging = optimizer_tensors(engine.learner, engine.optimizer), engine.averaging
+        used = moved = engine.learner.state_dict()
+        if averaging is not None:
+            used, state["averaged"] = averaging.values or moved, averaging.count
+        checkpoint = Checkpoint(used, tensors, state, {} if used is moved else moved)
+        save_checkpoint(self.options.folder / which, checkpoint)
 
     def restore(self) -> Trained:
         """Go on from ``last``; from nothing where there is none."""
@@ -111,8 +125,14 @@ class Saver:
                 "Start a new run, or use the settings of the old one."
             )
         load_weights(self.engine.learner, found, folder)
+        averaging = self.engine.averaging
+        if averaging is not None and found.moved:
+            averaging.values = {name: value.clone() for name, value in self.engine.learner.state_dict().items()}
+            load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
         if self.engine.enter(found.state["step"]):
             restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        if averaging is not None and averaging.values:
+            averaging.count = int(found.state["averaged"])
         if found.state["step"] > self.engine.steps:
             raise CheckpointError(
                 f"Cannot go on from {folder} to step {self.engine.steps}: it is of step {found.state['step']}. "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,7 @@ from quickstudy.inner import explained
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss
 from quickstudy.nets.secondorder import blamed_layer
+from quickstudy.train.averaging import Averaging
 from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
@@ -52,6 +53,8 @@ class Engine:
     ranks: AbstractRanks = field(default_factory=OneRank)
     compile: Compile = "no"
     precision: Precision = "float32"
+    clip_norm: float | None = None
+    averaging: Averaging | None = None
     compiled: Compiled | None = None
     phases: list[Phase] = field(init=False)
     phase: Phase | None = None
@@ -113,6 +116,8 @@ class Engine:
             )
 
     def _check_whole_step(self, name: str) -> None:
+        if self.clip_norm is not None and not 0 < self.clip_norm < float("inf"):
+            raise InputError(f"clip_norm must be a number above 0, received {self.clip_norm}.")
         main = self.main
         plain = main["optimizer"] == "sgd" and main["lr"] == 1 and not (main["momentum"] or main["weight_decay"])
         if self.learner.traits.whole_step and not plain:
@@ -120,6 +125,10 @@ class Engine:
                 f"{name} computes its outer step itself, which the optimiser must make as it is: say optimizer = 'sgd' "
                 f"and lr = 1.0, without momentum and weight decay, received optimizer = {main['optimizer']!r}, lr = "
                 f"{main['lr']}, momentum = {main['momentum']} and weight decay = {main['weight_decay'] or 0.0}."
+            )
+        if self.learner.traits.whole_step and self.clip_norm is not None:
+            raise InputError(
+                f"{name} computes its outer step itself, so that nothing may be clipped of it: leave clip_norm out."
             )
 
     @staticmethod
@@ -142,6 +151,8 @@ class Engine:
             return False
         if done == phase.first:
             self.learner.begin_phase(phase.number)
+            if self.averaging is not None:  # of the last phase alone, as the one before it hands on its last weights
+                self.averaging.begin()
         self.phase, self.optimizer = phase, phase.build_optimizer(self.learner)
         return done > phase.first
 
@@ -159,13 +170,24 @@ class Engine:
             with tensor_cores(self.precision, self._device):
                 logs = self._backward(self.phase, done)
             norm = self._gradient_norm(done)
+            if self.clip_norm is not None:
+                parameters = list(self.learner.parameters())
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, torch.tensor(norm))
         except Exception:  # most of all a loss that is no number
             self._put_back(buffers)
             raise
         self.optimizer.step()
+        if self.averaging is not None and self.phase is self.phases[-1]:
+            self.averaging.update(self.learner, done + 1 - self.phase.first, self.phase.steps)
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
         return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name, self.phase.number)
+
+    @contextmanager
+    def as_used(self) -> Iterator[None]:
+        """While it lasts the learner holds what will be used of it: the average of its weights, if there is one."""
+        with nullcontext() if self.averaging is None else self.averaging.inside(self.learner):
+            yield
 
     @property
     def _device(self) -> torch.device:
