@@ -50,6 +50,7 @@ _WAYS = ({"way": 5, "shot": 1, "query": 15}, {"way": 5, "shot": 5, "query": 15})
 _FEWER = ({"way": 5, "shot": 1, "query": 6}, {"way": 5, "shot": 5, "query": 6})
 LEARNERS = {
     "drawings": Ship("shipped-drawings", "MIT", _WAYS),
+    "drawings-maml": Ship("shipped-drawings-maml", "MIT", _WAYS),
     "pictures": Ship("caltech-meta-baseline-fast", "CC-BY-4.0", _WAYS),
     "sounds": Ship(
         "arabic-meta-baseline-fast", "CC-BY-4.0", ({"way": 5, "shot": 1, "query": 6}, {"way": 5, "shot": 5, "query": 6})

@@ -99,7 +99,7 @@ class TrainingProgress(Silent):
         done = event.step - (self._first or 0)
         rate = done / max(self._clock() - self._since, 1e-9)
         on = " on batches" if event.phase == "batches" else ""
-        parts = [f"step {event.step:,}/{event.steps:,}{on}", f"loss {event.logs['loss']:.4g}"]
+        parts = [f"step {event.step:,}/{event.steps:,}{on}", _loss(event)]
         if "accuracy" in event.logs:
             parts.append(f"accuracy {100 * event.logs['accuracy']:.1f} %")
         if "return" in event.logs:
@@ -126,6 +126,12 @@ class TrainingProgress(Silent):
         early = event.outcome == "finished" and event.step < self._steps
         why = ": no better validation for as long as it was to wait" if early else ""
         self._line.keep(f"{event.outcome} after {event.step:,} steps, {took}{why}")
+
+
+def _loss(event: StepEvent) -> str:
+    if "loss" in event.logs:
+        return f"loss {event.logs['loss']:.4g}"
+    return f"left out, as it overflowed float16 (scale now {event.logs['scale']:g})"
 
 
 class EvaluationProgress:

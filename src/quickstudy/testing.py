@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
@@ -40,6 +41,7 @@ from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.train import RunFolder
 from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
+from quickstudy.train.ranks_group import seat
 from quickstudy.train.ranks_messages import Job
 from quickstudy.train.ranks_worker import Starter
 from quickstudy.training import Run, kebab_keys, pick_device, say
@@ -82,8 +84,9 @@ def evaluate(
         overrides: options of the learner's adaptation, such as ``{"learner.test-inner-steps": 10}``; and of the data,
             such as ``{"data.name": "caltech101"}``, to be tested on other data than it was trained on. Those of the
             run's data set stay as they are unless ``data.name`` names another.
-        precision: how the learner computes, ``"float32"``, ``"tf32"`` or ``"bf16"``; not what it was trained in, but as
-            the recipe's [evaluate] says, ``"float32"`` where that says nothing. In float64 where its weights are.
+        precision: how the learner computes, ``"float32"``, ``"tf32"``, ``"bf16"`` or ``"fp16"``; not what it was
+            trained in, but as the recipe's [evaluate] says, ``"float32"`` where that says nothing. In float64 where its
+            weights are.
         data_root: see :func:`train`.
         device: see :func:`train`.
         tasks_at_once: how many tasks are computed together; bounds the memory.
@@ -96,6 +99,11 @@ def evaluate(
         CheckpointError: its checkpoint is missing, broken, or of another learner.
         StorageError: the disk refused.
     """
+    if seat(os.environ) is not None:
+        raise InputError(
+            "A test is started once, and divides its episodes itself (ranks): do not start it by torchrun or srun with "
+            "several processes."
+        )
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
     of_test = {} if precision is None else {"evaluate.precision": precision}
     recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,18 +15,20 @@ from typing import Any
 import torch
 from typing_extensions import override
 
+from quickstudy import __version__
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
-from quickstudy.recipes import Recipe, build, load_recipe, to_toml
+from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
 from quickstudy.running import train_by_ranks, train_in
 from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of, seen_by
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
-from quickstudy.train.ranks import RanksLost
+from quickstudy.train.ranks import PeerLost, ProcessRanks, RanksLost, alike
+from quickstudy.train.ranks_group import Seat, check_agreement, joined, seat
 
 __all__ = ["Run", "kebab_keys", "pick_device", "say", "train"]
 
@@ -81,7 +84,8 @@ def train(
         tensorboard: write event files into the run's folder too (the extra ``tracking``).
         resume: go on with the newest run of this recipe, or with the run that ``recipe`` names. The result is the
             same, bit for bit, as if it had never stopped. Only ``train.steps`` can be overridden then.
-        ranks: processes that divide the tasks of each step, see docs/ranks.md; ``"auto"``: as many as pay. One by
+        ranks: processes that divide the tasks of each step, see docs/ranks.md, for a process that is alone (one that
+            torchrun or srun started is one of theirs); ``"auto"``: as many as pay. One by
             default; a run that goes on takes as many as before. The result is the same but for rounding.
 
     Returns:
@@ -92,24 +96,19 @@ def train(
         RunError: training diverged, the disk refused, or a checkpoint cannot be gone on from.
     """
     overrides = kebab_keys(overrides)
+    root = None if data_root is None else Path(data_root)
+    place = seat(os.environ)
+    if place is not None:
+        plan = _Plan(recipe, overrides, Path(runs), root, resume)
+        return _train_in_group(place, plan, device, callbacks, progress=progress, tensorboard=tensorboard)
     old, resolved = _to_go_on(recipe, overrides, Path(runs)) if resume else (None, _resolved(recipe, overrides))
     # Before there is a folder: recipes and data that cannot be used shall leave none behind.
-    began = {} if old is None else {"as_trained": partial(as_trained, old)}
-    built = build(resolved, None if data_root is None else Path(data_root), **began)
+    built = _built(old, resolved, root)
     where = pick_device(device)
     built.learner.to(where)
     count = ranks_to_train(ranks, built, where, None if old is None else old.about.get("ranks"))
-    folder = old or RunFolder.create(Path(runs), resolved.name, resolved.seed, to_toml(resolved))
     line = Line() if progress else None
-    with folder.locked(), _cleared(folder, new=old is None):
-        folder.note(**count.record)
-        if old is None:
-            sources: dict[str, TaskSource] = {resolved.train.role: built.train}
-            if built.validation is not None:
-                sources["validation"] = built.validation
-            note_classes(folder, built.data, sources)
-        say(remark(resolved.train.precision, where), line)
-        say(_remark_on_compiling(resolved, where), line)
+    with _folder_for(old, built, Path(runs), count, line) as folder:
         shown: list[Callback] = []
         if line is not None:
             shown = [_SaysRanks(count, line)] if ranks is not None else []
@@ -123,6 +122,112 @@ def train(
             )
     built.learner.seen = seen_by(folder, built.train.shape)
     return Run(folder, resolved, built.learner, trained)
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What was asked for, before it is known whether it can be had."""
+
+    recipe: str | Path | Recipe
+    overrides: dict[str, Any]
+    runs: Path
+    root: Path | None
+    resume: bool
+
+
+def _train_in_group(
+    place: Seat,
+    plan: _Plan,
+    device: str | torch.device | None,
+    callbacks: Sequence[Callback],
+    *,
+    progress: bool,
+    tensorboard: bool,
+) -> Run:
+    """The same as one rank of those that torchrun or srun started, each of which calls :func:`train`.
+
+    Rank 0 alone looks for runs, writes and shows; what it found is told to the others.
+    """
+    where = pick_device(f"cuda:{place.local}" if device is None and torch.cuda.is_available() else device)
+    with joined(place, where) as group:
+        return _train_as(group, place, plan, where, callbacks, progress=progress, tensorboard=tensorboard)
+
+
+def _train_as(
+    group: ProcessRanks,
+    place: Seat,
+    plan: _Plan,
+    where: torch.device,
+    callbacks: Sequence[Callback],
+    *,
+    progress: bool,
+    tensorboard: bool,
+) -> Run:
+    asked = f"{plan.recipe} {plan.overrides}{' --resume' if plan.resume else ''}"
+    versions = {"the version of quickstudy": __version__, "that of torch": torch.__version__}
+    check_agreement(group, versions | {"what is to be trained": asked})
+    with alike(group):
+        found = _found_by_first(place, plan) if group.rank == 0 else None
+    old_path, resolved = group.exchange(found)[0] or (None, None)
+    assert resolved is not None
+    old = None if old_path is None else RunFolder(old_path)
+    with alike(group):
+        built = _built(old, resolved, plan.root)
+        built.learner.to(where)
+    check_agreement(group, {"the hash of the data": built.train.hash})
+    line = Line() if progress and group.rank == 0 else None
+    count = RankCount(group.size, f"started from outside, {place.job}")
+    told = [*([] if line is None else [_SaysRanks(count, line), TrainingProgress(line)]), *callbacks]
+    with ExitStack() as stack:
+        folder = None
+        with alike(group):
+            if group.rank == 0:
+                folder = stack.enter_context(_folder_for(old, built, plan.runs, count, line))
+                folder.note(job=place.job)
+        path = group.exchange(None if folder is None else folder.path)[0]
+        assert path is not None
+        folder = RunFolder(path)
+        trained = train_in(folder, built, callbacks=told, line=line, tensorboard=tensorboard, ranks=group)
+    with alike(group):
+        built.learner.seen = seen_by(folder, built.train.shape) if group.rank == 0 else built.learner.seen
+    return Run(folder, resolved, built.learner, trained)
+
+
+def _found_by_first(place: Seat, plan: _Plan) -> tuple[Path | None, Recipe]:
+    """The run to go on with, if any: also the one that these ranks trained before they were started again."""
+    if plan.resume:
+        old, resolved = _to_go_on(plan.recipe, plan.overrides, plan.runs)
+        return old.path, resolved
+    resolved = _resolved(plan.recipe, plan.overrides)
+    before = newest_run_of(resolved, plan.runs) if place.start else None
+    if before is not None and before.about.get("job") == place.job:
+        return before.path, recipe_of(before)
+    return None, resolved
+
+
+def _built(old: RunFolder | None, resolved: Recipe, root: Path | None) -> Built:
+    began = {} if old is None else {"as_trained": partial(as_trained, old)}
+    return build(resolved, root, **began)
+
+
+@contextmanager
+def _folder_for(
+    old: RunFolder | None, built: Built, runs: Path, count: RankCount, line: Line | None
+) -> Iterator[RunFolder]:
+    """The run's folder, in which nobody else trains while it lasts, with everything noted that is known beforehand."""
+    resolved = built.recipe
+    where = next(built.learner.parameters(), torch.empty(0)).device
+    folder = old or RunFolder.create(runs, resolved.name, resolved.seed, to_toml(resolved))
+    with folder.locked(), _cleared(folder, new=old is None):
+        folder.note(**count.record)
+        if old is None:
+            sources: dict[str, TaskSource] = {resolved.train.role: built.train}
+            if built.validation is not None:
+                sources["validation"] = built.validation
+            note_classes(folder, built.data, sources)
+        say(remark(resolved.train.precision, where), line)
+        say(_remark_on_compiling(resolved, where), line)
+        yield folder
 
 
 # --- pieces ------------------------------------------------------------------------------------
@@ -168,6 +273,8 @@ def _cleared(folder: RunFolder, *, new: bool) -> Iterator[None]:
         raise Interrupted(f"{interrupted} Go on with: quickstudy train {folder.path} --resume") from None
     except RanksLost as lost:  # what ranks printed stays
         raise RanksLost(f"{lost} Go on with: quickstudy train {folder.path} --resume --ranks 1") from None
+    except PeerLost as lost:  # of ranks that were started from outside
+        raise RanksLost(f"{lost} Start all of them again, with: quickstudy train {folder.path} --resume") from lost
     except Exception:  # whatever it was: a folder without a single step is of no use
         begun = has_checkpoint(folder.checkpoints / "last") or (
             folder.metrics.exists() and folder.metrics.stat().st_size

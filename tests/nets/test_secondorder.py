@@ -30,7 +30,7 @@ from quickstudy.learners.imaml import IMAML
 from quickstudy.nets.secondorder import blamed_layer, plain_kernels
 from quickstudy.train import fit
 from tests.smalltasks import FEATURES, WAY, tasks
-from tests.train.test_engine import Small
+from tests.train.small import Small
 
 
 class Attention(nn.Module):

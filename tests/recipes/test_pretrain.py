@@ -83,14 +83,9 @@ def test_hashes_of_recipes_without_batches_did_not_change() -> None:
     """What could be said before has the hash that it had; what is new counts where it is said."""
     recipe = load_recipe("sinusoid-maml")
     document = recipe.model_dump(mode="json", exclude={"name"})
-    del (
-        document["pretrain"],
-        document["train"]["batch"],
-        document["train"]["weight_decay"],
-        document["train"]["momentum"],
-        document["train"]["compile"],
-        document["evaluate"]["precision"],
-    )
+    del document["pretrain"], document["evaluate"]["precision"]
+    for name in ("batch", "weight_decay", "momentum", "compile", "warmup", "clip_norm", "average", "patience"):
+        del document["train"][name]
     assert hashlib.sha256(json.dumps(document, sort_keys=True).encode()).hexdigest() == recipe_hash(recipe)
     assert identity(recipe, SHAPE) == identity(recipe.model_copy(update={"pretrain": None}), SHAPE)
     assert identity(parse(), SHAPE) != identity(parse(pretrain__lr=0.1), SHAPE)
@@ -104,9 +99,13 @@ def test_hashes_of_recipes_without_batches_did_not_change() -> None:
             {"train__weight_decay": 0.1},
             {"train__optimizer": "sgd", "train__momentum": 0.9},
             {"train__optimizer": "sgd"},
+            {"train__clip_norm": 1.0},
+            {"train__average": {"name": "ema"}},
+            {"train__average": {"name": "swa"}},
+            {"train__warmup": 1},
         )
     }
-    assert len(hashes) == 6
+    assert len(hashes) == 10
 
 
 def test_sources_of_both_phases() -> None:

@@ -29,7 +29,7 @@ from quickstudy.train.cudagraph import captured, waits
 from quickstudy.train.tracing import Inventory, leaves_of, signature, trace
 from tests.table import ROWS, Row, make, tasks
 from tests.train.inturn import side_by_side, values
-from tests.train.test_engine import Small
+from tests.train.small import Small
 
 REFUSED = """reptile reptile-sgd reptile-shared reptile-real reptile-lora reptile-multi-label reptile-published maml++
  maml++-test-steps maml++-shared maml++-proto maml++-transductive maml++-first-order maml++-real imaml-newton feat

@@ -25,7 +25,7 @@ from quickstudy.train.ranks import AbstractRanks, OneRank, PeerLost, alike, bloc
 from quickstudy.train.ranks_state import check_same, goes_from_task_to_task
 from tests.table import ROWS, Row, make, mlp
 from tests.train.inturn import InTurn, side_by_side, values
-from tests.train.test_engine import Small, same, weights
+from tests.train.small import Small, same, weights
 from tests.train.test_phases import TASKS, meta_baseline, pretraining
 
 ROW = {row.name: row for row in ROWS}

@@ -37,7 +37,7 @@ def evaluate(
         Literal["best", "last"] | None, typer.Option(help="By default the best, where the run was validated.")
     ] = None,
     precision: Annotated[
-        Literal["float32", "tf32", "bf16"] | None,
+        Literal["float32", "tf32", "bf16", "fp16"] | None,
         typer.Option(
             help="How the learner computes; by default as the recipe's evaluate.precision, which is float32, whatever "
             "it was trained in."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -60,6 +61,7 @@ def train(
 
     from quickstudy import api
     from quickstudy.train import Interrupted
+    from quickstudy.train.ranks_group import seat
 
     try:
         run = api.train(
@@ -77,6 +79,9 @@ def train(
         # Here, and not in `outcome`, because typer would swallow what it says.
         typer.echo(str(interrupted), err=True)
         raise typer.Exit(130) from None
+    place = seat(os.environ)
+    if place is not None and place.rank:
+        return  # the first of them says it
     if json:
         trained = run.trained
         one_json({"run": str(run.path), "step": trained.step, "best": trained.best, "best_step": trained.best_step})

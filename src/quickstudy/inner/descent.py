@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
+from quickstudy.inner.scaled import inner_scale
 from quickstudy.nets.apply import Params as Params
 from quickstudy.nets.secondorder import misses_first_derivative, misses_second_derivative, once_differentiable_names
 
@@ -45,8 +46,9 @@ def gradients(
         InputError: a parameter plays no part in the loss, or a layer has no derivative.
     """
     once = once_differentiable_names(losses, list(params.values())) if create_graph and guard else []
+    scale = inner_scale()
     try:
-        each = torch.full_like(losses, times)  # of the sum, without the operators of a sum
+        each = torch.full_like(losses, times * scale)  # of the sum, without the operators of a sum
         found = torch.autograd.grad(losses, tuple(params.values()), each, create_graph=create_graph, allow_unused=True)
     except RuntimeError as error:
         raise explained(error) from error
@@ -56,7 +58,7 @@ def gradients(
             f"Cannot adapt {', '.join(map(repr, missing))}: the support loss does not depend on it, so it has no "
             "gradient. Use the parameter in the network's output, or freeze it with requires_grad_(False)."
         )
-    grads = [grad for grad in found if grad is not None]
+    grads = [grad if scale == 1 else grad * (1 / scale) for grad in found if grad is not None]
     if once:
         grads = list(_Refuses.apply(once[0], len(grads), *grads, *params.values()))  # type: ignore[no-untyped-call]
     return dict(zip(params, grads, strict=True))

@@ -83,7 +83,8 @@ def _schedule(schedule: Schedule, lr: float, warmup: int = 0) -> schedules.Sched
     if isinstance(schedule, Step):
         return schedules.decay_by(schedule.factor, schedule.every)
     if isinstance(schedule, OfTorch):
-        return schedules.of_torch(schedule.scheduler, schedule.options, lr)
+        options = {name.replace("-", "_"): value for name, value in schedule.options.items()}
+        return schedules.of_torch(schedule.scheduler, options, lr)
     return {"linear": schedules.linear, "cosine": schedules.cosine}[schedule.name](schedule.final)
 
 

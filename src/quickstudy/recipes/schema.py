@@ -209,9 +209,9 @@ class TrainOptions(Table):
         patience: validations in a row without a better one, after which training ends.
         validate_every: steps between validations; 0 for none.
         validate_episodes: tasks of a validation.
-        precision: ``"float32"`` or ``"float64"``: that of the weights and of all that is computed; ``"tf32"`` or
-            ``"bf16"``: weights in float32, and steps whose matrix products and convolutions are shorter; see
-            docs/performance.md.
+        precision: ``"float32"`` or ``"float64"``: that of the weights and of all that is computed; ``"tf32"``,
+            ``"bf16"`` or ``"fp16"``: weights in float32, and steps whose matrix products and convolutions are shorter;
+            see docs/performance.md.
         compile: how meta-steps are computed: ``"no"``, ``"trace"`` or ``"inductor"``; see docs/compiled.md.
         role: the classes to train on. With ``"train+validation"`` there is nothing left to validate on, so
             ``validate_every`` must be 0.
@@ -232,7 +232,7 @@ class TrainOptions(Table):
     patience: int | None = Field(default=None, ge=1)
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)
-    precision: Literal["float32", "float64", "tf32", "bf16"] = "float32"
+    precision: Literal["float32", "float64", "tf32", "bf16", "fp16"] = "float32"
     compile: Literal["no", "trace", "inductor"] = "no"
     role: Literal["train", "train+validation"] = "train"
 
@@ -261,12 +261,12 @@ class EvaluateOptions(Table):
         episodes: on how many tasks.
         role: of which role.
         precision: how its learner computes then, whatever it was trained in: ``"float32"`` (weights in float64 compute
-            in float64), ``"tf32"`` or ``"bf16"``.
+            in float64), ``"tf32"``, ``"bf16"`` or ``"fp16"``.
     """
 
     episodes: int = Field(default=600, ge=2)
     role: Literal["validation", "test"] = "test"
-    precision: Literal["float32", "tf32", "bf16"] = "float32"
+    precision: Literal["float32", "tf32", "bf16", "fp16"] = "float32"
 
 
 class Recipe(Table):

@@ -1,6 +1,6 @@
 """Floor 6: learners that come with the package, trained by its own recipes: one folder each, as ``save`` writes them.
 
-drawings    letters and characters: ink on paper
+drawings    letters and characters: ink on paper; drawings-maml: the same learned by gradient steps, to watch them
 pictures    colour pictures of things
 sounds      spoken words
 rows        rows of numbers with a class each; rows-real, with a number each

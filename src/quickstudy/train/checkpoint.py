@@ -128,7 +128,8 @@ def _read(place: Path) -> Checkpoint:
         tensors = load_tensors(weights)
     except SafetensorError as error:
         raise broken(f"weights.safetensors is no safetensors file ({error})") from error
-    return Checkpoint(*(_under(part, tensors) for part in ("learner.", "optimizer.")), state, _under("moved.", tensors))
+    learner, optimizer, moved = (_under(part, tensors) for part in ("learner.", "optimizer.", "moved."))
+    return Checkpoint(learner, optimizer, state, moved)
 
 
 def _state_digest(state: dict[str, Any]) -> str:

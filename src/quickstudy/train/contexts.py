@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -51,20 +52,29 @@ def training_mode(learner: AbstractLearner) -> Iterator[None]:
 def polite_interrupt() -> Iterator[threading.Event]:
     """An event that the first Ctrl-C sets; a second one interrupts at once, as usual.
 
-    Only the main thread may handle signals; elsewhere Ctrl-C stays what it is.
+    So does the signal by which a system asks a program to end (SIGTERM: a cluster that needs the machine, a container
+    that is stopped), but for ranks of torch's elastic launch, which ends them by it when one of them was lost. Only the
+    main thread may handle signals; elsewhere they stay what they are.
     """
     asked = threading.Event()
     if threading.current_thread() is not threading.main_thread():
         yield asked
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
+    if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL and "TORCHELASTIC_RESTART_COUNT" not in os.environ:
+        before[signal.SIGTERM] = signal.SIG_DFL
+
+    def as_before() -> None:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
     def ask(number: int, frame: Any) -> None:
         asked.set()
-        signal.signal(signal.SIGINT, before)
+        as_before()
 
-    signal.signal(signal.SIGINT, ask)
+    for number in before:
+        signal.signal(number, ask)
     try:
         yield asked
     finally:
-        signal.signal(signal.SIGINT, before)
+        as_before()

@@ -49,10 +49,11 @@ class PeerLost(RunError):
 
     Args:
         why: what torch said.
+        whose: the rank that noticed, in words; empty where nobody needs to be told.
     """
 
-    def __init__(self, why: str = "") -> None:
-        super().__init__(why)
+    def __init__(self, why: str = "", whose: str = "") -> None:
+        super().__init__(why, whose)
 
     @property
     def said(self) -> str:
@@ -62,7 +63,9 @@ class PeerLost(RunError):
 
     @override
     def __str__(self) -> str:
-        return f"Nothing can be exchanged with the other ranks, of which one may be gone. {self.said}".rstrip()
+        whose = f" (says {self.args[1]})" if self.args[1] else ""
+        lost = f"Nothing can be exchanged with the other ranks, of which one may be gone{whose}."
+        return f"{lost} {self.said}".rstrip()
 
 
 class RanksLost(RunError):
@@ -192,10 +195,11 @@ class ProcessRanks(AbstractRanks):
 
     Args:
         stop: whether this process was asked to stop, other than by a signal.
+        name: of this rank, for errors.
     """
 
-    def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
-        self._stop = stop
+    def __init__(self, stop: Callable[[], bool] = lambda: False, name: str = "") -> None:
+        self._stop, self._name = stop, name
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
 
     @property
@@ -211,7 +215,7 @@ class ProcessRanks(AbstractRanks):
     @override
     def exchange(self, mine: T) -> list[T]:
         said: list[Any] = [None] * self.size
-        with _naming_the_loss():
+        with _naming_the_loss(self._name):
             dist.all_gather_object(said, mine)
         return said
 
@@ -223,7 +227,7 @@ class ProcessRanks(AbstractRanks):
 
     @override
     def add(self, mine: Tensor) -> None:
-        with _naming_the_loss():
+        with _naming_the_loss(self._name):
             dist.all_reduce(mine)
 
     @override
@@ -232,11 +236,11 @@ class ProcessRanks(AbstractRanks):
 
 
 @contextmanager
-def _naming_the_loss() -> Iterator[None]:
+def _naming_the_loss(whose: str) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's own are all of this kind
-        raise PeerLost(str(error)) from error
+        raise PeerLost(str(error), whose) from error
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from quickstudy.train.checkpoint import (
     save_checkpoint,
 )
 from quickstudy.train.phases import Pretraining
+from quickstudy.train.precision import LossScale
 from quickstudy.train.stepping import Engine
 
 
@@ -89,7 +90,7 @@ class Saver:
         for callback in callbacks:
             callback.saving(progress.step)
         engine = self.engine
-        state = {
+        state: dict[str, Any] = {
             "step": progress.step,
             "steps": engine.steps,
             "best": progress.best,
@@ -98,6 +99,8 @@ class Saver:
             "identity": self._identity,
         }
         tensors, averaging = optimizer_tensors(engine.learner, engine.optimizer), engine.averaging
+        if engine.scale is not None:
+            state["loss_scale"] = [engine.scale.value, engine.scale.good]
         used = moved = engine.learner.state_dict()
         if averaging is not None:
             used, state["averaged"] = averaging.values or moved, averaging.count
@@ -105,11 +108,12 @@ class Saver:
         save_checkpoint(self.options.folder / which, checkpoint)
 
     def restore(self) -> Trained:
-        """Go on from ``last``; from nothing where there is none."""
-        folder = self.options.folder / "last"
-        if not has_checkpoint(folder):
+        """Go on from ``last``; from nothing where there is none. Rank 0 reads it, for all."""
+        folder, ranks = self.options.folder / "last", self.engine.ranks
+        mine = load_checkpoint(folder) if ranks.rank == 0 and has_checkpoint(folder) else None
+        found = ranks.exchange(mine)[0]
+        if found is None:
             return Trained(0)
-        found = load_checkpoint(folder)
         absent = {"step", "best", "best_step", "identity"} - found.state.keys()
         if absent:
             raise CheckpointError(
@@ -131,6 +135,8 @@ class Saver:
             load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
         if self.engine.enter(found.state["step"]):
             restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        if self.engine.scale is not None and "loss_scale" in found.state:
+            self.engine.scale = LossScale(*found.state["loss_scale"])
         if averaging is not None and averaging.values:
             averaging.count = int(found.state["averaged"])
         if found.state["step"] > self.engine.steps:

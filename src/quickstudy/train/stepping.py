@@ -25,7 +25,7 @@ from quickstudy.train.averaging import Averaging
 from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
-from quickstudy.train.precision import Precision, check_precision, in_full, mixed, tensor_cores
+from quickstudy.train.precision import LossScale, Precision, check_precision, in_full, mixed, tensor_cores
 from quickstudy.train.ranks import AbstractRanks, OneRank
 from quickstudy.train.ranks_state import Share, add_gradients, goes_from_task_to_task
 
@@ -56,6 +56,7 @@ class Engine:
     clip_norm: float | None = None
     averaging: Averaging | None = None
     compiled: Compiled | None = None
+    scale: LossScale | None = None
     phases: list[Phase] = field(init=False)
     phase: Phase | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
@@ -101,12 +102,20 @@ class Engine:
         self._check_portions(name)
         self._check_whole_step(name)
         check_precision(self.precision, self.learner)
+        self._build_compiled()
+        for phase in self.phases:
+            phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
+
+    def _build_compiled(self) -> None:
+        if self.precision == "fp16" and self.compile != "no":
+            raise InputError(
+                f"Cannot compute steps by compile = {self.compile!r} in fp16, whose scale changes along the way. Use "
+                "precision = 'bf16', or compile = 'no'."
+            )
         if self.compile != "no":
             from quickstudy.train.compiled import Compiled  # what it needs of torch takes a while to load
 
             self.compiled = Compiled(self.learner, self.compile, precision=self.precision)
-        for phase in self.phases:
-            phase.build_optimizer(self.learner)  # now, and not after hours, where it cannot be built
 
     def _check_portions(self, name: str) -> None:
         if self.learner.traits.together and self.tasks_at_once not in (None, self.tasks_per_step):
@@ -154,6 +163,7 @@ class Engine:
             if self.averaging is not None:  # of the last phase alone, as the one before it hands on its last weights
                 self.averaging.begin()
         self.phase, self.optimizer = phase, phase.build_optimizer(self.learner)
+        self.scale = LossScale() if self.precision == "fp16" else None
         return done > phase.first
 
     def step(self, done: int) -> StepEvent:
@@ -169,19 +179,30 @@ class Engine:
         try:
             with tensor_cores(self.precision, self._device):
                 logs = self._backward(self.phase, done)
+            if self.scale is not None:
+                self.scale.undo(self.learner.parameters())
             norm = self._gradient_norm(done)
             if self.clip_norm is not None:
                 parameters = list(self.learner.parameters())
                 torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, torch.tensor(norm))
-        except Exception:  # most of all a loss that is no number
+        except Exception as error:  # most of all a loss that is no number
             self._put_back(buffers)
-            raise
+            if self.scale is None or not isinstance(error, NonFiniteLoss) or not self.scale.lower():
+                raise
+            return self._event(done, {"skipped": 1.0, "scale": self.scale.value, "lr": rate}, started)
         self.optimizer.step()
+        if self.scale is not None:
+            self.scale.held()
         if self.averaging is not None and self.phase is self.phases[-1]:
             self.averaging.update(self.learner, done + 1 - self.phase.first, self.phase.steps)
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
-        return StepEvent(done + 1, self.steps, means, time.perf_counter() - started, self.phase.name, self.phase.number)
+        return self._event(done, means, started)
+
+    def _event(self, done: int, logs: dict[str, float], started: float) -> StepEvent:
+        assert self.phase is not None
+        seconds = time.perf_counter() - started
+        return StepEvent(done + 1, self.steps, logs, seconds, self.phase.name, self.phase.number)
 
     @contextmanager
     def as_used(self) -> Iterator[None]:
@@ -275,10 +296,11 @@ class Engine:
         """The losses, and what adds their gradient to the parameters'."""
         if self.compiled is not None and isinstance(portion.data, Episode):
             return self.compiled(portion.data, of=portion.of)
-        with mixed(self.precision, self._device):
+        scale = 1.0 if self.scale is None else self.scale.value
+        with mixed(self.precision, self._device, scale):
             out = portion.loss(self.learner)
-        out = in_full(out) if self.precision == "bf16" else out
-        return out, lambda: (out.loss.sum() / portion.of).backward()  # type: ignore[no-untyped-call]
+        out = in_full(out) if self.precision in ("bf16", "fp16") else out
+        return out, lambda: (out.loss.sum() * scale / portion.of).backward()  # type: ignore[no-untyped-call]
 
     def _check_finite(self, loss: Tensor, portion: Portion, done: int) -> None:
         bad = (~torch.isfinite(loss)).nonzero()
