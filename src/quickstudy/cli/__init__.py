@@ -21,6 +21,7 @@ from quickstudy.cli.fetch import fetch
 from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
+from quickstudy.cli.serve import serve
 from quickstudy.cli.show import show
 from quickstudy.cli.train import train
 
@@ -56,6 +57,8 @@ app.command()(learn)
 app.command()(predict)
 app.command()(add)
 app.command()(inspect)
+
+app.command()(serve)
 
 app.command()(demo)
 app.command(context_settings=_TAKES_KEYS)(doctor)

@@ -19,6 +19,7 @@ from quickstudy.episode import Classes, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.estimators.doubt import (
     LEAST,
+    Promise,
     check_rate,
     folds,
     left_out,
@@ -129,15 +130,18 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         rate = usual if rate is None else rate
         check_rate("reject_unknown", rate)
         known, asked = self._embedded(self.support_), self._embedded(self._read(X))
+        limit, self.promise_ = self._unknown_limit(known, rate)
+        return np.asarray(nearest(known, asked) > limit)
+
+    def _unknown_limit(self, known: Tensor, rate: float) -> tuple[float, Promise]:
+        """From which distance to the nearest of ``known [n, D]`` on an example is unknown; what the rate holds for."""
         apart = left_out(known)
         if len(apart) >= LEAST:
-            self.promise_, limit = "own examples", threshold(apart, rate)
-        else:
-            middle = float(np.median(apart))
-            told = measured(self.chosen_.calibration, "novelty", len(apart) / len(self.classes_), rate)
-            self.promise_ = "not guaranteed" if told is None else "tasks like those of validation"
-            limit = float(apart.max()) if told is None else told * middle
-        return np.asarray(nearest(known, asked) > limit)
+            return threshold(apart, rate), "own examples"
+        told = measured(self.chosen_.calibration, "novelty", len(apart) / len(self.classes_), rate)
+        if told is None:
+            return float(apart.max()), "not guaranteed"
+        return told * float(np.median(apart)), "tasks like those of validation"
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
         """Which classes cannot be ruled out, ``[n, classes]`` in the order of ``classes_``.
@@ -150,15 +154,20 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         """
         check_rate("coverage", coverage)
         said = 1 - self.predict_proba(X)
+        limit, self.set_promise_ = self._set_limit(coverage)
+        return np.asarray(said <= limit)
+
+    def _set_limit(self, coverage: float) -> tuple[float, Promise]:
+        """Up to which doubt a class cannot be ruled out; what the coverage holds for."""
+        labels, _, _ = self._understood(self.labels_)
+        shot = len(self.labels_) / len(self.classes_)
+        told = measured(self.chosen_.calibration, "doubt", shot, 1 - coverage)
+        if told is not None and int((folds(labels.numpy()) >= 0).sum()) < LEAST:  # to score them would be for nothing
+            return told, "tasks like those of validation"
         scores = self._left_out_scores()
         if len(scores) >= LEAST:
-            self.set_promise_, limit = "own examples", threshold(scores, 1 - coverage)
-        else:
-            shot = len(self.labels_) / len(self.classes_)
-            told = measured(self.chosen_.calibration, "doubt", shot, 1 - coverage)
-            self.set_promise_ = "not guaranteed" if told is None else "tasks like those of validation"
-            limit = told if told is not None else float(scores.max(initial=0.0)) if len(scores) else np.inf
-        return np.asarray(said <= limit)
+            return threshold(scores, 1 - coverage), "own examples"
+        return float(scores.max(initial=0.0)) if len(scores) else np.inf, "not guaranteed"
 
     def _left_out_scores(self) -> NDArray[np.float64]:
         """One minus the probability of each labelled example's class, by those of the other folds."""

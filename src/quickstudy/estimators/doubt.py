@@ -26,7 +26,7 @@ from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.parts.features import flat_features
 
-__all__ = ["LEAST", "Promise", "embedded", "folds", "has_features", "left_out", "nearest", "threshold"]
+__all__ = ["LEAST", "Promise", "embedded", "folds", "has_features", "left_out", "nearest", "network_of", "threshold"]
 
 Promise: TypeAlias = Literal["own examples", "tasks like those of validation", "not guaranteed"]
 """What a rate or a coverage holds for."""
@@ -44,7 +44,7 @@ def embedded(learner: AbstractLearner, examples: Examples) -> Tensor:
         learner: in eval mode.
         examples: of one task.
     """
-    net = _network(learner)
+    net = network_of(learner)
     if net is None and isinstance(examples.x, dict) and "text" in examples.x:
         return _of_words(texts_of(examples)[0])
     return flat_features(net, examples)[0]
@@ -60,10 +60,11 @@ def _of_words(texts: list[str]) -> Tensor:
 
 def has_features(learner: AbstractLearner) -> bool:
     """Whether a network of the learner makes features."""
-    return _network(learner) is not None
+    return network_of(learner) is not None
 
 
-def _network(learner: AbstractLearner) -> nn.Module | None:
+def network_of(learner: AbstractLearner) -> nn.Module | None:
+    """The network of a learner that makes features; None where it has none."""
     embed = getattr(learner, "embed", None)
     found = getattr(learner if embed is None else embed, "net", None)
     return found if isinstance(found, nn.Module) else None

@@ -1,0 +1,131 @@
+"""Floor 6: the service as a process: it listens, and when it is told to stop it finishes what it accepted.
+
+SIGTERM, Ctrl-C    new requests are refused (503), those that were accepted are answered, then it ends, status 0
+once more          it ends at once
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+import warnings
+from collections.abc import Callable
+from types import FrameType
+from typing import Any
+
+import uvicorn
+from typing_extensions import override
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from quickstudy.errors import RunError
+from quickstudy.serve.app import create_app
+from quickstudy.serve.gate import State
+from quickstudy.serve.service import Service
+from quickstudy.serve.settings import Settings
+
+__all__ = ["run_service"]
+
+_GRACE = 0.3  # seconds for which it refuses in words before it stops listening
+
+
+def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
+    """Serve until a signal says stop.
+
+    Args:
+        settings: see there.
+        listening: is told the address, once it is open.
+
+    Raises:
+        InputError: the settings do not allow it to start.
+        RunError: the address is taken, or the system refuses it.
+        StorageError: the database cannot be opened.
+    """
+    listener = _listener(settings)
+    try:
+        app = create_app(settings)
+    except BaseException:
+        listener.close()
+        raise
+    service: Service = app.state.service
+    warnings.simplefilter("ignore")  # what libraries have to say of a user's examples is nothing for the log
+    config = uvicorn.Config(
+        app,
+        http=_patient(settings.limits.head_seconds),
+        ws="none",
+        lifespan="on",
+        access_log=False,
+        log_level="warning",
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=settings.limits.stop_seconds,
+        h11_max_incomplete_event_size=64 * 1024,
+    )
+    host, port = listener.getsockname()[:2]
+    listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    _Server(config, service.state, settings.limits.stop_seconds).run(sockets=[listener])
+
+
+def _listener(settings: Settings) -> socket.socket:
+    """A socket that listens, so that whoever starts two on one port hears of it before anything else is done."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        # Named, because asyncio turns off delays (TCP_NODELAY) only where the protocol is.
+        listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(256)
+    except (OSError, OverflowError, UnicodeError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise RunError(
+            f"Cannot listen on {settings.host}, port {settings.port}: {said}. Stop what uses it, or name another --port."
+        ) from error
+    return listener
+
+
+class _Server(uvicorn.Server):
+    """uvicorn's, but that a signal is a request to finish, and no failure."""
+
+    def __init__(self, config: uvicorn.Config, state: State, seconds: float) -> None:
+        super().__init__(config)
+        self._state, self._seconds, self._asked = state, seconds, 0.0
+
+    @override
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        del sig, frame
+        if self._state.stopping:
+            self.should_exit = self.force_exit = True
+        self._state.stopping, self._asked = True, time.monotonic()
+
+    @override
+    async def on_tick(self, counter: int) -> bool:
+        if self._state.stopping:
+            waited = time.monotonic() - self._asked
+            self.should_exit |= waited > self._seconds or (waited > _GRACE and self._state.working == 0)
+        return await super().on_tick(counter)
+
+
+def _patient(seconds: float) -> type[asyncio.Protocol]:
+    """Uvicorn's protocol, with a limit to the patience with who does not send a request's head."""
+
+    class Patient(H11Protocol):
+        _timer: asyncio.TimerHandle | None = None
+
+        @override
+        def connection_made(self, transport: Any) -> None:
+            super().connection_made(transport)
+            self._timer = self.loop.call_later(seconds, self._give_up)
+
+        def _give_up(self) -> None:
+            if self.cycle is None and not self.transport.is_closing():  # not one request was understood
+                self.transport.close()
+
+        @override
+        def connection_lost(self, exc: Exception | None) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+            super().connection_lost(exc)
+
+    return Patient
