@@ -80,7 +80,7 @@ def _settings(
         if not (name and equals and folder):
             raise InputError(f"--learner: expected NAME=FOLDER, received {text!r}.")
         own[name] = Path(folder)
-    return Settings(tasks, database, host, port, Limits().changed(limit), own)
+    return Settings(tasks, database, host, port, Limits().changed(limit), own, warm=True)
 
 
 def _keys(settings: Settings, add: str | None, expires: str | None, revoke: str | None, json: bool) -> None:

@@ -19,9 +19,9 @@ import sqlalchemy as sa
 
 from quickstudy.errors import InputError
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import now
 from quickstudy.serve.schemas import plain
 from quickstudy.serve.settings import Settings, is_loopback
-from quickstudy.serve.store import now
 from quickstudy.serve.tables import keys
 
 __all__ = ["LOCAL", "Access", "Key", "Keys", "check_start"]
@@ -165,8 +165,8 @@ def check_start(settings: Settings, keys: Keys) -> None:
     """
     if not settings.loopback and not keys.any():
         raise InputError(
-            f"Cannot listen on {settings.host}: there is no key yet, so that whoever reaches this address could read and "
-            "change every task. Make one first: quickstudy serve --add-key OWNER."
+            f"Cannot listen on {settings.host}: there is no key yet, so that whoever reaches this address could read "
+            "and change every task. Make one first: quickstudy serve --add-key OWNER."
         )
 
 
@@ -175,8 +175,8 @@ def _refuse_foreign(method: str, headers: Mapping[str, str]) -> None:
     if not is_loopback(_name_of(host)):
         raise Refused(
             403,
-            "This service has no keys, and so answers to localhost and 127.0.0.1 alone. Ask it by one of these names, or "
-            "make a key.",
+            "This service has no keys, and so answers to localhost and 127.0.0.1 alone. Ask it by one of these "
+            "names, or make a key.",
             "foreign_host",
         )
     if method in ("GET", "HEAD", "OPTIONS"):  # another site cannot read the answer: nothing here allows it (CORS)

@@ -23,10 +23,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quickstudy.serve.brains import Brain
 from quickstudy.serve.content import file_of, kind_of, suffix_of
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import Example, New, Task
 from quickstudy.serve.requests import label_of, one_sentence
 from quickstudy.serve.schemas import Label, Rate
 from quickstudy.serve.settings import Limits
-from quickstudy.serve.store import Example, New, Task
 
 __all__ = ["Packed", "pack", "unpack"]
 

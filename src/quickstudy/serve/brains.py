@@ -1,7 +1,7 @@
 """Floor 6: tasks that were learned, each by revision and learner, as many as there is room for.
 
 They are derived: from the examples in the database any replica learns the same. Learned once, a task answers without
-looking at its examples again. Learners are shared by all tasks that they learned, so that those can be answered together.
+looking at its examples again. A learner is shared by all tasks that it learned, so that they can be answered together.
 """
 
 from __future__ import annotations
@@ -12,23 +12,26 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
 from quickstudy.errors import QuickstudyError
 from quickstudy.estimators.answering import Answering
 from quickstudy.estimators.classifier import FewShotClassifier
-from quickstudy.estimators.together import share_learner
+from quickstudy.estimators.together import answer_together, share_learner
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.serve.content import Decoder
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.learners import Roster
 from quickstudy.serve.metrics import Metrics
-from quickstudy.serve.store import Example, Store, Task
+from quickstudy.serve.records import Example, Task
+from quickstudy.serve.store import Store
 
 __all__ = ["Brain", "Brains"]
 
@@ -45,7 +48,6 @@ class Brain:
         answering: the classifier.
         rate: samples a second, of sounds.
         seconds: that it took to learn.
-        losses: of the labelled examples, before each inner step and after the last; None: it learns otherwise.
     """
 
     task: Task
@@ -53,13 +55,17 @@ class Brain:
     answering: Answering
     rate: int
     seconds: float
-    losses: list[float] | None
     _axes: tuple[Tensor, Tensor] | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
         """Of the learner."""
         return self.answering.model.chosen_.name
+
+    @cached_property
+    def losses(self) -> list[float] | None:
+        """Of the labelled examples, before each inner step and after the last; None: it learns otherwise."""
+        return self.answering.model.support_losses()
 
     def places(self, features: Tensor) -> NDArray[np.float64]:
         """Where features ``[n, D]`` lie in the plane in which the labelled examples differ most, in -1..1, ``[n, 2]``.
@@ -69,7 +75,8 @@ class Brain:
         if self._axes is None:
             self._axes = _plane(self.answering.known)
         middle, axes = self._axes
-        return np.clip(((features.double() - middle) @ axes).numpy(), -1, 1)
+        found: NDArray[np.float64] = ((features.double() - middle) @ axes).clamp(-1, 1).numpy()
+        return found
 
 
 def _plane(known: Tensor) -> tuple[Tensor, Tensor]:
@@ -118,6 +125,17 @@ class Brains:
                 self._coming[key] = self._thread.submit(self._learn, task.owner, key)
             return self._coming[key]
 
+    def warm(self) -> Future[None]:
+        """Load what is loaded once, before somebody waits for it."""
+        return self._thread.submit(self._warm)
+
+    def _warm(self) -> None:
+        self._roster.about()
+        for X in ([Image.new("L", (28, 28), shade) for shade in (0, 255)], ["one", "two"]):
+            model = FewShotClassifier().fit(X, ["a", "b"])
+            self._share(model)
+            Answering(model).answers(answer_together([Answering(model).asked(X)])[0])
+
     def close(self) -> None:
         """Finish what is being learned, and begin nothing."""
         self._thread.shutdown(wait=True, cancel_futures=True)
@@ -162,21 +180,15 @@ class Brains:
         self._metrics.learning.observe(seconds)
         if own:
             self._store.note_learned(task.id, task.revision, name, model.chosen_.why, True)
-        return Brain(task, [one.id for one in examples], Answering(model), rate, seconds, _losses(model))
+        return Brain(task, [one.id for one in examples], Answering(model), rate, seconds)
 
     def _share(self, model: FewShotClassifier) -> None:
-        """One learner object for all tasks of a learner: their states can be answered together, and memory is spared."""
+        """One object for all tasks of a learner: they can be answered together, and memory is spared."""
         chosen = model.chosen_
         whose = chosen.saved.digest if chosen.saved is not None else chosen.made
         dtypes = sorted({str(one.dtype) for one in chosen.learner.parameters()})
         key = (whose, type(chosen.learner), *dtypes)
         share_learner(model, self._learners.setdefault(key, chosen.learner))
-
-
-def _losses(model: FewShotClassifier) -> list[float] | None:
-    """Losses of inner steps, where the estimator can say them."""
-    said = getattr(model, "support_losses", None)
-    return None if said is None else said()
 
 
 def _not_ready(task: Task) -> Refused:

@@ -22,9 +22,9 @@ from PIL import Image, UnidentifiedImageError
 from quickstudy.data import audio, picturefiles
 from quickstudy.errors import DataError, InputError
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import New
 from quickstudy.serve.schemas import Content
 from quickstudy.serve.settings import Limits
-from quickstudy.serve.store import New
 
 __all__ = ["KINDS", "Decoder", "file_of", "kind_of", "of_content", "suffix_of"]
 

@@ -1,4 +1,4 @@
-"""Floor 6: the door of the service, through which every request goes: who asks, how much, how fast, and whether it is open.
+"""Floor 6: the door of the service, through which every request goes: who asks, how much, how fast, is it open.
 
 A request's body is read here, whole, with a limit and a time-out, before anything is done with it.
 """

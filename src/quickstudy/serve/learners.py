@@ -12,7 +12,7 @@ from quickstudy.estimators.choosing import made
 from quickstudy.learners.registry import learners
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.serve.errors import Refused
-from quickstudy.serve.schemas import LearnerAbout
+from quickstudy.serve.schemas import Kind, LearnerAbout
 from quickstudy.shipped import shipped, shipped_names
 
 __all__ = ["Roster"]
@@ -22,7 +22,7 @@ _OF_TEXTS = {
     "tf-idf": "counted words and logistic regression",
     "minilm-logistic": "a pretrained sentence encoder and logistic regression",
 }
-_KINDS = {
+_KINDS: dict[str, Kind] = {
     "drawings": "pictures",
     "drawings-maml": "pictures",
     "pictures": "pictures",

@@ -13,10 +13,10 @@ from starlette.datastructures import UploadFile
 
 from quickstudy.serve.content import file_of, kind_of, of_content
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import Change, New
 from quickstudy.serve.schemas import Content, LeftOut, NewExamples, plain
 from quickstudy.serve.service import Service
 from quickstudy.serve.settings import Limits
-from quickstudy.serve.store import Change, New
 
 __all__ = [
     "body_of",

@@ -1,4 +1,4 @@
-"""Floor 6: addresses about the service itself: is it alive, can it answer, its metrics, its description; and the page."""
+"""Floor 6: addresses about the service itself (alive, able to answer, metrics, description), and the page."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ async def ready(request: Request) -> Response:
     service = service_of(request)
     if service.state.stopping:
         raise Refused(503, "The service stops.", "stopping", {"Retry-After": "5"})
+    if not service.ready:
+        raise Refused(503, "The service loads its learners.", "starting", {"Retry-After": "2"})
     await service.work(service.store.check)
     return JSONResponse({"status": "ready"})
 

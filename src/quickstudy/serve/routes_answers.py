@@ -13,10 +13,10 @@ from quickstudy.serve import schemas
 from quickstudy.serve.brains import Brain
 from quickstudy.serve.description import body, refusals
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import New, Task
 from quickstudy.serve.requests import body_of, form_queries, id_of, is_form, one_sentence, queries_of, service_of
 from quickstudy.serve.routes_tasks import owner_of
 from quickstudy.serve.service import Service, rounded
-from quickstudy.serve.store import New, Task
 
 __all__ = ["router"]
 
@@ -32,8 +32,10 @@ _FORM = {"nearest": {"type": "integer"}, "coverage": {"type": "number"}}
     openapi_extra=body("ClassifyQuestion", form=_FORM),
 )
 async def classify(request: Request, task: str) -> Response:
-    """What new examples are: a label, all probabilities, whether it is unlike all that the task was shown, the labels
-    that cannot be ruled out, and the nearest labelled examples. What is said of one depends on no other.
+    """What new examples are.
+
+    A label, all probabilities, whether it is unlike all that the task was shown, the labels that cannot be ruled out,
+    and the nearest labelled examples. What is said of one depends on no other.
     """
     service = service_of(request)
     there = await _there(request, service, task)
@@ -88,7 +90,8 @@ async def _said(service: Service, task: Task, name: str, queries: list[New]) -> 
     said = await service.ask(brain, queries)
     (one,) = (await service.work(service.answers, brain, said, 0, None)).answers
     seconds = brain.seconds + time.perf_counter() - began
-    losses = None if brain.losses is None else [rounded(loss) for loss in brain.losses]
+    steps = await service.work(lambda: brain.losses)
+    losses = None if steps is None else [rounded(loss) for loss in steps]
     update: dict[str, Any] = {"probabilities": one.probabilities, "label": one.label, "losses": losses}
     return about.model_copy(update={**update, "milliseconds": round(1000 * seconds, 2)})
 

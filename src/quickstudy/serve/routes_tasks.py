@@ -11,9 +11,9 @@ from quickstudy.serve import schemas
 from quickstudy.serve.content import kind_of
 from quickstudy.serve.description import body, refusals
 from quickstudy.serve.errors import Refused
+from quickstudy.serve.records import Task
 from quickstudy.serve.requests import body_of, change_of, examples_of, id_of, label_of, service_of
 from quickstudy.serve.service import Service
-from quickstudy.serve.store import Task
 
 __all__ = ["router"]
 
@@ -119,7 +119,8 @@ async def add_examples(
 ) -> Response:
     """Labelled examples, all or none, as JSON or as files of a form. Once it is answered they are on the disk.
 
-    With `Idempotency-Key` a request that is sent twice counts once; with `If-Match` it is refused if somebody was quicker.
+    With `Idempotency-Key` a request that is sent twice counts once; with `If-Match` it is
+    refused if somebody was quicker.
     """
     service, owner = service_of(request), owner_of(request)
     await service.work(lambda: service.store.task(owner, id_of(task), classes=False))

@@ -62,8 +62,8 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
         h11_max_incomplete_event_size=64 * 1024,
     )
     host, port = listener.getsockname()[:2]
-    listening(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    _Server(config, service.state, settings.limits.stop_seconds).run(sockets=[listener])
+    address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    _Server(config, service.state, settings.limits.stop_seconds, lambda: listening(address)).run(sockets=[listener])
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -80,7 +80,8 @@ def _listener(settings: Settings) -> socket.socket:
     except (OSError, OverflowError, UnicodeError) as error:
         said = getattr(error, "strerror", None) or error
         raise RunError(
-            f"Cannot listen on {settings.host}, port {settings.port}: {said}. Stop what uses it, or name another --port."
+            f"Cannot listen on {settings.host}, port {settings.port}: {said}. Stop what uses it, or name another "
+            "--port."
         ) from error
     return listener
 
@@ -88,9 +89,14 @@ def _listener(settings: Settings) -> socket.socket:
 class _Server(uvicorn.Server):
     """uvicorn's, but that a signal is a request to finish, and no failure."""
 
-    def __init__(self, config: uvicorn.Config, state: State, seconds: float) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, seconds: float, started: Callable[[], None]) -> None:
         super().__init__(config)
-        self._state, self._seconds, self._asked = state, seconds, 0.0
+        self._state, self._seconds, self._asked, self._told = state, seconds, 0.0, started
+
+    @override
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self._told()
 
     @override
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -16,6 +16,7 @@ __all__ = [
     "Content",
     "ErrorBody",
     "ExampleList",
+    "Kind",
     "Label",
     "Learners",
     "MapQuestion",

@@ -24,8 +24,9 @@ from quickstudy.serve.errors import Refused
 from quickstudy.serve.gate import State
 from quickstudy.serve.learners import Roster
 from quickstudy.serve.metrics import Metrics
+from quickstudy.serve.records import New, Task
 from quickstudy.serve.settings import Settings
-from quickstudy.serve.store import New, Store, Task
+from quickstudy.serve.store import Store
 from quickstudy.serve.tables import open_database
 
 __all__ = ["Service"]
@@ -59,6 +60,17 @@ class Service:
         self.brains = Brains(self.store, self.roster, self.metrics, settings.models)
         self.batcher = Batcher(self.metrics)
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="quickstudy-serves")
+        self._warming: Future[None] | None = None
+
+    def start(self) -> None:
+        """Load learners in the background, where the settings want it."""
+        if self.settings.warm:
+            self._warming = self.brains.warm()
+
+    @property
+    def ready(self) -> bool:
+        """What had to be loaded is there."""
+        return self._warming is None or self._warming.done()
 
     def close(self) -> None:
         """Finish what was begun."""
@@ -146,7 +158,7 @@ class Service:
         odd = next((one for one in queries if kind_of(one.media) != brain.task.kind), None)
         if odd is not None:
             raise Refused(
-                422, f"This task is of {brain.task.kind}, the query is of {kind_of(odd.media)}. Ask it of another task.",
+                422, f"This task is of {brain.task.kind}, the query is of {kind_of(odd.media)}. Ask another task.",
                 "another_kind",
             )  # fmt: skip
         rows = brain.task.kind == "rows"

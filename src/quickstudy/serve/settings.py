@@ -77,6 +77,7 @@ class Settings:
         limits: what it allows.
         learners: names that clients may ask for beside those of the package -> folders of saved learners or runs.
         models: adapted tasks that are kept in memory.
+        warm: load learners at the start; until then it is not ready.
     """
 
     tasks: Path = Path("quickstudy-tasks")
@@ -86,6 +87,7 @@ class Settings:
     limits: Limits = Limits()
     learners: dict[str, Path] = field(default_factory=dict)
     models: int = 256
+    warm: bool = False
 
     @property
     def loopback(self) -> bool:
