@@ -12,7 +12,19 @@ from quickstudy import FewShotClassifier
 from tests.serve.things import b64, drawing, error_of, make, rows, shapes, tone
 
 TASK = {
-    *("id", "name", "kind", "learner", "classes", "examples", "revision", "ready", "reject_unknown", "created", "changed")
+    *(
+        "id",
+        "name",
+        "kind",
+        "learner",
+        "classes",
+        "examples",
+        "revision",
+        "ready",
+        "reject_unknown",
+        "created",
+        "changed",
+    )
 }
 
 
@@ -102,7 +114,7 @@ def test_a_form_of_files(client: TestClient) -> None:
     )
     (one,) = asked.json()["answers"]
     assert one["label"] == "stroke" and len(one["nearest"]) == 1
-    texts = make(client)
+    texts = make(client, learner="tf-idf")
     for label, text in (("glad", b"a fine day"), ("sad", b"rain")):
         file = [("file", ("a.txt", text, "text/plain"))]
         assert client.post(f"/v1/tasks/{texts}/examples", files=file, data={"label": label}).status_code == 201
@@ -139,49 +151,49 @@ def test_contents_come_back_as_they_were_sent(client: TestClient) -> None:
         assert "sandbox" in got.headers["content-security-policy"]
 
 
-def test_pages_of_lists(client: TestClient) -> None:
-    task = make(client, rows(n=3), name="first")
-    others = [make(client, name=f"task {n}") for n in range(3)]
-    page = client.get("/v1/tasks?limit=2").json()
+def test_pages_of_lists(fresh: TestClient) -> None:
+    task = make(fresh, rows(n=3), name="first")
+    others = [make(fresh, name=f"task {n}") for n in range(3)]
+    page = fresh.get("/v1/tasks?limit=2").json()
     assert [one["id"] for one in page["tasks"]] == [others[2], others[1]] and page["next"] == others[1]
-    page = client.get(f"/v1/tasks?limit=2&after={page['next']}").json()
+    page = fresh.get(f"/v1/tasks?limit=2&after={page['next']}").json()
     assert [one["id"] for one in page["tasks"]] == [others[0], task] and page["next"] is None
     assert page["tasks"][1]["classes"] == [{"label": "high", "examples": 3}, {"label": "low", "examples": 3}]
     seen: list[str] = []
     after = ""
     while True:
-        page = client.get(f"/v1/tasks/{task}/examples?limit=2{after}").json()
+        page = fresh.get(f"/v1/tasks/{task}/examples?limit=2{after}").json()
         seen += [one["label"] for one in page["examples"]]
         if page["next"] is None:
             break
         after = f"&after={page['next']}"
     assert seen == ["low"] * 3 + ["high"] * 3
-    some = client.get(f"/v1/tasks/{task}/examples", params={"label": "high"}).json()["examples"]
+    some = fresh.get(f"/v1/tasks/{task}/examples", params={"label": "high"}).json()["examples"]
     assert [one["label"] for one in some] == ["high"] * 3 and {one["kind"] for one in some} == {"rows"}
 
 
-def test_changes(client: TestClient) -> None:
-    task = make(client, rows(), learner="knn")
-    changed = client.patch(f"/v1/tasks/{task}", json={"name": "heights", "learner": "logistic", "reject_unknown": None})
+def test_changes(fresh: TestClient) -> None:
+    task = make(fresh, rows(), learner="knn")
+    changed = fresh.patch(f"/v1/tasks/{task}", json={"name": "heights", "learner": "logistic", "reject_unknown": None})
     assert changed.json()["name"] == "heights" and changed.json()["reject_unknown"] is None
     assert changed.json()["learner"] == {"asked": "logistic", "name": "logistic", "why": "as asked for"}
-    renamed = client.put(f"/v1/tasks/{task}/classes/low", json={"label": "a/b ä?"})
+    renamed = fresh.put(f"/v1/tasks/{task}/classes/low", json={"label": "a/b ä?"})
     assert [one["label"] for one in renamed.json()["classes"]] == ["a/b ä?", "high"]
-    assert classify(client, task, {"row": [0, 0]})["answers"][0]["label"] == "a/b ä?"
-    (first, *_) = client.get(f"/v1/tasks/{task}/examples").json()["examples"]
-    fewer = client.delete(f"/v1/tasks/{task}/examples/{first['id']}").json()
+    assert classify(fresh, task, {"row": [0, 0]})["answers"][0]["label"] == "a/b ä?"
+    (first, *_) = fresh.get(f"/v1/tasks/{task}/examples").json()["examples"]
+    fewer = fresh.delete(f"/v1/tasks/{task}/examples/{first['id']}").json()
     assert fewer["examples"] == 3 and fewer["revision"] == 4
-    alone = client.delete(f"/v1/tasks/{task}/classes/a%2Fb%20%C3%A4%3F").json()
+    alone = fresh.delete(f"/v1/tasks/{task}/classes/a%2Fb%20%C3%A4%3F").json()
     assert alone["classes"] == [{"label": "high", "examples": 2}] and not alone["ready"]
     assert alone["learner"] == {"asked": "logistic", "name": None, "why": None}
-    refused = error_of(client.post(f"/v1/tasks/{task}/classify", json={"queries": [{"row": [0, 0]}]}))
+    refused = error_of(fresh.post(f"/v1/tasks/{task}/classify", json={"queries": [{"row": [0, 0]}]}))
     assert refused[:2] == (409, "not_ready") and "'high'" in refused[2]
-    empty = client.delete(f"/v1/tasks/{task}/classes/high").json()
+    empty = fresh.delete(f"/v1/tasks/{task}/classes/high").json()
     assert empty["kind"] is None and empty["examples"] == 0  # it may become a task of something else
-    assert client.post(f"/v1/tasks/{task}/examples", json={"examples": shapes()}).status_code == 201
-    assert client.delete(f"/v1/tasks/{task}").status_code == 204
-    assert error_of(client.get(f"/v1/tasks/{task}"))[:2] == (404, "no_such_task")
-    assert client.get("/v1/tasks").json() == {"tasks": [], "next": None}
+    assert fresh.post(f"/v1/tasks/{task}/examples", json={"examples": shapes()}).status_code == 201
+    assert fresh.delete(f"/v1/tasks/{task}").status_code == 204
+    assert error_of(fresh.get(f"/v1/tasks/{task}"))[:2] == (404, "no_such_task")
+    assert fresh.get("/v1/tasks").json() == {"tasks": [], "next": None}
 
 
 def test_a_learner_that_cannot_learn_a_task_says_why(client: TestClient) -> None:
@@ -205,7 +217,7 @@ def test_compare(client: TestClient) -> None:
     task = make(client, shapes())
     query = {"image": b64(drawing("ring", 3))}
     found = client.post(f"/v1/tasks/{task}/compare", json={"query": query}).json()["learners"]
-    assert [one["name"] for one in found][0] == "drawings" and found[-1]["name"] == "knn"
+    assert found[0]["name"] == "drawings" and found[-1]["name"] == "knn"
     for one in found:
         assert one["label"] == "ring" and sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert one["milliseconds"] > 0 and one["summary"]
@@ -229,12 +241,12 @@ def test_map(client: TestClient) -> None:
     assert max(max(abs(one["x"]), abs(one["y"])) for one in alone) == pytest.approx(0.9, abs=1e-5)
 
 
-def test_about(client: TestClient) -> None:
-    assert client.get("/health").json()["status"] == "ok"
-    assert client.get("/ready").json() == {"status": "ready"}
-    task = make(client, rows())
-    classify(client, task, {"row": [1, 1]})
-    text = client.get("/metrics").text
+def test_about(fresh: TestClient) -> None:
+    assert fresh.get("/health").json()["status"] == "ok"
+    assert fresh.get("/ready").json() == {"status": "ready"}
+    task = make(fresh, rows())
+    classify(fresh, task, {"row": [1, 1]})
+    text = fresh.get("/metrics").text
     assert 'quickstudy_requests_total{method="POST",route="/v1/tasks/{task}/classify",status="200"} 1.0' in text
     assert "quickstudy_queries_total" in text and "quickstudy_learned_total" in text
     assert task not in text and "local" not in text  # nobody's task, nobody's name

@@ -53,7 +53,9 @@ def tone(hertz: float, seconds: float = 0.5, rate: int = 8000, format: str = "WA
 
 def shapes(*, n: int = 2, size: int = 48) -> list[dict[str, str]]:
     return [
-        {"label": shape, "image": b64(drawing(shape, shift, size))} for shape in ("ring", "stroke") for shift in range(n)
+        {"label": shape, "image": b64(drawing(shape, shift, size))}
+        for shape in ("ring", "stroke")
+        for shift in range(n)
     ]
 
 
@@ -87,7 +89,9 @@ class Process:
     def __init__(self, folder: Path, *options: str) -> None:
         command = [sys.executable, "-m", "quickstudy", "serve", "--tasks", str(folder), *options]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-        self.popen = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        self.popen = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        )
         assert self.popen.stderr is not None
         line = self.popen.stderr.readline()
         found = re.match(r"quickstudy answers at (http://\S+) ", line)

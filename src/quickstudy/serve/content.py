@@ -164,7 +164,7 @@ def _size(found: Any) -> int:
 
 
 def _text(text: str, label: str, limits: Limits, where: str) -> New:
-    if not text.strip():
+    if not text.replace("\0", " ").strip():
         raise _unreadable(where, "the text is empty")
     if len(text) > limits.text_letters:
         raise _too_large(where, f"{len(text):,} letters", f"{limits.text_letters:,}")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import functools
+import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators.choosing import made
+from quickstudy.hub import model_folder
 from quickstudy.learners.registry import learners
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.serve.errors import Refused
@@ -122,14 +124,23 @@ def _shipped() -> tuple[str, ...]:
 def _plain() -> tuple[str, ...]:
     """Learners that nobody has to train."""
     found = []
-    for name in (*sorted(learners.shipped()), *_OF_TEXTS):
+    for name in sorted(learners.shipped()):
         try:
             traits = made(name, "classes", "").learner.traits
-        except InputError:  # it must be trained, or its package is missing
+        except InputError:  # it must be trained
             continue
         if "classes" in traits.targets and not traits.transductive:
             found.append(name)
-    return tuple(found)
+    return (*found, *(name for name in _OF_TEXTS if name != "minilm-logistic" or _minilm()))
+
+
+def _minilm() -> bool:
+    """Whether MiniLM can be loaded, without doing so."""
+    try:
+        model_folder("minilm")
+    except InputError:
+        return False
+    return importlib.util.find_spec("transformers") is not None
 
 
 def _own(name: str, folder: Path) -> _Own:
