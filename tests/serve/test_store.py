@@ -167,7 +167,7 @@ class Writers(RuleBasedStateMachine):
 
 TestWriters: Any = Writers.TestCase
 TestWriters.settings = settings(
-    deadline=None, max_examples=25, stateful_step_count=15, suppress_health_check=[HealthCheck.too_slow]
+    deadline=None, max_examples=15, stateful_step_count=12, suppress_health_check=[HealthCheck.too_slow]
 )
 
 
