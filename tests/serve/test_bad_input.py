@@ -97,7 +97,7 @@ EXAMPLES: dict[str, tuple[Any, int, str]] = {
     "a cut sound": ([{"label": "a", "audio": b64(tone(300)[:400])}], 422, "it is cut off"),
     "a long sound": ([{"label": "a", "audio": b64(tone(300, 3))}], 413, "it has 3 seconds; at most 2"),
     "twenty channels": ([{"label": "a", "audio": b64(wide_sound())}], 422, "20 channels of 8000"),
-    "two kinds": ([{"label": "a", "text": "b"}, {"label": "a", "row": [1]}], 422, "are of one kind; these are rows and texts"),
+    "two kinds": ([{"label": "a", "text": "b"}, {"label": "a", "row": [1]}], 422, "these are rows and texts"),
     "too many at once": ([{"label": "a", "row": [1]}] * 21, 413, "There are 21 examples; at most 20"),
     "too many classes": ([{"label": str(n), "row": [1]} for n in range(5)], 422, "have 5 classes; at most 4"),
     "too large": ([{"label": "a", "image": b64(bytes(100_001))}], 413, r"it has 100,00\d bytes; at most 100,000"),
@@ -177,7 +177,7 @@ QUESTIONS: dict[str, tuple[Any, int, str]] = {
     "absent": ({}, 422, "queries: Field required"),
     "too many": ({"queries": [{"row": [1, 2]}] * 4}, 413, "There are 4 queries; at most 3"),
     "coverage": ({"queries": [{"row": [1, 2]}], "coverage": 1}, 422, "coverage: Input should be less than 1"),
-    "nearest": ({"queries": [{"row": [1, 2]}], "nearest": -1}, 422, "nearest: Input should be greater than or equal to 0"),
+    "nearest": ({"queries": [{"row": [1, 2]}], "nearest": -1}, 422, "nearest: Input should be greater than"),
     "another length": ({"queries": [{"row": [1]}]}, 422, "A row of this task has 2 numbers; the query has 1"),
     "broken query": ({"queries": [{"row": [1, 2]}, {"image": "?"}]}, 422, r"Cannot read queries\[1\]"),
 }  # fmt: skip

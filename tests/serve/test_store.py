@@ -185,7 +185,7 @@ def test_addresses_that_are_none(tmp_path: Path, address: str, sentence: str) ->
 
 
 def test_databases_that_do_not_answer(tmp_path: Path) -> None:
-    with pytest.raises(StorageError, match="Cannot open the database: .* Check its address and that it runs"):
+    with pytest.raises(StorageError, match=r"Cannot open the database: .* Check its address and that it runs"):
         open_database(tmp_path, "postgresql://nobody@127.0.0.1:1/none")
     (tmp_path / "file").write_text("x")
     with pytest.raises(StorageError, match="Cannot keep tasks in"):

@@ -142,13 +142,18 @@ class Brains:
 
     def _learn(self, owner: str, key: _Key) -> Brain:
         try:
+            # It may be at a later revision by now, which somebody waited for before.
+            there = self._store.task(owner, key[0], classes=False)
+            with self._lock:
+                known = self._known.get((there.id, there.revision, key[2]))
+            if known is not None:
+                return known
             task, examples = self._store.everything(owner, key[0])
             brain = self._learned(task, examples, key[2])
         finally:
             with self._lock:
                 self._coming.pop(key, None)
         with self._lock:
-            # What was read may be of a later revision than what was asked for.
             self._known[task.id, task.revision, key[2]] = brain
             while len(self._known) > self._most:
                 self._known.popitem(last=False)

@@ -68,16 +68,19 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
 
 def _listener(settings: Settings) -> socket.socket:
     """A socket that listens, so that whoever starts two on one port hears of it before anything else is done."""
+    listener = None
     try:
         family, _, _, _, address = socket.getaddrinfo(
             settings.host.strip("[]"), settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        # Named, because asyncio turns off delays (TCP_NODELAY) only where the protocol is.
+        # The protocol is named, because asyncio turns delays off (TCP_NODELAY) only where it is.
         listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)
         listener.listen(256)
     except (OSError, OverflowError, UnicodeError) as error:
+        if listener is not None:
+            listener.close()
         said = getattr(error, "strerror", None) or error
         raise RunError(
             f"Cannot listen on {settings.host}, port {settings.port}: {said}. Stop what uses it, or name another "

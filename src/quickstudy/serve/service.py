@@ -33,6 +33,7 @@ __all__ = ["Service"]
 
 _T = TypeVar("_T")
 _THREADS = 8
+_GLANCE = 2.0  # seconds for which an answer about a task waits for the name of its learner
 _WHOLE = 6  # digits of numbers in answers: what is beyond depends on who else asked
 
 
@@ -84,19 +85,24 @@ class Service:
         """Call a function that waits, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *given)
 
-    async def timely(self, future: Future[_T]) -> _T:
+    async def timely(self, future: Future[_T], seconds: float | None = None) -> _T:
         """What a thread is computing.
 
+        Args:
+            future: of it.
+            seconds: to wait; by default as many as the limits allow.
+
         Raises:
-            Refused: it takes longer than allowed.
+            Refused: it takes longer.
         """
+        seconds = self.limits.compute_seconds if seconds is None else seconds
         try:
             # Shielded: others may wait for the same.
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), self.limits.compute_seconds)
+            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
         except TimeoutError as error:
             raise Refused(
                 503,
-                f"It took longer than {self.limits.compute_seconds} seconds. What is being learned goes on; ask again.",
+                f"It took longer than {seconds:g} seconds. What is being learned goes on; ask again.",
                 "busy",
                 {"Retry-After": "5"},
             ) from error
@@ -104,11 +110,11 @@ class Service:
     # --- tasks ----------------------------------------------------------------------------------------
 
     async def seen(self, task: Task) -> Task:
-        """The task with what its learner turned out to be, learned now if need be."""
+        """The task with what its learner turned out to be: learned now, if need be, and if that does not take long."""
         if not task.full or task.learned is not None:
             return task
         try:
-            brain = await self.brain(task)
+            brain = await self.brain(task, seconds=_GLANCE)
         except Refused as error:
             if error.code != "cannot_learn":  # busy: it will be known later
                 return task
@@ -117,14 +123,19 @@ class Service:
                 return task
         return await self.work(self.store.task, task.owner, task.id)
 
-    async def brain(self, task: Task, learner: str | None = None) -> Brain:
+    async def brain(self, task: Task, learner: str | None = None, seconds: float | None = None) -> Brain:
         """A task, learned.
+
+        Args:
+            task: as it is now.
+            learner: a name; None: the task's own.
+            seconds: to wait; by default as many as the limits allow.
 
         Raises:
             Refused: it has too few classes, or its learner cannot learn it, or takes too long.
         """
         found = self.brains.of(task, learner)
-        return await self.timely(found) if isinstance(found, Future) else found
+        return await self.timely(found, seconds) if isinstance(found, Future) else found
 
     def body(self, task: Task) -> schemas.TaskBody:
         """A task as it is sent."""
