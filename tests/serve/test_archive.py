@@ -35,7 +35,7 @@ def test_round_trip(client: TestClient, kind: str) -> None:
         "rows": rows(),
         "texts": [{"label": "glad", "text": "ein schöner Tag"}, {"label": "trüb", "text": "es regnet"}],
         "sounds": [{"label": str(hertz), "audio": b64(tone(hertz, format="FLAC"))} for hertz in (300, 2000)],
-    }[kind]  # type: ignore[assignment]
+    }[kind]
     learner = {"pictures": "auto", "rows": "knn", "texts": "tf-idf", "sounds": "sounds"}[kind]
     task = make(client, examples, name="my/task ü", learner=learner, reject_unknown=0.2)
     packed = client.get(f"/v1/tasks/{task}/export")
