@@ -142,6 +142,13 @@ def test_its_own_names_are_known(client: TestClient, host: str) -> None:
     assert client.get("/v1/tasks", headers={"host": host}).status_code == 200
 
 
+@pytest.mark.parametrize("name", ["X-Forwarded-For", "Forwarded"])
+def test_a_proxy_wants_keys(client: TestClient, name: str) -> None:
+    """Whoever it speaks for is on another machine, whatever name of ours it uses."""
+    refused = client.get("/v1/tasks", headers={name: "for=10.0.0.1"})
+    assert error_of(refused)[:2] == (403, "forwarded") and "--add-key OWNER" in error_of(refused)[2]
+
+
 @pytest.mark.parametrize(
     "head",
     [

@@ -179,6 +179,13 @@ def _refuse_foreign(method: str, headers: Mapping[str, str]) -> None:
             "names, or make a key.",
             "foreign_host",
         )
+    if "x-forwarded-for" in headers or "forwarded" in headers:
+        raise Refused(
+            403,
+            "This request came through a proxy, perhaps from another machine, and there are no keys. Make one first: "
+            "quickstudy serve --add-key OWNER.",
+            "forwarded",
+        )
     if method in ("GET", "HEAD", "OPTIONS"):  # another site cannot read the answer: nothing here allows it (CORS)
         return
     origin = headers.get("origin")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
-from quickstudy import __version__
 from quickstudy.serve import schemas
 
 __all__ = ["body", "describe", "refusals"]
@@ -56,7 +56,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     """The whole description."""
     if app.openapi_schema:
         return app.openapi_schema
-    found = get_openapi(title="quickstudy", version=__version__, description=_ABOUT, routes=app.routes)
+    found = get_openapi(title="quickstudy", version=version("quickstudy"), description=_ABOUT, routes=app.routes)
     models = [(model, "validation") for model in schemas.all_models()]
     _, defined = models_json_schema(models, ref_template=_REFERENCE)  # type: ignore[arg-type]
     parts = found.setdefault("components", {})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ from fastapi.responses import FileResponse, HTMLResponse, JSONResponse
 from jinja2 import Environment
 from starlette.routing import Route
 
-from quickstudy import __version__
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.metrics import CONTENT_TYPE
 from quickstudy.serve.requests import service_of
@@ -35,7 +35,7 @@ _TYPES = {
 @router.get("/health", summary="Alive?")
 async def health() -> dict[str, str]:
     """The process answers."""
-    return {"status": "ok", "version": __version__}
+    return {"status": "ok", "version": version("quickstudy")}
 
 
 @router.get("/ready", summary="Able to answer?")

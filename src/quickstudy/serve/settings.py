@@ -22,9 +22,9 @@ class Limits:
     """What one request, one task and one owner may take; docs/service.md has the table."""
 
     body_bytes: int = _limit(32 * _MIB, "bytes of a request's body")
-    content_bytes: int = _limit(8 * _MIB, "bytes of one picture, sound or text")
-    pixels: int = _limit(16_000_000, "pixels of a picture, read from its header before it is decoded")
-    sound_seconds: int = _limit(60, "seconds of a recording")
+    content_bytes: int = _limit(8 * _MIB, "bytes of one picture, recording or file")
+    pixels: int = _limit(16_000_000, "pixels of a picture, of which there are never more than 100 million")
+    sound_seconds: int = _limit(60, "seconds of a recording, never more than 60")
     text_letters: int = _limit(10_000, "letters of a text")
     row_numbers: int = _limit(1_000, "numbers of a row")
     label_letters: int = _limit(100, "letters of a label")
@@ -35,7 +35,7 @@ class Limits:
     tasks_per_owner: int = _limit(1_000, "tasks of an owner")
     classes_per_task: int = _limit(100, "classes of a task")
     examples_per_task: int = _limit(2_000, "examples of a task")
-    task_bytes: int = _limit(256 * _MIB, "bytes of a task's examples")
+    task_bytes: int = _limit(64 * _MIB, "bytes of a task's examples")
     requests_per_second: int = _limit(200, "requests a second of an owner, in the long run; twice as many at once")
     waiting: int = _limit(256, "requests that may be worked on at once; further ones are asked to come again")
     head_seconds: int = _limit(10, "seconds that a client may take to send a request's head")
