@@ -1,6 +1,7 @@
 """Keys, owners, and who may ask where there are no keys."""
 
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -186,6 +187,13 @@ def test_the_first_key_closes_the_door(tmp_path: Path, monkeypatch: pytest.Monke
 def test_others_without_a_key_are_refused_at_the_start(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Cannot listen on 0\.0\.0\.0: there is no key yet.*--add-key OWNER"):
         create_app(Settings(tasks=tmp_path, host="0.0.0.0"))
+
+
+def test_without_its_packages(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setitem(sys.modules, "quickstudy.serve.settings", None)  # as if an import in it failed
+    with pytest.raises(SystemExit, match="2"):
+        main(["serve"])
+    assert "which is not installed. Run pip install 'quickstudy[serve]'." in capsys.readouterr().err
 
 
 def test_keys_on_the_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

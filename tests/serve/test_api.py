@@ -1,6 +1,7 @@
 """What docs/service.md promises, address by address."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from quickstudy import FewShotClassifier
-from tests.serve.things import b64, drawing, error_of, make, rows, shapes, tone
+from quickstudy.serve import Settings, create_app, routes_about
+from tests.serve.things import b64, client_of, drawing, error_of, make, rows, shapes, tone
 
 TASK = {
     *(
@@ -250,6 +252,25 @@ def test_about(fresh: TestClient) -> None:
     assert 'quickstudy_requests_total{method="POST",route="/v1/tasks/{task}/classify",status="200"} 1.0' in text
     assert "quickstudy_queries_total" in text and "quickstudy_learned_total" in text
     assert task not in text and "local" not in text  # nobody's task, nobody's name
+
+
+def test_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of its files has an address, and no other file has."""
+    static = tmp_path / "static"
+    (static / "parts").mkdir(parents=True)
+    for name in ("index.html", "main.js", "parts/a.css", "notes.txt"):
+        (static / name).write_text(f"/* {name} */")
+    (tmp_path / "secret.html").write_text("secret")
+    monkeypatch.setattr(routes_about, "_STATIC", static)
+    with client_of(create_app(Settings(tasks=tmp_path / "tasks"))) as client:
+        page = client.get("/")
+        assert page.text == "/* index.html */" and page.headers["content-type"] == "text/html; charset=utf-8"
+        assert "default-src 'self'" in page.headers["content-security-policy"]
+        assert client.get("/main.js").headers["content-type"] == "text/javascript; charset=utf-8"
+        assert client.get("/parts/a.css").headers["content-type"] == "text/css; charset=utf-8"
+        for path in ("/notes.txt", "/../secret.html", "/%2e%2e/secret.html", "/parts/../../secret.html", "/parts/"):
+            assert error_of(client.get(path))[:2] == (404, "no_such_address")
+        assert client.head("/").status_code == 200
 
 
 def test_the_description_and_its_page(client: TestClient) -> None:

@@ -4,6 +4,8 @@ import io
 import json
 import re
 import struct
+import sys
+import threading
 import time
 import zlib
 from collections.abc import Iterator
@@ -17,8 +19,10 @@ import soundfile
 from PIL import Image
 from starlette.testclient import TestClient
 
+from quickstudy import FewShotClassifier
 from quickstudy.errors import InputError
-from quickstudy.serve import Limits, Settings, create_app
+from quickstudy.serve import Limits, Settings, create_app, service
+from quickstudy.serve.store import Store
 from tests.serve.things import b64, client_of, drawing, error_of, make, rows, shapes, tone
 
 SMALL = Limits(
@@ -305,6 +309,53 @@ def test_too_fast(tmp_path: Path) -> None:
         assert [answer.status_code for answer in answers] == [200] * 4 + [429] * 2
         assert answers[-1].headers["retry-after"] == "1" and "2 a second" in error_of(answers[-1])[2]
         assert client.get("/health").status_code == 200
+
+
+def test_sounds_without_soundfile(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent = [{"label": "a", "audio": b64(tone(300))}]
+    monkeypatch.setitem(sys.modules, "soundfile", None)
+    refused = client.post(f"/v1/tasks/{make(client)}/examples", json={"examples": sent})
+    assert error_of(refused)[0] == 422 and "soundfile is not installed" in error_of(refused)[2]
+
+
+def test_a_failure_of_our_own(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """No traceback for the client; the log has it, and the metrics count it."""
+    monkeypatch.setattr(Store, "list_tasks", lambda *given: 1 / 0)
+    failed = error_of(client.get("/v1/tasks"))
+    assert failed == (500, "internal", "This should not happen. The service's log says more; please report it.")
+    assert "ZeroDivisionError" in caplog.text
+    assert "quickstudy_failures_total 1.0" in client.get("/metrics").text
+
+
+def test_too_much_at_once(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client.app.state.service.state, "working", 256)  # type: ignore[attr-defined]
+    busy = client.get("/v1/tasks")
+    assert error_of(busy)[:2] == (503, "busy") and busy.headers["retry-after"] == "1"
+    assert client.get("/health").status_code == 200
+
+
+def test_what_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The client is told to come again; what is learned meanwhile is there then."""
+    go = threading.Event()
+    fit = FewShotClassifier.fit
+
+    def slow(self: FewShotClassifier, X: Any, y: Any) -> FewShotClassifier:
+        go.wait(30)
+        return fit(self, X, y)
+
+    monkeypatch.setattr(FewShotClassifier, "fit", slow)
+    monkeypatch.setattr(service, "_GLANCE", 0.05)
+    with client_of(create_app(Settings(tasks=tmp_path / "t", limits=Limits(compute_seconds=1)))) as client:
+        task = make(client, rows(), learner="knn")  # answered, though nothing was learned yet
+        assert client.get(f"/v1/tasks/{task}").json()["learner"]["name"] is None
+        question = {"queries": [{"row": [1, 1]}]}
+        busy = client.post(f"/v1/tasks/{task}/classify", json=question)
+        assert error_of(busy)[:2] == (503, "busy") and "longer than 1 seconds" in error_of(busy)[2]
+        go.set()
+        answers = [client.post(f"/v1/tasks/{task}/classify", json=question) for _ in range(2)]
+        assert answers[-1].json()["answers"][0]["label"] == "low"
 
 
 def test_limits_that_are_none() -> None:

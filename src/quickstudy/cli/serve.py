@@ -23,7 +23,10 @@ def serve(
     tasks: Annotated[Path, typer.Option(help="The folder to keep tasks in.")] = Path("quickstudy-tasks"),
     database: Annotated[
         str | None,
-        typer.Option(help="PostgreSQL in place of the folder, for several replicas: postgresql://USER@HOST/NAME."),
+        typer.Option(
+            envvar="QUICKSTUDY_DATABASE",
+            help="PostgreSQL in place of the folder, for several replicas: postgresql://USER@HOST/NAME.",
+        ),
     ] = None,
     host: Annotated[str, typer.Option(help="The address to listen on; another one than this machine's needs keys.")] = (
         "127.0.0.1"

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 
 from quickstudy.errors import InputError
 from quickstudy.serve.errors import Refused
-from quickstudy.serve.records import now
+from quickstudy.serve.records import answering, now
 from quickstudy.serve.schemas import plain
 from quickstudy.serve.settings import Settings, is_loopback
 from quickstudy.serve.tables import keys
@@ -97,13 +97,13 @@ class Keys:
     def of(self, secret: str) -> Key | None:
         """What is known of a key that somebody has shown."""
         query = sa.select(*_ABOUT).where(keys.c.digest == _digest(secret))
-        with self.engine.execution_options(reads=True).begin() as connection:
+        with answering(), self.engine.execution_options(reads=True).begin() as connection:
             row = connection.execute(query).first()
         return None if row is None else Key(*row)
 
     def any(self) -> bool:
         """Whether there is one, be it revoked or expired."""
-        with self.engine.execution_options(reads=True).begin() as connection:
+        with answering(), self.engine.execution_options(reads=True).begin() as connection:
             return connection.execute(sa.select(keys.c.id).limit(1)).first() is not None
 
 

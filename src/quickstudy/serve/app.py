@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 from starlette.routing import Match
 
+from quickstudy.errors import InputError
 from quickstudy.serve import routes_about, routes_answers, routes_files, routes_tasks
 from quickstudy.serve.description import describe
 from quickstudy.serve.errors import Refused
@@ -58,6 +59,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         threads=service.threads,
     )
     app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(InputError, _input)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _invalid)
     return app
@@ -71,6 +73,12 @@ async def _refused(request: Request, error: Exception) -> Response:
     del request
     assert isinstance(error, Refused)
     return _answer(error)
+
+
+async def _input(request: Request, error: Exception) -> Response:
+    """What the library refuses in a sentence of its own."""
+    del request
+    return _answer(Refused(422, str(error)))
 
 
 async def _http(request: Request, error: Exception) -> Response:

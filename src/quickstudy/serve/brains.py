@@ -33,9 +33,11 @@ from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.records import Example, Task
 from quickstudy.serve.store import Store
 
-__all__ = ["Brain", "Brains"]
+__all__ = ["LEARNS", "Brain", "Brains"]
 
 _Key: TypeAlias = tuple[str, int, str]
+LEARNS = "quickstudy-learns"
+_EXAMPLES = 50_000  # of all tasks that are kept
 
 
 @dataclass(eq=False)
@@ -103,9 +105,10 @@ class Brains:
     def __init__(self, store: Store, roster: Roster, metrics: Metrics, most: int) -> None:
         self._store, self._roster, self._metrics, self._most = store, roster, metrics, most
         self.decoder = Decoder()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="quickstudy-learns")
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix=LEARNS)
         self._lock = threading.Lock()
         self._known: OrderedDict[_Key, Brain] = OrderedDict()
+        self._held = 0  # examples of those
         self._coming: dict[_Key, Future[Brain]] = {}
         self._learners: dict[tuple[Any, ...], AbstractLearner] = {}
 
@@ -137,8 +140,8 @@ class Brains:
             Answering(model).answers(answer_together([Answering(model).asked(X)])[0])
 
     def close(self) -> None:
-        """Finish what is being learned, and begin nothing."""
-        self._thread.shutdown(wait=True, cancel_futures=True)
+        """Begin nothing more. What is being learned is derived, and not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
 
     def _learn(self, owner: str, key: _Key) -> Brain:
         try:
@@ -155,8 +158,9 @@ class Brains:
                 self._coming.pop(key, None)
         with self._lock:
             self._known[task.id, task.revision, key[2]] = brain
-            while len(self._known) > self._most:
-                self._known.popitem(last=False)
+            self._held += len(brain.ids)
+            while len(self._known) > self._most or (self._held > _EXAMPLES and len(self._known) > 1):
+                self._held -= len(self._known.popitem(last=False)[1].ids)
             self._metrics.models.set(len(self._known))
         return brain
 

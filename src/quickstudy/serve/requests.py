@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+import python_multipart  # noqa: F401  # forms are read with it; to be missed at the start, not at the first form
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
@@ -35,6 +36,7 @@ _M = TypeVar("_M", bound=BaseModel)
 _ID = re.compile(r"[0-9a-f]{24}")
 _REVISION = re.compile(r'(?:W/)?"?(\d{1,9})"?')
 _FORM = "multipart/form-data"
+_LONG = 100_000  # bytes from which on others would wait while they are read
 
 
 def service_of(request: Request) -> Service:
@@ -94,8 +96,11 @@ async def body_of(request: Request, model: type[_M]) -> _M:
     media = request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
     if media != "application/json" and not media.endswith("+json"):
         raise Refused(415, f"Expected application/json, received {media[:100]!r}.")
+    content = await request.body() or b"{}"
     try:
-        return model.model_validate_json(await request.body() or b"{}")
+        if len(content) < _LONG:
+            return model.model_validate_json(content)
+        return await service_of(request).work(model.model_validate_json, content)
     except ValidationError as error:
         status = 400 if error.errors(include_url=False)[0]["type"] == "json_invalid" else 422
         raise Refused(status, one_sentence(error.errors(include_url=False, include_input=False))) from error

@@ -147,7 +147,7 @@ async def list_examples(
     service = service_of(request)
     after = None if after is None else id_of(after, "example")
     label = None if label is None else label_of(label, service.limits)
-    found, following, _ = await service.work(
+    found, following = await service.work(
         service.store.list_examples, owner_of(request), id_of(task), limit, after, label
     )
     listed = [

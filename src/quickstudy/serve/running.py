@@ -7,7 +7,10 @@ once more          it ends at once
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable
@@ -20,12 +23,14 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from quickstudy.errors import RunError
 from quickstudy.serve.app import create_app
+from quickstudy.serve.brains import LEARNS
 from quickstudy.serve.gate import State
 from quickstudy.serve.service import Service
 from quickstudy.serve.settings import Settings
 
 __all__ = ["run_service"]
 
+_PATIENCE = 3.0  # seconds
 _GRACE = 0.3  # seconds for which it refuses in words before it stops listening
 
 
@@ -55,7 +60,7 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
         ws="none",
         lifespan="on",
         access_log=False,
-        log_level="warning",
+        log_level="error",  # what is no request is nothing for the log
         server_header=False,
         timeout_keep_alive=30,
         timeout_graceful_shutdown=settings.limits.stop_seconds,
@@ -64,6 +69,17 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
     host, port = listener.getsockname()[:2]
     address = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
     _Server(config, service.state, settings.limits.stop_seconds, lambda: listening(address)).run(sockets=[listener])
+    _end_soon()
+
+
+def _end_soon() -> None:
+    """Wait a little for a task that is still being learned, and end without it: it is in the database."""
+    learning = [thread for thread in threading.enumerate() if thread.name.startswith(LEARNS)]
+    for thread in learning:
+        thread.join(timeout=_PATIENCE)
+    if any(thread.is_alive() for thread in learning):
+        sys.stderr.flush()
+        os._exit(0)  # the interpreter would wait for the thread
 
 
 def _listener(settings: Settings) -> socket.socket:

@@ -251,8 +251,8 @@ class Store:
 
     def list_examples(
         self, owner: str, id_: str, limit: int, after: str | None, label: str | None
-    ) -> tuple[list[Example], str | None, str]:
-        """Some examples in their order, the id to go on after, and their kind."""
+    ) -> tuple[list[Example], str | None]:
+        """Some examples in their order, and the id to go on after."""
         with self._reading() as connection:
             task = task_of(connection, owner, id_, classes=False)
             query = sa.select(*ABOUT).where(examples.c.task == id_)
@@ -262,7 +262,7 @@ class Store:
                 query = query.where(examples.c.label == label)
             rows = connection.execute(query.order_by(examples.c.number).limit(limit + 1)).all()
         found = [Example(*row) for row in rows[:limit]]
-        return found, found[-1].id if len(rows) > limit else None, task.kind or "rows"
+        return found, found[-1].id if len(rows) > limit else None
 
     def content(self, owner: str, id_: str, example: str) -> Example:
         """One example with its content."""
