@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from quickstudy.errors import CheckpointError
+from quickstudy.errors import CheckpointError, InputError
 from quickstudy.files import atomic_write_bytes
 
 __all__ = ["broken", "seal", "unseal"]
@@ -24,8 +24,10 @@ def seal(folder: Path, name: str, about: Mapping[str, Any], others: tuple[str, .
         others: names of the files that were written before.
 
     Raises:
+        InputError: a text in it is no valid Unicode.
         StorageError: the disk refused.
     """
+    _check_texts(about, name)
     whole = {**about, "sha256_of": {other: _sha(folder / other) for other in others}}
     whole["sha256"] = _digest(whole)
     atomic_write_bytes(folder / name, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
@@ -64,6 +66,23 @@ def unseal(folder: Path, name: str, schema: int, what: str) -> dict[str, Any]:
 def broken(what: str, folder: Path, why: str) -> CheckpointError:
     """The sentence for a folder that cannot be loaded."""
     return CheckpointError(f"Cannot load the {what} {folder}: {why}. Copy it again, or make it anew.")
+
+
+def _check_texts(part: Any, name: str) -> None:
+    """Whether all texts can be written: Python's may hold half of a pair of surrogates, UTF-8 may not."""
+    if isinstance(part, Mapping):
+        part = [*part, *part.values()]
+    if isinstance(part, list | tuple):
+        for one in part:
+            _check_texts(one, name)
+    elif isinstance(part, str):
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"Cannot write {name}: the text {part!r} is no valid Unicode (half of a pair of surrogates at "
+                f"character {error.start}). Give the label, or the file, another name."
+            ) from error
 
 
 def _sha(path: Path) -> str:

@@ -1,6 +1,7 @@
 """FewShotClassifier and FewShotRegressor as scikit-learn's users meet them."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -181,9 +182,11 @@ def test_the_true_class_is_in_the_set_as_often_as_was_promised() -> None:
 
 def test_with_few_examples_nothing_is_promised() -> None:
     X, y, asked, _ = digits_of(np.random.default_rng(0), 1, [0, 1, 2])
-    model = FewShotClassifier(learner="knn", reject_unknown=0.05).fit(X, y)
-    model.predict(asked)
+    model = FewShotClassifier(learner="knn").fit(X, y)
     assert model.promise_ == "not guaranteed"
+    assert FewShotClassifier(learner="knn").fit(*digits_of(np.random.default_rng(0), 7, [0, 1, 2])[:2]).promise_ == (
+        "own examples"
+    )
     assert model.predict_set(asked).all()
     assert model.set_promise_ == "not guaranteed"
     with pytest.raises(InputError, match="coverage must be a number above 0 and below 1"):
@@ -213,6 +216,32 @@ def test_the_repr_and_chosen_say_which_learner_and_why() -> None:
         "50 columns, where the in-context learner has room for 32",
     )
     assert "fewer than 3 rows a class" in FewShotClassifier().fit(X[::50], y[::50]).chosen_.why
+
+
+def test_a_fitted_one_says_in_its_repr_which_learner_and_why() -> None:
+    digits = load_digits()
+    model = FewShotClassifier()
+    assert repr(model) == "FewShotClassifier()" and "quickstudy-learner" not in model._repr_html_()
+    model.fit(digits.images[:20], digits.target[:20])
+    said = "drawings (grey, on even paper), from 20 pictures of 10 classes"
+    assert repr(model) == f"FewShotClassifier()  # {said}"
+    assert repr(clone(model)) == "FewShotClassifier()"
+    assert eval(repr(model)).get_params() == model.get_params(), "still an expression"
+    page = model._repr_html_()
+    assert said in page and "sk-estimator" in page
+    bundle = model._repr_mimebundle_()
+    assert bundle.keys() == {"text/plain", "text/html"} and bundle["text/plain"] == repr(model)
+    assert said in bundle["text/html"]
+    numbers = FewShotRegressor(learner="ridge").fit(np.eye(3), [1.0, 2.0, 3.0])
+    assert repr(numbers) == "FewShotRegressor(learner='ridge')  # ridge (as asked for), from 3 rows"
+    pipeline = make_pipeline(StandardScaler(), FewShotClassifier(learner="knn")).fit(np.eye(4), [0, 1, 0, 1])
+    assert "knn" in repr(pipeline) and "knn (as asked for)" in repr(pipeline[-1])
+
+
+def test_what_a_label_or_a_name_says_does_not_become_html() -> None:
+    model = FewShotClassifier(learner="knn").fit(np.eye(2), [0, 1])
+    model.chosen_ = replace(model.chosen_, name="<script>alert(1)</script>")
+    assert "<script>alert" not in model._repr_html_()
 
 
 def test_rates_of_a_shipped_learner_hold_over_new_classes_with_one_example_of_each(data_root: Path) -> None:

@@ -128,6 +128,15 @@ def test_bad_input(tmp_path: Path) -> None:
     assert not (tmp_path / "task").exists()
 
 
+@pytest.mark.parametrize("labels", [["a\udc80", "b"], ["a", "b"]])
+def test_a_text_that_is_no_unicode_is_refused_and_nothing_is_lost(labels: list[str], task: Path) -> None:
+    model = FewShotClassifier(learner="knn").fit(np.eye(2), labels)
+    model.name_examples(["one", "two"] if "a" not in labels else ["one\udc80", "two"])
+    with pytest.raises(InputError, match=r"Cannot write task.json: the text .*udc80' is no valid Unicode"):
+        model.save(task)
+    assert load_task(task).chosen_.name == "logistic"
+
+
 def test_nothing_of_it_is_text_that_only_this_machine_knows(task: Path, tmp_path: Path) -> None:
     about = json.loads((task / "task.json").read_text())
     assert str(tmp_path) not in json.dumps(about)

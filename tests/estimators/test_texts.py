@@ -6,7 +6,7 @@ import pytest
 
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import InputError
-from quickstudy.estimators import FewShotClassifier, choosing, load_task
+from quickstudy.estimators import FewShotClassifier, FewShotRegressor, load_task, making
 from quickstudy.recipes import load_recipe
 from quickstudy.recipes.building import build_learner
 from quickstudy.saved import SavedLearner
@@ -50,7 +50,7 @@ def test_auto_takes_minilm_where_it_is_installed_and_counts_words_where_not(monk
     def missing(name: str) -> None:
         raise InputError(f"Cannot find {name}.")
 
-    monkeypatch.setattr(choosing, "Reader", missing)
+    monkeypatch.setattr(making, "Reader", missing)
     model = FewShotClassifier().fit(X, Y)
     assert model.chosen_.name == "tf-idf" and "Cannot find minilm" in model.chosen_.why
     assert model.predict(NEW).tolist() == ["card", "money"]
@@ -68,3 +68,21 @@ def test_a_column_of_texts_and_one_of_labels() -> None:
     listed = FewShotClassifier(learner="tf-idf").fit(X, Y)
     assert model.predict(pandas.Series(NEW)).tolist() == listed.predict(NEW).tolist()
     assert model.nearest_examples(NEW) == listed.nearest_examples(NEW)
+
+
+RATED = ["awful, I hated it", "a bad film", "not good", "quite nice", "very good, I loved it", "wonderful, great"]
+
+
+@pytest.mark.parametrize("installed", [True, False])
+def test_numbers_of_texts(installed: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def missing(name: str) -> None:
+        raise InputError(f"Cannot find {name}.")
+
+    if not installed:
+        monkeypatch.setattr(making, "Reader", missing)
+    model = FewShotRegressor().fit(RATED, [1.0, 2.0, 2.0, 4.0, 5.0, 5.0])
+    assert model.chosen_.name == ("minilm-ridge" if installed else "words-ridge")
+    low, high = model.predict(["a bad, awful film", "a wonderful film, I loved it"])
+    assert low < high - 0.3
+    model.save(tmp_path / "task")
+    assert (load_task(tmp_path / "task").predict(RATED) == model.predict(RATED)).all()

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.data.source import TaskShape
-from quickstudy.domains.language.encoder import Reader
-from quickstudy.domains.language.tfidf import TfIdf
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators.inputs import (
     AbstractReader,
@@ -22,17 +20,16 @@ from quickstudy.estimators.inputs import (
     TextReader,
     looks_drawn,
 )
+from quickstudy.estimators.making import base_of, made_learner, made_names
 from quickstudy.learners.learner import AbstractLearner
-from quickstudy.learners.logistic import Logistic
 from quickstudy.learners.registry import learners
-from quickstudy.recipes.parts import takes
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.shipped import shipped, shipped_names
 
 __all__ = ["Chosen", "Task", "choose", "made", "of_saved", "of_shipped", "reader_for"]
 
 _LEAST_ROWS, _MOST_ROWS = 3, 1000  # a class; in all
-_COUNTED, _MINILM = "tf-idf", "minilm-logistic"
+_SLOWEST, _FASTEST = 1000, 1_000_000  # samples a second: of seismographs and of bat detectors
 _INK = ("glyphs", "omniglot", "ink")  # data sets of ink on empty paper: what their learners read is made so, too
 
 
@@ -63,7 +60,7 @@ class Chosen:
         learner: in eval mode; the estimator's own.
         name: what it is called.
         why: it was taken.
-        saved: what it came from; None for one that nobody trained.
+        saved: what it came from, or on whose features it stands; None for one that nobody trained.
         made: the name by which :func:`made` makes it again; None for others.
         shipped: the name of the shipped learner that it is; None for others.
     """
@@ -78,7 +75,7 @@ class Chosen:
     @property
     def calibration(self) -> Mapping[str, Any] | None:
         """What was measured on validation tasks, if anything was."""
-        return None if self.saved is None else self.saved.calibration
+        return None if self.saved is None or self.made is not None else self.saved.calibration
 
 
 def choose(asked: Any, task: Task, X: Any) -> Chosen:
@@ -112,10 +109,13 @@ def choose(asked: Any, task: Task, X: Any) -> Chosen:
 
 def _auto(task: Task, X: Any) -> Chosen:
     if task.kind == "texts":
-        return _of_texts()
+        return _of_texts(task.target)
+    if task.kind != "rows" and task.target == "real":
+        base = "drawings" if task.kind == "pictures" and looks_drawn(X) else task.kind
+        return made(f"{base}-ridge", "real", f"numbers, on the features of the shipped learner of {base}")
     name, why = task.kind + ("-real" if task.target == "real" else ""), f"{task.kind} of any kind"
     if task.kind == "pictures" and looks_drawn(X):
-        name, why = "drawings", "drawings: grey, on even paper"
+        name, why = "drawings", "grey, on even paper"
     if name not in shipped_names():
         return _plain(task, f"no learner called {name!r} is shipped")
     if task.kind != "rows":
@@ -134,11 +134,12 @@ def _auto(task: Task, X: Any) -> Chosen:
     return of_shipped(name, "rows of a small table")
 
 
-def _of_texts() -> Chosen:
+def _of_texts(target: str) -> Chosen:
+    pretrained, counted = ("minilm-logistic", "tf-idf") if target == "classes" else ("minilm-ridge", "words-ridge")
     try:
-        return made(_MINILM, "classes", "texts, and MiniLM is installed")
+        return made(pretrained, target, "texts, and MiniLM is installed")
     except InputError as error:
-        return made(_COUNTED, "classes", f"texts, and no sentence encoder is in reach ({error})")
+        return made(counted, target, f"texts, and no sentence encoder is in reach ({error})")
 
 
 def _plain(task: Task, why: str) -> Chosen:
@@ -153,43 +154,28 @@ def _named(name: str, task: Task) -> Chosen:
         return of_saved(SavedLearner.load(path), name, "as asked for")
     if (path / "recipe.toml").is_file():
         return of_saved(SavedLearner.of_run(path), name, "as asked for")
-    if name in (*learners.names(), _COUNTED, _MINILM):
+    plain = [*made_names(), *learners.names()]
+    if name in plain:
         return made(name, task.target, "as asked for")
-    known = ["auto", *shipped_names(), _COUNTED, _MINILM, *learners.names()]
+    known = ["auto", *shipped_names(), *plain]
     raise UnknownName(
         f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder."
     )
 
 
 def made(name: str, target: str, why: str) -> Chosen:
-    """A learner that nobody has to train: a plain baseline, on the examples as they are or on a pretrained encoder.
+    """A learner that nobody has to train; see ``making.py``.
 
     Args:
-        name: of the registry, or one of those of texts.
+        name: of the registry, or one of ``making.made_names()``.
         target: ``"classes"`` or ``"real"``.
         why: it is taken.
 
     Raises:
         InputError: it has to be trained, or a package is missing.
     """
-    learner: AbstractLearner
-    if name == _COUNTED:
-        learner = TfIdf()
-    elif name == _MINILM:
-        learner = Logistic(Reader("minilm"), c=10.0)
-    else:
-        cls = learners.get(name)
-        try:
-            learner = cls(target=target) if takes(cls, "target") else cls()
-            needs = learner.traits.trainable
-        except TypeError:  # it wants a network
-            needs = True
-        if needs:
-            raise InputError(
-                f"The learner {name!r} is made of weights that have to be meta-trained first. Give the folder of a run "
-                f"or of a saved learner, or one that is shipped: {', '.join(shipped_names()) or 'none'}."
-            )
-    return Chosen(learner.eval(), name, why, made=name)
+    base = base_of(name)
+    return Chosen(made_learner(name, target), name, why, None if base is None else shipped(base), made=name)
 
 
 def of_shipped(name: str, why: str) -> Chosen:
@@ -223,6 +209,7 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
     if task.kind == "texts":
         return TextReader() if saved is None else _reader_of_texts(saved, chosen.name)
     if task.kind == "sounds":
+        _check_rate(rate)
         if saved is None:
             return SoundReader(8000, 8000, rate)
         length = _one_axis(saved, chosen.name, "recordings")
@@ -251,6 +238,14 @@ def _one_axis(saved: SavedLearner, name: str, what: str) -> int:
     if isinstance(example, dict) or len(example) != 1:
         raise InputError(f"{name} reads examples of shape {example}, and no {what}. Take another learner.")
     return example[0]
+
+
+def _check_rate(rate: int | None) -> None:
+    if rate is not None and not _SLOWEST <= rate <= _FASTEST:
+        raise InputError(
+            f"rate must be samples a second of sound, {_SLOWEST:,} to {_FASTEST:,}, received {rate:,}. Say how the "
+            "waveforms were recorded, such as 16000."
+        )
 
 
 def _check(found: Chosen, task: Task) -> None:

@@ -49,7 +49,8 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
 
     Attributes:
         classes_: the labels, sorted; those that cannot be sorted stand in the order in which they came.
-        promise_: what the rate of ``reject_unknown`` holds for, after ``predict`` or ``is_unknown``; see ``doubt.py``.
+        promise_: what the rate of ``reject_unknown``, or of ``is_unknown``, holds for; see ``doubt.py``.
+        set_promise_: what the coverage of ``predict_set`` holds for, likewise.
 
     >>> import numpy as np
     >>> X, y = np.eye(4)[[0, 0, 1, 1]], ["a", "a", "b", "b"]
@@ -130,18 +131,16 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         rate = usual if rate is None else rate
         check_rate("reject_unknown", rate)
         known, asked = self._embedded(self.support_), self._embedded(self._read(X))
-        limit, self.promise_ = self._unknown_limit(known, rate)
+        limit, _ = self._unknown_limit(known, rate)
         return np.asarray(nearest(known, asked) > limit)
 
     def _unknown_limit(self, known: Tensor, rate: float) -> tuple[float, Promise]:
         """From which distance to the nearest of ``known [n, D]`` on an example is unknown; what the rate holds for."""
         apart = left_out(known)
-        if len(apart) >= LEAST:
-            return threshold(apart, rate), "own examples"
         told = measured(self.chosen_.calibration, "novelty", len(apart) / len(self.classes_), rate)
-        if told is None:
-            return float(apart.max()), "not guaranteed"
-        return told * float(np.median(apart)), "tasks like those of validation"
+        if self.promise_ == "own examples":
+            return threshold(apart, rate), self.promise_
+        return float(apart.max()) if told is None else told * float(np.median(apart)), self.promise_
 
     def predict_set(self, X: Any, coverage: float = 0.9) -> NDArray[np.bool_]:
         """Which classes cannot be ruled out, ``[n, classes]`` in the order of ``classes_``.
@@ -154,20 +153,34 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         """
         check_rate("coverage", coverage)
         said = 1 - self.predict_proba(X)
-        limit, self.set_promise_ = self._set_limit(coverage)
+        limit, _ = self._set_limit(coverage)
         return np.asarray(said <= limit)
 
     def _set_limit(self, coverage: float) -> tuple[float, Promise]:
         """Up to which doubt a class cannot be ruled out; what the coverage holds for."""
-        labels, _, _ = self._understood(self.labels_)
-        shot = len(self.labels_) / len(self.classes_)
-        told = measured(self.chosen_.calibration, "doubt", shot, 1 - coverage)
-        if told is not None and int((folds(labels.numpy()) >= 0).sum()) < LEAST:  # to score them would be for nothing
-            return told, "tasks like those of validation"
+        promise = self.set_promise_
+        told = measured(self.chosen_.calibration, "doubt", len(self.labels_) / len(self.classes_), 1 - coverage)
+        if told is not None and promise != "own examples":  # to score them would be for nothing
+            return told, promise
         scores = self._left_out_scores()
-        if len(scores) >= LEAST:
-            return threshold(scores, 1 - coverage), "own examples"
-        return float(scores.max(initial=0.0)) if len(scores) else np.inf, "not guaranteed"
+        if promise == "own examples":
+            return threshold(scores, 1 - coverage), promise
+        return float(scores.max(initial=0.0)) if len(scores) else np.inf, promise
+
+    @property
+    def promise_(self) -> Promise:
+        """See the class; known once it is fitted."""
+        return self._promise("novelty", len(self.labels_))
+
+    @property
+    def set_promise_(self) -> Promise:
+        """See the class; an example that is the only one of its class has no others to be measured by."""
+        return self._promise("doubt", int((folds(self._understood(self.labels_)[0].numpy()) >= 0).sum()))
+
+    def _promise(self, score: str, measurable: int) -> Promise:
+        if measurable >= LEAST:
+            return "own examples"
+        return "tasks like those of validation" if (self.chosen_.calibration or {}).get(score) else "not guaranteed"
 
     def _left_out_scores(self) -> NDArray[np.float64]:
         """One minus the probability of each labelled example's class, by those of the other folds."""

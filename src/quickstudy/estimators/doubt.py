@@ -26,7 +26,18 @@ from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.parts.features import flat_features
 
-__all__ = ["LEAST", "Promise", "embedded", "folds", "has_features", "left_out", "nearest", "network_of", "threshold"]
+__all__ = [
+    "LEAST",
+    "Promise",
+    "embedded",
+    "folds",
+    "has_features",
+    "left_out",
+    "nearest",
+    "network_of",
+    "threshold",
+    "words_of",
+]
 
 Promise: TypeAlias = Literal["own examples", "tasks like those of validation", "not guaranteed"]
 """What a rate or a coverage holds for."""
@@ -46,12 +57,12 @@ def embedded(learner: AbstractLearner, examples: Examples) -> Tensor:
     """
     net = network_of(learner)
     if net is None and isinstance(examples.x, dict) and "text" in examples.x:
-        return _of_words(texts_of(examples)[0])
+        return words_of(texts_of(examples)[0])
     return flat_features(net, examples)[0]
 
 
-def _of_words(texts: list[str]) -> Tensor:
-    """``[n, 4096]``, of length 1: words, and two in a row, wherever their hashes fall."""
+def words_of(texts: list[str]) -> Tensor:
+    """``[n, 4096]``, float64, of length 1: words, and two in a row, wherever their hashes fall."""
     from sklearn.feature_extraction.text import HashingVectorizer
 
     words = HashingVectorizer(n_features=4096, ngram_range=(1, 2), token_pattern=r"(?u)\w+|[^\w\s]", norm="l2")
@@ -64,7 +75,7 @@ def has_features(learner: AbstractLearner) -> bool:
 
 
 def network_of(learner: AbstractLearner) -> nn.Module | None:
-    """The network of a learner that makes features; None where it has none."""
+    """The network that makes a learner's features, where it has one."""
     embed = getattr(learner, "embed", None)
     found = getattr(learner if embed is None else embed, "net", None)
     return found if isinstance(found, nn.Module) else None

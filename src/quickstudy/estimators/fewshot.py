@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
+from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import validate_data
 from torch import Tensor
 from torch.nn import functional as F
@@ -24,6 +25,7 @@ from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
 from quickstudy.estimators.scaling import moments
+from quickstudy.estimators.showing import beside_html, beside_text
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
@@ -72,6 +74,19 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
+
+    def __repr__(self, N_CHAR_MAX: int = 700) -> str:
+        """The parameters, and of a fitted one which learner was taken, and why."""
+        return f"{super().__repr__(N_CHAR_MAX)}{beside_text(self)}"
+
+    def _repr_html_inner(self) -> str:
+        """What scikit-learn shows, likewise."""
+        return f"{estimator_html_repr(self)}{beside_html(self)}"
+
+    def _repr_mimebundle_(self, **options: Any) -> dict[str, str]:
+        """What a notebook shows, as scikit-learn hands it over."""
+        found: dict[str, str] = super()._repr_mimebundle_(**options)
+        return found | ({"text/html": self._repr_html_inner()} if "text/html" in found else {})
 
     def save(self, folder: str | Path) -> None:
         """Write what was learned to a folder: examples, labels, state, and the learner where it is not shipped.

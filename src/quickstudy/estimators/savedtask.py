@@ -92,7 +92,7 @@ def _learner(chosen: Chosen, folder: Path) -> dict[str, Any]:
     if chosen.shipped is not None:
         return about | {"shipped": chosen.shipped, "sha256": shipped(chosen.shipped).digest}
     if chosen.made is not None:
-        return about | {"made": chosen.made}
+        return about | {"made": chosen.made} | ({} if chosen.saved is None else {"sha256": chosen.saved.digest})
     if chosen.saved is None:
         raise InputError(
             f"Cannot save a task of {chosen.name}: it was given as an object, and no recipe says how it is made. Train "
@@ -147,16 +147,14 @@ def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
     name, why = about["name"], about["why"]
     if "shipped" in about:
         chosen = of_shipped(about["shipped"], why)
-        if shipped(about["shipped"]).digest != about["sha256"]:
-            raise broken(
-                _WHAT,
-                place,
-                f"it was learned by the learner {name!r} of another version of quickstudy, whose weights were others",
-            )
-        return chosen
-    if "made" in about:
-        return made(about["made"], "classes" if estimator == "FewShotClassifier" else "real", why)
-    return of_saved(SavedLearner.load(place / _LEARNER), name, why)
+    elif "made" in about:
+        chosen = made(about["made"], "classes" if estimator == "FewShotClassifier" else "real", why)
+    else:
+        return of_saved(SavedLearner.load(place / _LEARNER), name, why)
+    if chosen.saved is not None and chosen.saved.digest != about["sha256"]:
+        said = f"it was learned by the learner {name!r} of another version of quickstudy, whose weights were others"
+        raise broken(_WHAT, place, said)
+    return chosen
 
 
 def _asked(chosen: Chosen, place: Path) -> Any:

@@ -219,9 +219,9 @@ class TabularInContext(AbstractLearner):
             return shown, torch.stack([like.new_zeros(len(like), 1, 1), like.new_ones(len(like), 1, 1)], 1)
         assert support.y is not None
         y = label_rows(support, self.outputs, support.y)
-        mean, deviation = _moments(y, support.labelled)
-        deviation = torch.where(deviation > 0, deviation, 1.0)
-        shown = torch.where(support.labelled[..., None], (y - mean) / deviation, 0.0).to(like.dtype)
+        mean, deviation = _moments(y, support.labelled)  # of one number alone 0, and that number is what is said
+        shown = torch.where(support.labelled[..., None], (y - mean) / torch.where(deviation > 0, deviation, 1.0), 0.0)
+        shown = shown.to(like.dtype)
         return shown[:, None].expand(-1, views.columns.shape[1], -1, -1), torch.stack([mean, deviation], 1)
 
     def _columns(self, examples: Examples) -> Tensor:
