@@ -5,6 +5,7 @@
     quickstudy.load(run)                           the learner itself: adapt(support), predict(state, query)
     quickstudy.doctor(learner, source)             is it right? a table of checks, each with what to do
     quickstudy.FewShotClassifier().fit(X, y)       an estimator of scikit-learn, from a few examples
+    quickstudy.MetaLearner().meta_fit(tasks)       meta-train on arrays or a DataFrame of one's own
     quickstudy.load_task(folder)                   one that was saved
     quickstudy.keep_large_blocks()                 faster on Linux, for the whole process; the command line does it
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from quickstudy.doctor.suite import Doctor
     from quickstudy.episode import Episode, Examples
     from quickstudy.errors import QuickstudyError
-    from quickstudy.estimators import FewShotClassifier, FewShotRegressor, load_task
+    from quickstudy.estimators import FewShotClassifier, FewShotRegressor, MetaLearner, load_task
     from quickstudy.saved import SavedLearner
 
     doctor: Doctor
@@ -34,6 +35,7 @@ __all__ = [
     "Examples",
     "FewShotClassifier",
     "FewShotRegressor",
+    "MetaLearner",
     "QuickstudyError",
     "SavedLearner",
     "doctor",
@@ -50,6 +52,7 @@ _HOME = {
     "Examples": "quickstudy.episode",
     "FewShotClassifier": "quickstudy.estimators",
     "FewShotRegressor": "quickstudy.estimators",
+    "MetaLearner": "quickstudy.estimators",
     "QuickstudyError": "quickstudy.errors",
     "SavedLearner": "quickstudy.saved",
     "doctor": "quickstudy",

@@ -22,6 +22,7 @@ data_sets = Registry(
         "banking77": "quickstudy.data.intents:Banking77",
         "fewrel": "quickstudy.data.fewrel:FewRel",
         "texts": "quickstudy.data.texts:Texts",
+        "arrays": "quickstudy.data.arrays:Arrays",
         "tables": "quickstudy.data.tables:Tables",
         "table": "quickstudy.data.grouptable:GroupTable",
         "uci-heart": "quickstudy.data.heart:HeartDisease",

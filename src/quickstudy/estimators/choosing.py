@@ -8,8 +8,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
+from quickstudy.data.arrays import Arrays
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import InputError, UnknownName
+from quickstudy.estimators.arrayreader import arrays_reader
 from quickstudy.estimators.inputs import (
     AbstractReader,
     InkReader,
@@ -23,6 +28,7 @@ from quickstudy.estimators.inputs import (
 from quickstudy.estimators.making import base_of, made_learner, made_names
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.registry import learners
+from quickstudy.recipes.building import build_data
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.shipped import shipped, shipped_names
 
@@ -73,6 +79,14 @@ class Chosen:
     shipped: str | None = None
 
     @property
+    def units(self) -> tuple[Tensor, Tensor] | None:
+        """Mean and deviation ``[D]`` of the numbers that it says; None: they are the labels' own."""
+        arrays = None if self.saved is None or self.made is not None else arrays_of(self.saved)
+        if arrays is None or not arrays.target_mean:
+            return None
+        return torch.tensor(arrays.target_mean).double(), torch.tensor(arrays.target_deviation).double()
+
+    @property
     def calibration(self) -> Mapping[str, Any] | None:
         """What was measured on validation tasks, if anything was."""
         return None if self.saved is None or self.made is not None else self.saved.calibration
@@ -94,6 +108,9 @@ def choose(asked: Any, task: Task, X: Any) -> Chosen:
         found = Chosen(copy.deepcopy(asked).eval(), type(asked).__name__, "as given")
     elif isinstance(asked, SavedLearner):
         found = of_saved(asked, asked.recipe.name, "as given")
+    elif hasattr(asked, "meta_fit"):
+        asked._check_fitted()
+        found = of_saved(asked.saved_, "meta-learner", "as given")
     elif not isinstance(asked, str | Path):
         raise InputError(
             f"learner must be 'auto', a name, the path of a saved learner or a learner, received {asked!r} "
@@ -202,6 +219,10 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
     """
     saved = chosen.saved
     shape = None if saved is None else saved.shape
+    arrays = None if saved is None else arrays_of(saved)
+    if arrays is not None and saved is not None and isinstance(saved.shape.example, tuple):
+        _check_kind(chosen, arrays, task)
+        return arrays_reader(arrays, saved.shape.example, rate)
     drawn = saved is not None and saved.recipe.data.name in _INK
     if task.kind == "pictures":
         known = shape or TaskShape((3, 32, 32), "classes", 2)
@@ -238,6 +259,23 @@ def _one_axis(saved: SavedLearner, name: str, what: str) -> int:
     if isinstance(example, dict) or len(example) != 1:
         raise InputError(f"{name} reads examples of shape {example}, and no {what}. Take another learner.")
     return example[0]
+
+
+def arrays_of(saved: SavedLearner) -> Arrays | None:
+    """How a learner that was trained on arrays in memory reads examples; None of others."""
+    if saved.recipe.data.name != "arrays":
+        return None
+    found = build_data(saved.recipe)
+    assert isinstance(found, Arrays)
+    return found
+
+
+def _check_kind(chosen: Chosen, arrays: Arrays, task: Task) -> None:
+    known = {"arrays": ("pictures", "rows")}.get(arrays.kind, (arrays.kind,))  # arrays may look like either
+    if task.kind not in known:
+        raise InputError(
+            f"{chosen.name} was trained on {arrays.kind}, and these are {task.kind}. Give it such examples."
+        )
 
 
 def _check_rate(rate: int | None) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import validate_data
@@ -32,7 +32,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.parts.innerloop import InnerLoop
 from quickstudy.targets import Inputs, Target
 
-__all__ = ["AbstractFewShot", "as_scikit_learn_knows", "place_learner"]
+__all__ = ["AbstractFewShot", "as_scikit_learn_knows", "device_of", "place_learner"]
 
 _AT_ONCE = 256
 """Queries that go through a learner together: what is said of one does not depend on the others."""
@@ -74,6 +74,13 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
+
+    def __sklearn_clone__(self) -> AbstractFewShot:
+        """A copy that learned nothing; a trained ``MetaLearner`` is a parameter like others, and stays trained."""
+        params = self.get_params(deep=False)
+        learner = params.pop("learner")
+        kept = copy.deepcopy(learner) if hasattr(learner, "meta_fit") else clone(learner, safe=False)
+        return type(self)(learner=kept, **{name: clone(value, safe=False) for name, value in params.items()})
 
     def __repr__(self, N_CHAR_MAX: int = 700) -> str:
         """The parameters, and of a fitted one which learner was taken, and why."""
@@ -177,10 +184,15 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _adapt(self, inputs: Inputs, labels: Tensor, target: Target) -> None:
         learner = place_learner(self.chosen_, self.kind_, self.device)
         self.scale_ = moments(inputs) if self.kind_ == "rows" and isinstance(inputs, Tensor) else None
-        support = Examples(self._on_device(inputs), labels[None].to(self._device()), target)
+        support = Examples(self._on_device(inputs), self._in_units(labels)[None].to(self._device()), target)
         with evaluating(learner), torch.no_grad():
             state = learner.adapt(support, key=_keys())
         self.support_, self.state_, self.target_ = inputs, state, target
+
+    def _in_units(self, labels: Tensor) -> Tensor:
+        """Numbers ``[n, D]`` as the learner knows them, and as precise as it is; classes as they are."""
+        units = self.chosen_.units if labels.is_floating_point() else None
+        return labels if units is None else ((labels - units[0]) / units[1]).to(self._dtype())
 
     def _outputs(self, X: Any) -> NDArray[np.float64]:
         """``[n, W]`` logits or ``[n, D]`` values."""
@@ -248,9 +260,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _on_device(self, inputs: Inputs) -> Inputs:
         """``[n, ...]`` to ``[1, n, ...]``, floating parts as the learner computes."""
-        of_learner = (parameter.dtype for parameter in self.chosen_.learner.parameters())
-        dtype = next((found for found in of_learner if found.is_floating_point), torch.float64)
-
+        dtype = self._dtype()
         if self.scale_ is not None and self.chosen_.made is not None and isinstance(inputs, Tensor):
             # A plain learner takes columns as they are: one in grams would outweigh one in tonnes.
             mean, deviation = self.scale_
@@ -262,8 +272,12 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
         return map_leaves(moved, inputs)
 
+    def _dtype(self) -> torch.dtype:
+        of_learner = (parameter.dtype for parameter in self.chosen_.learner.parameters())
+        return next((found for found in of_learner if found.is_floating_point), torch.float64)
+
     def _device(self) -> torch.device:
-        return _device_of(self.device)
+        return device_of(self.device)
 
     def _check_fitted(self) -> None:
         if not hasattr(self, "state_"):
@@ -278,11 +292,16 @@ def place_learner(chosen: Chosen, kind: Kind, device: str) -> AbstractLearner:
     In float32 it does in the eighth digit, by the order in which products of matrices are added up, and scikit-learn
     asks for more. A network for rows is small.
     """
-    learner = chosen.learner.to(_device_of(device))
+    learner = chosen.learner.to(device_of(device))
     return learner.double() if kind == "rows" else learner
 
 
-def _device_of(name: str) -> torch.device:
+def device_of(name: str) -> torch.device:
+    """The device of that name.
+
+    Raises:
+        InputError: it is not here.
+    """
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError, TypeError) as error:  # as torch says it, by what it was compiled with

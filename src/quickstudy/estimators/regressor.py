@@ -57,7 +57,9 @@ class FewShotRegressor(MultiOutputMixin, RegressorMixin, AbstractFewShot):  # ty
 
     def predict(self, X: Any) -> NDArray[np.float64]:
         """The number of each example, ``[n]``, or ``[n, D]`` as ``y`` was."""
-        found = self._outputs(X)
+        found, units = self._outputs(X), self.chosen_.units
+        if units is not None:
+            found = found * units[1].numpy() + units[0].numpy()
         return found[:, 0] if self._flat else found
 
     @override

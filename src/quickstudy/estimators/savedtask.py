@@ -21,6 +21,7 @@ from torch import Tensor
 
 from quickstudy.errors import InputError, QuickstudyError
 from quickstudy.estimators import inputs
+from quickstudy.estimators.arrayreader import ArrayReader
 from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
 from quickstudy.estimators.fewshot import AbstractFewShot, place_learner
 from quickstudy.estimators.inputs import AbstractReader
@@ -38,7 +39,10 @@ _WHAT, _ABOUT, _SUPPORT, _STATE, _LEARNER = "task", "task.json", "support.safete
 _LABELS = (bool, int, float, str, type(None))
 _READERS: dict[str, type[AbstractReader]] = {
     cls.__name__: cls
-    for cls in (inputs.RowReader, inputs.PictureReader, inputs.InkReader, inputs.SoundReader, inputs.TextReader)
+    for cls in (
+        ArrayReader,
+        *(inputs.RowReader, inputs.PictureReader, inputs.InkReader, inputs.SoundReader, inputs.TextReader),
+    )
 }
 
 
@@ -135,7 +139,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         place_learner(chosen, model.kind_, device)
         model.state_ = load_state(place / _STATE, chosen.learner, device)
         if model.kind_ == "rows":
-            model.n_features_in_ = settings["columns"]
+            model.n_features_in_ = settings["columns"] if "columns" in settings else settings["shape"][0]
     except (KeyError, TypeError, ValueError, OSError, SafetensorError) as error:
         if isinstance(error, QuickstudyError):
             raise

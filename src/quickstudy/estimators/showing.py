@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from quickstudy.estimators.fewshot import AbstractFewShot
 
-__all__ = ["beside_html", "beside_text", "learned"]
+__all__ = ["beside_html", "beside_text", "learned", "paragraph"]
 
 
 def learned(model: AbstractFewShot) -> str:
@@ -34,9 +34,12 @@ def beside_html(model: AbstractFewShot) -> str:
     """The same under scikit-learn's diagram."""
     if not hasattr(model, "state_"):
         return ""
-    lines = [f"<b>Learner:</b> {html.escape(learned(model))}"]
-    lines += [f"<b>Note:</b> {html.escape(said)}" for said in _warnings(model)]
-    return "".join(f'<p class="quickstudy-learner">{line}</p>' for line in lines)
+    return paragraph("Learner", learned(model)) + "".join(paragraph("Note", said) for said in _warnings(model))
+
+
+def paragraph(head: str, said: str) -> str:
+    """A sentence as HTML."""
+    return f'<p class="quickstudy-learner"><b>{head}:</b> {html.escape(said)}</p>'
 
 
 def _warnings(model: Any) -> list[str]:
