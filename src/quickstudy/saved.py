@@ -18,14 +18,17 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
-from torch import Tensor
+from torch import Tensor, nn
 
+from quickstudy import exporting
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import InputError, QuickstudyError
 from quickstudy.evaluate import Result
+from quickstudy.exportfile import write
 from quickstudy.files import atomic_write_bytes, replaced_folder
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.modelcard import model_card
@@ -115,6 +118,54 @@ class SavedLearner:
             atomic_write_bytes(new / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
             seal(new, _ABOUT, about, (_WEIGHTS,))  # not the card, which people may add to
 
+    def export_onnx(self, path: str | Path, *, way: int | None = None) -> float:
+        """Write its network as ONNX (examples in, features out), or itself whole, for a number of classes.
+
+        Whole, the inputs are ``support`` and ``labels`` (int64, 0 .. way - 1, of each class one or more) and ``query``,
+        and the output is ``logits``. Pictures go in as 8 bits, ``[n, H, W]`` or ``[n, 3, H, W]``; a spectrogram, and
+        the mean and deviation of a pretrained network's pictures, are part of the graph. The number of examples is
+        free. How they are read stands in the file's metadata, as JSON under ``quickstudy``. The file is compared before
+        it is written, by onnxruntime.
+
+        Args:
+            path: of the file; one that is there is replaced.
+            way: classes, for the learner whole; None: features.
+
+        Returns:
+            By how much it was off at most, in parts of 1 or of the largest number.
+
+        Raises:
+            InputError: a package is missing, it has no network, or what it computes is no graph of tensors.
+            RunError: the file says something else.
+        """
+        return write(self._exported(way), path, "onnx")
+
+    def export_torch(self, path: str | Path, *, way: int | None = None) -> float:
+        """The same for ``torch.export.load``; the metadata is its extra file ``quickstudy.json``.
+
+        Args:
+            path: of the file, which usually ends in ``.pt2``.
+            way: see :meth:`export_onnx`.
+        """
+        return write(self._exported(way), path, "torch")
+
+    def _exported(self, way: int | None) -> exporting.Exported:
+        about: dict[str, Any] = {"name": self.recipe.name, "learner": self.recipe.learner.name, "licence": self.licence}
+        example = self.shape.example
+        about["example"] = {k: list(v) for k, v in example.items()} if isinstance(example, dict) else list(example)
+        known = ("rate", "tokenizer", "length", "mean", "deviation", "columns", "kind", "size", "seconds")
+        about |= {"data": {name: self.recipe.data.options[name] for name in known if name in self.recipe.data.options}}
+        name = f"the learner {self.recipe.name!r}"
+        if way is not None:
+            return exporting.learner(name, self.learner, way, _examples(self), about)
+        net = _network(self.learner)
+        if net is None:
+            raise InputError(
+                f"Cannot export the features of {name}: a {self.recipe.learner.name} has no network that makes "
+                "features of one example. Export a task that it has learned."
+            )
+        return exporting.features(name, net, _examples(self), about)
+
     @staticmethod
     def load(folder: str | Path) -> SavedLearner:
         """Read what :meth:`save` wrote.
@@ -141,6 +192,30 @@ class SavedLearner:
             ) from error
         load_weights(learner, Checkpoint(weights, {}, {}), place)
         return SavedLearner(learner.eval(), recipe, shape, results, about.get("licence"), about.get("calibration"))
+
+
+def _network(learner: AbstractLearner) -> nn.Module | None:
+    """The network that makes features of examples, wherever the learner keeps it."""
+    nets = (getattr(module, "net", None) for module in learner.modules())
+    return next((net for net in nets if isinstance(net, nn.Module)), None)
+
+
+def _examples(saved: SavedLearner) -> dict[str, Tensor]:
+    """Inputs as they are read, ``[2, ...]``: pictures of 8 bits, tokens, or numbers."""
+    shape, draw = saved.shape, torch.Generator().manual_seed(0)
+    if isinstance(shape.example, dict):
+        most = shape.vocabulary or 2
+        sizes = {name: size for name, size in shape.example.items() if name != "text"}
+        found = {name: torch.randint(0, most, (2, *size), generator=draw) for name, size in sizes.items()}
+        if "attention_mask" in found:
+            length = found["attention_mask"].shape[1]
+            found["attention_mask"] = (torch.arange(length) < torch.tensor([[length], [1 + length // 2]])).long()
+        return found
+    read = saved.recipe.data.options.get("kind", "pictures") if saved.recipe.data.name == "arrays" else "pictures"
+    if len(shape.example) == 3 and shape.example[0] in (1, 3) and read == "pictures":
+        size = shape.example[1:] if shape.example[0] == 1 else shape.example
+        return {"x": torch.randint(0, 256, (2, *size), generator=draw, dtype=torch.uint8)}
+    return {"x": torch.randn(2, *shape.example, generator=draw)}
 
 
 def _tensors(learner: AbstractLearner) -> dict[str, Tensor]:

@@ -17,6 +17,7 @@ from quickstudy.allocator import keep_large_blocks
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
+from quickstudy.cli.export import export
 from quickstudy.cli.fetch import fetch
 from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
@@ -57,6 +58,7 @@ app.command()(learn)
 app.command()(predict)
 app.command()(add)
 app.command()(inspect)
+app.command()(export)
 
 app.command()(serve)
 

@@ -108,6 +108,38 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self._check_fitted()
         write_task(Path(folder), self)
 
+    def export_onnx(self, path: str | Path) -> float:
+        """Write what was learned as ONNX: examples in, as ``reader_`` reads them; probabilities, or numbers, out.
+
+        The number of examples is free. Labels, and how examples are read, stand in the file's metadata, as JSON under
+        ``quickstudy``. The file is compared before it is written, by onnxruntime.
+
+        Args:
+            path: of the file; one that is there is replaced.
+
+        Returns:
+            By how much it was off at most, in parts of 1 or of the largest number.
+
+        Raises:
+            InputError: a package is missing, or what was learned is no graph of tensors.
+            RunError: the file says something else.
+        """
+        from quickstudy.estimators.taskexport import export_task
+
+        self._check_fitted()
+        return export_task(self, path, "onnx")
+
+    def export_torch(self, path: str | Path) -> float:
+        """The same for ``torch.export.load``; the metadata is its extra file ``quickstudy.json``.
+
+        Args:
+            path: of the file, which usually ends in ``.pt2``.
+        """
+        from quickstudy.estimators.taskexport import export_task
+
+        self._check_fitted()
+        return export_task(self, path, "torch")
+
     @abstractmethod
     def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
         """Labels as a learner is given them, ``[n]`` or ``[n, D]``; what they mean; how many outputs that takes."""

@@ -263,8 +263,8 @@ def _packed(net: nn.Module, x: Inputs, mask: Tensor | None) -> Applied:
 def _blocks(rows: Inputs) -> list[Inputs]:
     """Rows in portions whose activations stay in a CPU's caches."""
     leaf = first_leaf(rows)
-    if leaf.is_cuda or leaf.shape[0] <= ROWS_AT_ONCE:
-        return [rows]
+    if torch.compiler.is_compiling() or leaf.is_cuda or leaf.shape[0] <= ROWS_AT_ONCE:
+        return [rows]  # while it is exported nobody knows how many there will be
     if isinstance(rows, Tensor):
         return list(torch.split(rows, ROWS_AT_ONCE))
     parts = zip(*(torch.split(leaf, ROWS_AT_ONCE) for leaf in rows.values()), strict=True)

@@ -49,6 +49,8 @@ def conv2d(x: Tensor, weight: Tensor, stride: int = 1, padding: int = 0, groups:
 
 def _value(x: Tensor, weight: Tensor, window: Window) -> Tensor:
     stride, padding, groups = window
+    if torch.compiler.is_compiling():  # C does not run there, and asking would fix the number of pictures
+        return F.conv2d(x, weight, None, stride, padding, groups=groups)
     if winograd.fits(x, weight, *window):
         return winograd.convolve(x, weight, padding, groups)
     if strided.value_fits(x, stride, padding) and strided.fits(x, weight, *window):
