@@ -6,7 +6,7 @@ import pytest
 
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import InputError
-from quickstudy.estimators import FewShotClassifier, FewShotRegressor, load_task, making
+from quickstudy.estimators import FewShotClassifier, FewShotRegressor, encoders, load_task
 from quickstudy.recipes import load_recipe
 from quickstudy.recipes.building import build_learner
 from quickstudy.saved import SavedLearner
@@ -50,7 +50,7 @@ def test_auto_takes_minilm_where_it_is_installed_and_counts_words_where_not(monk
     def missing(name: str) -> None:
         raise InputError(f"Cannot find {name}.")
 
-    monkeypatch.setattr(making, "Reader", missing)
+    monkeypatch.setattr(encoders, "Reader", missing)
     model = FewShotClassifier().fit(X, Y)
     assert model.chosen_.name == "tf-idf" and "Cannot find minilm" in model.chosen_.why
     assert model.predict(NEW).tolist() == ["card", "money"]
@@ -79,7 +79,7 @@ def test_numbers_of_texts(installed: bool, monkeypatch: pytest.MonkeyPatch, tmp_
         raise InputError(f"Cannot find {name}.")
 
     if not installed:
-        monkeypatch.setattr(making, "Reader", missing)
+        monkeypatch.setattr(encoders, "Reader", missing)
     model = FewShotRegressor().fit(RATED, [1.0, 2.0, 2.0, 4.0, 5.0, 5.0])
     assert model.chosen_.name == ("minilm-ridge" if installed else "words-ridge")
     low, high = model.predict(["a bad, awful film", "a wonderful film, I loved it"])

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from quickstudy.data.arrays import Arrays
 from quickstudy.data.source import TaskShape
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators.arrayreader import arrays_reader
+from quickstudy.estimators.doubt import network_of
+from quickstudy.estimators.encoders import VISION, size_of, vision_in_reach
 from quickstudy.estimators.inputs import (
     AbstractReader,
     InkReader,
@@ -25,7 +29,7 @@ from quickstudy.estimators.inputs import (
     TextReader,
     looks_drawn,
 )
-from quickstudy.estimators.making import base_of, made_learner, made_names
+from quickstudy.estimators.making import base_of, is_made, made_learner, made_names
 from quickstudy.hub import is_hub_id
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.registry import learners
@@ -80,6 +84,14 @@ class Chosen:
     shipped: str | None = None
 
     @property
+    def digest(self) -> str | None:
+        """Of weights that do not come with a task that is saved, by which it is told that they are the same."""
+        if self.saved is not None:
+            return self.saved.digest
+        encoder = self.made is not None and self.made.startswith(VISION)
+        return hashlib.sha256(save_tensors(_whole(self.learner))).hexdigest() if encoder else None
+
+    @property
     def units(self) -> tuple[Tensor, Tensor] | None:
         """Mean and deviation ``[D]`` of the numbers that it says; None: they are the labels' own."""
         arrays = None if self.saved is None or self.made is not None else arrays_of(self.saved)
@@ -91,6 +103,10 @@ class Chosen:
     def calibration(self) -> Mapping[str, Any] | None:
         """What was measured on validation tasks, if anything was."""
         return None if self.saved is None or self.made is not None else self.saved.calibration
+
+
+def _whole(learner: AbstractLearner) -> dict[str, Tensor]:
+    return {name: leaf.detach().cpu().contiguous().clone() for name, leaf in learner.state_dict().items()}
 
 
 def choose(asked: Any, task: Task, X: Any) -> Chosen:
@@ -128,16 +144,11 @@ def choose(asked: Any, task: Task, X: Any) -> Chosen:
 def _auto(task: Task, X: Any) -> Chosen:
     if task.kind == "texts":
         return _of_texts(task.target)
-    if task.kind != "rows" and task.target == "real":
-        base = "drawings" if task.kind == "pictures" and looks_drawn(X) else task.kind
-        return made(f"{base}-ridge", "real", f"numbers, on the features of the shipped learner of {base}")
-    name, why = task.kind + ("-real" if task.target == "real" else ""), f"{task.kind} of any kind"
-    if task.kind == "pictures" and looks_drawn(X):
-        name, why = "drawings", "grey, on even paper"
+    if task.kind != "rows":
+        return _of_signals(task, X)
+    name = "rows-real" if task.target == "real" else "rows"
     if name not in shipped_names():
         return _plain(task, f"no learner called {name!r} is shipped")
-    if task.kind != "rows":
-        return of_shipped(name, why)
     saved = shipped(name)
     room = getattr(saved.learner, "max_features", 0), saved.shape.outputs
     if task.target == "classes" and task.n < _LEAST_ROWS * task.outputs:
@@ -150,6 +161,18 @@ def _auto(task: Task, X: Any) -> Chosen:
         what = "classes" if task.target == "classes" else "numbers a row"
         return _plain(task, f"{task.outputs} {what}, where the in-context learner has room for {room[1]}")
     return of_shipped(name, "rows of a small table")
+
+
+def _of_signals(task: Task, X: Any) -> Chosen:
+    """For pictures and recordings."""
+    drawn = task.kind == "pictures" and looks_drawn(X)
+    encoder = vision_in_reach() if task.kind == "pictures" and not drawn else None
+    if encoder is not None:
+        return made(encoder, task.target, "pictures of any kind, and this vision encoder is in reach")
+    name, why = ("drawings", "grey, on even paper") if drawn else (str(task.kind), f"{task.kind} of any kind")
+    if task.target == "real":
+        return made(f"{name}-ridge", "real", f"numbers, on the features of the shipped learner of {name}")
+    return of_shipped(name, why) if name in shipped_names() else _plain(task, f"no learner called {name!r} is shipped")
 
 
 def _of_texts(target: str) -> Chosen:
@@ -172,12 +195,11 @@ def _named(name: str, task: Task) -> Chosen:
         return of_saved(SavedLearner.load(path), name, "as asked for")
     if (path / "recipe.toml").is_file():
         return of_saved(SavedLearner.of_run(path), name, "as asked for")
-    plain = [*made_names(), *learners.names()]
-    if name in plain:
+    if is_made(name):
         return made(name, task.target, "as asked for")
     if is_hub_id(name):
         return of_saved(SavedLearner.from_pretrained(name), name, "as asked for, from the Hugging Face hub")
-    known = ["auto", *shipped_names(), *plain]
+    known = ["auto", *shipped_names(), *made_names(), *learners.names()]
     raise UnknownName(
         f"{UnknownName.among('learner', name, known)} A saved learner or a run is named by the path of its folder, and "
         "one on the Hugging Face hub as user/name."
@@ -229,7 +251,8 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
         return arrays_reader(arrays, saved.shape.example, rate)
     drawn = saved is not None and saved.recipe.data.name in _INK
     if task.kind == "pictures":
-        known = shape or TaskShape((3, 32, 32), "classes", 2)
+        size = size_of(network_of(chosen.learner)) or 32
+        known = shape or TaskShape((3, size, size), "classes", 2)
         return InkReader.of(X, known) if drawn else PictureReader.of(X, known)
     if task.kind == "texts":
         return TextReader() if saved is None else _reader_of_texts(saved, chosen.name)

@@ -4,6 +4,7 @@ tf-idf                                       texts, by their words; classes
 words-ridge                                  texts, by their words; numbers
 minilm-logistic, minilm-ridge                texts, by MiniLM, where its package is installed
 drawings-ridge, pictures-ridge, sounds-ridge numbers, on the features of a shipped learner
+hf-vision:NAME, hf-text:NAME                 on the features of a pretrained network; see ``encoders.py``
 knn, logistic, ridge, ...                    what the registry has that needs no training
 """
 
@@ -16,10 +17,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from quickstudy.domains.language.encoder import Reader
 from quickstudy.domains.language.tfidf import TfIdf
 from quickstudy.errors import InputError
 from quickstudy.estimators.doubt import network_of, words_of
+from quickstudy.estimators.encoders import TEXT, VISION, text_network, vision_network
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.logistic import Logistic
 from quickstudy.learners.registry import learners
@@ -27,7 +28,7 @@ from quickstudy.learners.ridge import Ridge
 from quickstudy.recipes.parts import takes
 from quickstudy.shipped import shipped, shipped_names
 
-__all__ = ["base_of", "made_learner", "made_names"]
+__all__ = ["base_of", "is_made", "made_learner", "made_names"]
 
 _PENALTY = 0.03  # of ridge regression on features of length 1
 _C = 10.0  # of logistic regression on them
@@ -91,15 +92,27 @@ def made_learner(name: str, target: str) -> AbstractLearner:
         net = network_of(shipped(base).learner)
         assert net is not None
         return Ridge(Unit(copy.deepcopy(net).requires_grad_(False)), penalty=_PENALTY).eval()
+    if name.startswith(VISION):
+        return _on(Unit(vision_network(name.removeprefix(VISION))), target)
+    if name.startswith(TEXT):
+        return _on(text_network(name.removeprefix(TEXT)), target)
     if name == "tf-idf":
         return TfIdf().eval()
     if name == "words-ridge":
         return Ridge(Words(), penalty=_PENALTY).eval()
-    if name == "minilm-logistic":
-        return Logistic(Reader("minilm"), c=_C).eval()
-    if name == "minilm-ridge":
-        return Ridge(Reader("minilm"), penalty=_PENALTY).eval()
+    if name in ("minilm-logistic", "minilm-ridge"):
+        return _on(text_network("minilm"), "classes" if name == "minilm-logistic" else "real")
     return _registered(name, target).eval()
+
+
+def _on(net: nn.Module, target: str) -> AbstractLearner:
+    """A plain learner on features of length 1."""
+    return (Logistic(net, c=_C) if target == "classes" else Ridge(net, penalty=_PENALTY)).eval()
+
+
+def is_made(name: str) -> bool:
+    """Whether :func:`made_learner` knows it."""
+    return name in (*made_names(), *learners.names()) or name.startswith((VISION, TEXT))
 
 
 def _registered(name: str, target: str) -> AbstractLearner:

@@ -96,7 +96,7 @@ def _learner(chosen: Chosen, folder: Path) -> dict[str, Any]:
     if chosen.shipped is not None:
         return about | {"shipped": chosen.shipped, "sha256": shipped(chosen.shipped).digest}
     if chosen.made is not None:
-        return about | {"made": chosen.made} | ({} if chosen.saved is None else {"sha256": chosen.saved.digest})
+        return about | {"made": chosen.made} | ({} if chosen.digest is None else {"sha256": chosen.digest})
     if chosen.saved is None:
         raise InputError(
             f"Cannot save a task of {chosen.name}: it was given as an object, and no recipe says how it is made. Train "
@@ -155,8 +155,9 @@ def _chosen(about: Mapping[str, Any], place: Path, estimator: str) -> Chosen:
         chosen = made(about["made"], "classes" if estimator == "FewShotClassifier" else "real", why)
     else:
         return of_saved(SavedLearner.load(place / _LEARNER), name, why)
-    if chosen.saved is not None and chosen.saved.digest != about["sha256"]:
-        said = f"it was learned by the learner {name!r} of another version of quickstudy, whose weights were others"
+    if chosen.digest != about.get("sha256"):
+        what = "" if chosen.saved is None else " of another version of quickstudy"
+        said = f"it was learned by the learner {name!r}{what}, whose weights were others"
         raise broken(_WHAT, place, said)
     return chosen
 
