@@ -130,7 +130,16 @@ def test_what_cannot_be_read_is_named_and_left_out_where_that_is_wanted(
             "it holds both pictures (mixed/digit 0/0.png) and recordings (mixed/s/a.wav)",
         ),
         (("learn", "t.csv", "--label", "lable", "--out", "x"), "there is no column 'lable' among 'text', 'label'"),
-        (("learn", "words.csv", "--out", "x"), "Cannot use the column 'size' of words.csv: it holds words ('large')"),
+        (
+            ("learn", "words.csv", "--out", "x", "--target", "size"),
+            "as a number: row 2 has 'large'. Correct it, or learn",
+        ),
+        (("learn", "words.csv", "--out", "x", "--label", "size"), "no column says anything in the training rows"),
+        (
+            ("learn", "words.csv", "--out", "x", "--categories", "siz"),
+            "no column in words.csv called 'siz'. Did you mean",
+        ),
+        (("learn", "mixed", "--out", "x", "--target", "size"), "Cannot learn a number from mixed: a folder names"),
         (("learn", "t.csv", "--out", "one"), "Cannot save a task to one: something else is there"),
         (("predict", "one", "t.csv"), "There is no saved task at one"),
         (("predict", "task", "t.csv"), "Cannot use t.csv: pictures were learned"),
@@ -153,7 +162,7 @@ def test_bad_input(
     Image.new("L", (8, 8)).save(tmp_path / "half" / "a" / "x.png")
     (tmp_path / "mixed" / "s" / "a.wav").write_bytes(b"RIFF")
     (tmp_path / "t.csv").write_text(TEXTS)
-    (tmp_path / "words.csv").write_text("size,label\nlarge,a\nsmall,b\n")
+    (tmp_path / "words.csv").write_text("size,label\nlarge,a\nsmall,a\n")
     if "task" in arguments:
         assert call(capsys, "learn", draw(tmp_path / "two", [0, 1]), "--out", "task", "--learner", "knn")[0] == 0
     status, out, err = call(capsys, *arguments)

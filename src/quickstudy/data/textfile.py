@@ -158,7 +158,7 @@ def _place(path: Path, titles: Sequence[str], name: str) -> int:
         path,
         1,
         f"there is no column {name!r} among {', '.join(map(repr, titles))}",
-        "Name the columns there, or say which: --data.text NAME, --data.label NAME (to learn: --text, --label)",
+        "Name the columns there, or say which: --data.text NAME, --data.label NAME",
     )
 
 
@@ -178,7 +178,7 @@ def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[tupl
                 path,
                 line,
                 f"it has no key {missing[0]!r} among {', '.join(map(repr, found))}",
-                "Say which keys: --data.text NAME, --data.label NAME (to learn: --text, --label)",
+                "Say which keys: --data.text NAME, --data.label NAME",
             )
         yield line, [found[name] for name in names]
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -26,6 +26,8 @@ from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
 from quickstudy.estimators.scaling import moments
 from quickstudy.estimators.showing import beside_html, beside_text
+from quickstudy.estimators.tablereader import TableReader
+from quickstudy.estimators.tables import Table, table_of
 from quickstudy.evaluate.metatest import evaluating
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner
@@ -147,9 +149,12 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _fit(self, X: Any, y: Any) -> None:
         X, y = self._checked(X, y, first=True)
         labels, target, outputs = self._understood(y)
-        task = self._task(X.shape[1] if self.kind_ == "rows" else 0, labels, outputs)
+        table = TableReader.of(X) if isinstance(X, Table) else None
+        columns = table.width if table is not None else X.shape[1] if self.kind_ == "rows" else 0
+        task = self._task(columns, labels, outputs)
         self.chosen_ = choose(self.learner, task, X)
         self.reader_ = reader_for(self.chosen_, task, X, self.rate)
+        self.reader_ = table or self.reader_
         self._adapt(self.reader_.read(X), labels, target)
         self.labels_ = y
         self.names_, self.columns_ = [str(number) for number in range(len(labels))], ()
@@ -159,9 +164,15 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         X, y = self._checked(X, y, first=False)
         joined = _joined_labels(self.labels_, y)
         labels, target, outputs = self._understood(joined)
-        inputs = _joined(self.support_, self.reader_.read(X))
+        if isinstance(X, Table):  # words and deviations are measured anew, on all labelled rows
+            assert isinstance(self.reader_, TableReader)
+            self.reader_ = self.reader_.followed_by(X)
+            inputs: Inputs = self.reader_.read(self.reader_.table)
+        else:
+            inputs = _joined(self.support_, self.reader_.read(X))
         if self.kind_ == "rows":
-            self.chosen_ = choose(self.learner, self._task(X.shape[1], labels, outputs), X)
+            assert isinstance(inputs, Tensor)
+            self.chosen_ = choose(self.learner, self._task(inputs.shape[1], labels, outputs), X)
         self._adapt(inputs, labels, target)
         self.names_ += [str(number) for number in range(len(self.names_), len(labels))]
         self.labels_ = joined
@@ -275,11 +286,9 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             raise InputError(f"Cannot use {kind}: this {type(self).__name__} learned {self.kind_}.")
         self.kind_ = kind
         if kind == "rows":
-            options: dict[str, Any] = {"dtype": np.float64, "reset": first}
-            if y is not None and as_scikit_learn_knows(y):
-                X, y = validate_data(self, X, y, multi_output=True, **options)
+            X, y, done = self._checked_rows(X, y, first)
+            if done:
                 return X, y
-            X = validate_data(self, X, **options)
         if len(X) == 0:
             raise InputError("There are no examples. Give at least one.")
         if hasattr(X, "iloc"):  # a column of texts or of paths, by place and not by its index
@@ -289,6 +298,20 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             if len(y) != len(X):
                 raise InputError(f"There are {len(X)} examples and {len(y)} labels. Give each example its label.")
         return X, y
+
+    def _checked_rows(self, X: Any, y: Any, first: bool) -> tuple[Any, Any, bool]:
+        """Rows and labels, and whether scikit-learn has looked at both."""
+        known = y is not None and as_scikit_learn_knows(y)
+        words = None if first or not isinstance(self.reader_, TableReader) else self.reader_.is_words
+        table = table_of(X) if first else None if words is None else table_of(X, words)
+        if table is not None:
+            if first:  # later ones are found by the names of their columns
+                validate_data(self, X, skip_check_array=True)
+            return table, check_array(y, ensure_2d=False, dtype=None, input_name="y") if known else y, False
+        options: dict[str, Any] = {"dtype": np.float64, "reset": first}
+        if known:
+            return *validate_data(self, X, y, multi_output=True, **options), True
+        return validate_data(self, X, **options), y, False
 
     def _on_device(self, inputs: Inputs) -> Inputs:
         """``[n, ...]`` to ``[1, n, ...]``, floating parts as the learner computes."""

@@ -2,13 +2,15 @@
 
 my_classes/<class>/<any name>       pictures or recordings, one folder a class
 texts.csv  .tsv  .jsonl             a column, or key, ``text``
-table.csv  .tsv                     columns of numbers
+table.csv  .tsv                     columns of numbers or words, perhaps with gaps
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,16 +19,19 @@ from numpy.typing import NDArray
 
 from quickstudy.data import audio, picturefiles
 from quickstudy.data.classfolders import below, subfolders, with_others
-from quickstudy.data.tablefile import MISSING, column_of, read_cells
+from quickstudy.data.tablefile import MISSING, Column, column_of, read_cells
 from quickstudy.data.textfile import header_of, read_texts, read_unlabelled
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.estimators.inputs import AbstractReader, Kind, PictureReader, RowReader, SoundReader, TextReader
+from quickstudy.estimators.tablereader import TableReader
+from quickstudy.estimators.tables import Table, joined
 
-__all__ = ["Found", "labelled", "of_class", "plain_reader", "readable", "unlabelled"]
+__all__ = ["Asked", "Found", "labelled", "of_class", "plain_reader", "readable", "unlabelled"]
 
 _SUFFIXES: dict[Kind, tuple[str, ...]] = {"pictures": picturefiles.SUFFIXES, "sounds": audio.SUFFIXES}
 _TABLES = (".csv", ".tsv", ".tab")
 _LINES = (".jsonl", ".ndjson")
+_LARGEST = 1e100  # as of all cells of a table
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +41,7 @@ class Found:
     Args:
         kind: of all of them.
         X: what an estimator is given.
-        y: their labels; empty where nobody labelled them.
+        y: their labels, or numbers; empty where nobody labelled them.
         names: what each is called: a path, or a line of a file.
         columns: of rows: what they are called.
         left: those that cannot be read and were left out, each with the sentence that says why.
@@ -49,82 +54,179 @@ class Found:
     columns: tuple[str, ...] = ()
     left: dict[str, str] = field(default_factory=dict)
 
+    def chosen(self, rows: Sequence[int]) -> Found:
+        """Some of the examples, in that order."""
+        X = [self.X[row] for row in rows] if isinstance(self.X, list) else self.X[list(rows)]
+        return replace(
+            self, X=X, y=[self.y[row] for row in rows] if self.y else [], names=[self.names[r] for r in rows]
+        )
 
-def labelled(source: Path, *, label: str = "label", text: str = "text") -> Found:
+
+@dataclass(frozen=True)
+class Asked:
+    """What a user says of files.
+
+    Args:
+        label: the column, or key, of the label, in a file.
+        text: that of the text; where there is none, rows are meant.
+        target: that of a number that is to be learned, in place of a label.
+        categories: columns of rows whose numbers are names, such as codes.
+        skip: whether examples that cannot be used are left out.
+    """
+
+    label: str = "label"
+    text: str = "text"
+    target: str | None = None
+    categories: tuple[str, ...] = ()
+    skip: bool = False
+
+    @property
+    def answer(self) -> str:
+        """The column of what is to be learned."""
+        return self.label if self.target is None else self.target
+
+
+def labelled(source: Path, asked: Asked | None = None, *, learned: AbstractReader | None = None) -> Found:
     """Labelled examples.
 
     Args:
         source: a folder with a folder for each class, or a file.
-        label: the column, or key, of the label, in a file.
-        text: that of the text; where there is none, rows of numbers are meant.
+        asked: which columns, or keys, are meant, and what is done about examples that cannot be used.
+        learned: how labelled rows were read, where further ones are to be read as these.
 
     Raises:
         DataError: nothing is there, or something that cannot be used; names the file, and the line.
     """
+    asked = asked or Asked()
     if source.is_dir():
-        return _folders(source)
+        if asked.target is not None:
+            raise InputError(
+                f"Cannot learn a number from {source}: a folder names classes. Give a CSV, TSV or JSONL with a column "
+                f"{asked.target!r}."
+            )
+        return _folders(source, skip=asked.skip)
     _refuse_absent(source)
-    if _is_of_texts(source, text):
-        rows = read_texts(source, text, label)
-        return Found("texts", [row.text for row in rows], [row.label for row in rows], _lines(source, rows))
+    with _as_options():
+        if _is_of_texts(source, asked.text):
+            rows = read_texts(source, asked.text, asked.answer)
+            return Found("texts", [r.text for r in rows], _answers(source, asked, rows), _lines(source, rows))
+        return _labelled_rows(source, asked, learned)
+
+
+def _labelled_rows(source: Path, asked: Asked, learned: AbstractReader | None) -> Found:
     head, cells, lines = read_cells(source)
-    if label not in head:
-        raise UnknownName.among(f"column in {source}", label, head)
-    place = head.index(label)
-    blank = next((line for row, line in zip(cells, lines, strict=True) if row[place].lower() in MISSING), None)
-    if blank is not None:
+    answer, left = asked.answer, {}
+    if answer not in head:
+        option = "--label NAME" if asked.target is None else "--target NAME"
+        raise UnknownName(f"{UnknownName.among(f'column in {source}', answer, head)} Say which: {option}.")
+    place = head.index(answer)
+    blank = [number for number, row in enumerate(cells) if row[place].lower() in MISSING]
+    if blank:
+        why = f"Cannot use row {lines[blank[0]]} of {source}: its {answer} is missing"
+        if not asked.skip:
+            raise DataError(f"{why}. Fill it in, or leave the row out (--skip).")
+        left = {f"{source.name}:{lines[number]}": f"its {answer} is missing" for number in blank}
+        kept = [number for number in range(len(cells)) if number not in set(blank)]
+        cells, lines = [cells[number] for number in kept], [lines[number] for number in kept]
+    columns = [name for name in head if name != answer]
+    wrong = next((name for name in asked.categories if name not in columns), None)
+    if wrong is not None:
+        raise UnknownName.among(f"column in {source}", wrong, columns)
+    X = _rows(_Cells(source, head, cells, lines), columns, learned, asked.categories)
+    y: list[Any] = [row[place] for row in cells]
+    if asked.target is not None:
+        y = _targets(source, answer, y, lines)
+    found = Found("rows", X, y, [f"{source.name}:{line}" for line in lines], tuple(columns), left)
+    return _complete(found, source, asked.skip)
+
+
+def _answers(source: Path, asked: Asked, rows: Sequence[Any]) -> list[Any]:
+    """Labels, or numbers where these are meant."""
+    if asked.target is None:
+        return [row.label for row in rows]
+    return _targets(source, asked.target, [row.label for row in rows], [row.line for row in rows])
+
+
+def _targets(source: Path, name: str, cells: Sequence[str], lines: Sequence[int]) -> list[Any]:
+    wrong = next((place for place, cell in enumerate(cells) if not _is_number(cell)), None)
+    if wrong is not None:
         raise DataError(
-            f"Cannot use row {blank} of {source}: its {label} is missing. Fill it in, or leave the row out."
+            f"Cannot learn {name} of {source} as a number: row {lines[wrong]} has {cells[wrong]!r}. Correct it, or "
+            f"learn classes: --label {name}."
         )
-    columns = [name for name in head if name != label]
-    return Found(
-        "rows",
-        _numbers(source, head, cells, lines, columns),
-        [row[place] for row in cells],
-        [f"{source.name}:{line}" for line in lines],
-        tuple(columns),
-    )
+    return list(map(float, cells))
 
 
-def unlabelled(paths: Sequence[Path], kind: Kind, *, text: str = "text", columns: Sequence[str] = ()) -> Found:
+def _is_number(cell: str) -> bool:
+    try:
+        return abs(float(cell)) < _LARGEST
+    except ValueError:
+        return False
+
+
+def unlabelled(
+    paths: Sequence[Path],
+    kind: Kind,
+    asked: Asked | None = None,
+    *,
+    columns: Sequence[str] = (),
+    learned: AbstractReader | None = None,
+) -> Found:
     """Examples of a kind that is known, to be told what they are.
 
     Args:
         paths: pictures or recordings, or folders of them; or files of texts or of rows.
         kind: what was learned.
-        text: the column, or key, of the text.
+        asked: which column, or key, is the text, and what is done about examples that cannot be used.
         columns: of rows: those that were learned, in their order.
+        learned: how labelled examples were read.
 
     Raises:
         DataError: a file is not there, is of another kind, or has a line that cannot be used.
     """
-    X: list[Any] = []
-    names: list[str] = []
-    for path in paths:
-        if kind in _SUFFIXES:
-            files = (
-                [file for file in below(path) if file.suffix.lower() in _SUFFIXES[kind]] if path.is_dir() else [path]
-            )
-            for file in files:
-                _refuse_other(file, kind)
-            X += files
-            names += [str(file) for file in files]
-        elif kind == "texts":
-            _refuse_absent(path)
-            rows = read_unlabelled(path, text)
-            X += [row.text for row in rows]
-            names += _lines(path, rows)
-        else:
-            _refuse_absent(path)
-            head, cells, lines = read_cells(path)
-            missing = [name for name in columns if name not in head]
-            if missing:
-                raise UnknownName.among(f"column in {path}", missing[0], head)
-            X += list(_numbers(path, head, cells, lines, columns))
-            names += [f"{path.name}:{line}" for line in lines]
-    if not X:
+    asked = asked or Asked()
+    parts = []
+    with _as_options():
+        for path in paths:
+            if kind in _SUFFIXES:
+                parts.append(_of_files(path, kind))
+            else:
+                _refuse_absent(path)
+                parts.append(_of_texts(path, asked) if kind == "texts" else _of_rows(path, asked, columns, learned))
+    names = [name for part in parts for name in part.names]
+    left = {name: why for part in parts for name, why in part.left.items()}
+    if not names and not left:
         raise DataError(f"There are no {kind} in {', '.join(map(str, paths))}. Name files, or folders that hold some.")
-    return Found(kind, np.array(X) if kind == "rows" else X, [], names)
+    return Found(kind, _together([part.X for part in parts]), [], names, (), left)
+
+
+def _together(parts: Sequence[Any]) -> Any:
+    if isinstance(parts[0], Table):
+        return joined(parts)
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    return [one for part in parts for one in part]
+
+
+def _of_files(path: Path, kind: Kind) -> Found:
+    files = [file for file in below(path) if file.suffix.lower() in _SUFFIXES[kind]] if path.is_dir() else [path]
+    for file in files:
+        _refuse_other(file, kind)
+    return Found(kind, files, [], [str(file) for file in files])
+
+
+def _of_texts(path: Path, asked: Asked) -> Found:
+    rows = read_unlabelled(path, asked.text)
+    return Found("texts", [row.text for row in rows], [], _lines(path, rows))
+
+
+def _of_rows(path: Path, asked: Asked, columns: Sequence[str], learned: AbstractReader | None) -> Found:
+    head, cells, lines = read_cells(path)
+    missing = [name for name in columns if name not in head]
+    if missing:
+        raise UnknownName.among(f"column in {path}", missing[0], head)
+    X = _rows(_Cells(path, head, cells, lines), columns, learned)
+    return _complete(Found("rows", X, [], [f"{path.name}:{line}" for line in lines], tuple(columns)), path, asked.skip)
 
 
 def readable(found: Found, reader: AbstractReader) -> Found:
@@ -134,20 +236,18 @@ def readable(found: Found, reader: AbstractReader) -> Found:
         found: examples.
         reader: of their kind.
     """
+    if found.kind == "rows":  # what is wrong with these was found when their file was read
+        return found
     kept: list[int] = []
     left: dict[str, str] = {}
     for number, name in enumerate(found.names):
-        one = found.X[number : number + 1]
         try:
-            reader.read(one)
+            reader.read(found.X[number : number + 1])
         except (InputError, OSError) as error:
             left[name] = str(error)
             continue
         kept.append(number)
-    y = [found.y[number] for number in kept] if found.y else []
-    names = [found.names[number] for number in kept]
-    X = found.X[kept] if isinstance(found.X, np.ndarray) else [found.X[number] for number in kept]
-    return Found(found.kind, X, y, names, found.columns, left)
+    return replace(found.chosen(kept), left=found.left | left)
 
 
 def plain_reader(kind: Kind) -> AbstractReader:
@@ -163,11 +263,12 @@ def plain_reader(kind: Kind) -> AbstractReader:
 
 def of_class(folder: Path) -> Found:
     """The pictures or recordings in a folder that is called as their class."""
+    folder = folder.resolve() if folder.name in ("", "..") else folder
     return _folders(folder.parent, [folder])
 
 
-def _folders(source: Path, groups: Sequence[Path] | None = None) -> Found:
-    groups = subfolders(source) if groups is None else groups
+def _folders(source: Path, groups: Sequence[Path] | None = None, *, skip: bool = False) -> Found:
+    groups = _classes_of(source) if groups is None else groups
     if not groups:
         raise DataError(
             f"Cannot find classes in {source}: it has no subfolders. Make one for each class, with its pictures or "
@@ -183,8 +284,8 @@ def _folders(source: Path, groups: Sequence[Path] | None = None) -> Found:
                     of_kind[kind][file] = group.name
         if sum(map(len, of_kind.values())) == before:
             empty.append(group)
-    if empty:
-        known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    known = ", ".join(suffix for suffixes in _SUFFIXES.values() for suffix in suffixes)
+    if empty and not (skip and any(of_kind.values())):
         sentence = f"Cannot use the class {empty[0].name!r}: {empty[0]} holds no picture and no recording ({known}). "
         raise DataError(with_others(sentence + "Add some, or remove the folder.", [repr(p.name) for p in empty[1:]]))
     kinds = [kind for kind, files in of_kind.items() if files]
@@ -195,35 +296,74 @@ def _folders(source: Path, groups: Sequence[Path] | None = None) -> Found:
             "folders of their own."
         )
     files = of_kind[kinds[0]]
-    return Found(kinds[0], list(files), list(files.values()), [str(file) for file in files])
+    left = {str(group): f"it holds no picture and no recording ({known})" for group in empty}
+    return Found(kinds[0], list(files), list(files.values()), [str(file) for file in files], (), left)
 
 
-def _numbers(
-    source: Path, head: Sequence[str], cells: Sequence[Sequence[str]], lines: Sequence[int], columns: Sequence[str]
-) -> NDArray[np.float64]:
-    """``[n, columns]``.
+def _classes_of(source: Path) -> list[Path]:
+    try:
+        return subfolders(source)
+    except OSError as error:
+        raise DataError(f"Cannot read {source}: {error.strerror or error}. Check who may read it.") from error
 
-    Raises:
-        DataError: a cell is no number, or missing.
-    """
+
+@dataclass(frozen=True)
+class _Cells:
+    """A file of rows as text."""
+
+    source: Path
+    head: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    lines: Sequence[int]
+
+    def column(self, name: str, words: bool | None) -> Column:
+        place = self.head.index(name)
+        return column_of(str(self.source), name, [row[place] for row in self.rows], self.lines, words=words)
+
+
+def _rows(
+    cells: _Cells, columns: Sequence[str], learned: AbstractReader | None, categories: Sequence[str] = ()
+) -> Table | NDArray[np.float64]:
+    """``[n, columns]`` where all are numbers without gaps, or were; else a table."""
     if not columns:
-        raise DataError(f"Cannot learn from {source}: beside the label it has no column. Add columns of numbers.")
-    found = []
-    for name in columns:
-        column = column_of(str(source), name, [row[head.index(name)] for row in cells], lines)
-        if column.words is not None:
-            raise DataError(
-                f"Cannot use the column {name!r} of {source}: it holds words ({column.words[0]!r}), and rows of "
-                "numbers are meant. Leave it out or write numbers; texts stand in a column 'text', or --text NAME."
-            )
-        blank = np.flatnonzero(np.isnan(column.values))
-        if len(blank):
-            raise DataError(
-                f"Cannot use row {lines[blank[0]]} of {source}: {name} is missing, as in {len(blank)} row(s) in all. "
-                "Fill it in, or leave them out."
-            )
-        found.append(column.values)
-    return np.stack(found, 1)
+        raise DataError(f"Cannot learn from {cells.source}: beside the label it has no column. Add columns.")
+    decided: dict[str, bool] = dict.fromkeys(categories, True)
+    if learned is not None:
+        decided = learned.is_words if isinstance(learned, TableReader) else dict.fromkeys(columns, False)
+    found = [cells.column(name, decided.get(name)) for name in columns]
+    plain = all(column.words is None and not np.isnan(column.values).any() for column in found)
+    if isinstance(learned, RowReader) or (learned is None and plain):
+        return np.stack([column.values for column in found], 1)
+    return Table(tuple(found), str(cells.source))
+
+
+def _complete(found: Found, source: Path, skip: bool) -> Found:
+    """Without the rows that lack a number, where none of the labelled rows did."""
+    if not isinstance(found.X, np.ndarray):
+        return found
+    gaps = np.isnan(found.X)
+    wrong = np.flatnonzero(gaps.any(1))
+    if not len(wrong):
+        return found
+    lacks = {found.names[row]: found.columns[int(gaps[row].argmax())] for row in wrong.tolist()}
+    if not skip:
+        name, column = next(iter(lacks.items()))
+        raise DataError(
+            f"Cannot use row {name.rpartition(':')[2]} of {source}: {column} is missing, as in {len(wrong)} row(s) in "
+            "all, and no labelled row had gaps. Fill it in, or leave such rows out (--skip)."
+        )
+    left = found.left | {name: f"{column} is missing, and no labelled row had gaps" for name, column in lacks.items()}
+    return replace(found.chosen(np.flatnonzero(~gaps.any(1)).tolist()), left=left)
+
+
+@contextmanager
+def _as_options() -> Iterator[None]:
+    """Readers name options as a recipe has them (``--data.text NAME``); here they are called ``--text NAME``."""
+    try:
+        yield
+    except DataError as error:
+        said = re.sub(r"--data\.categories '\[\"(.+?)\"\]'", r"--categories '\1'", str(error)).replace("--data.", "--")
+        raise DataError(said) from error
 
 
 def _is_of_texts(source: Path, text: str) -> bool:

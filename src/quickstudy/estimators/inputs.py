@@ -30,6 +30,7 @@ from quickstudy.data.picturefiles import decode, fitted
 from quickstudy.data.source import TaskShape
 from quickstudy.data.tokens import HubTokens
 from quickstudy.errors import InputError
+from quickstudy.estimators.tables import Table
 from quickstudy.targets import Inputs
 
 __all__ = [
@@ -64,7 +65,7 @@ def kind_of(X: Any, rate: int | None = None) -> Kind:
         if isinstance(rate, bool) or not isinstance(rate, int | np.integer) or rate < 1:
             raise InputError(f"rate must be a whole number of samples a second, such as 16000, received {rate!r}.")
         return "sounds"
-    if (hasattr(X, "iloc") and X.ndim != 1) or hasattr(X, "toarray"):  # a DataFrame or a sparse matrix
+    if isinstance(X, Table) or (hasattr(X, "iloc") and X.ndim != 1) or hasattr(X, "toarray"):  # also sparse matrices
         return "rows"
     if isinstance(X, Tensor):
         X = X.detach().cpu().numpy()

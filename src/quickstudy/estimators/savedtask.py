@@ -26,6 +26,7 @@ from quickstudy.estimators.choosing import Chosen, made, of_saved, of_shipped
 from quickstudy.estimators.fewshot import AbstractFewShot, place_learner
 from quickstudy.estimators.inputs import AbstractReader
 from quickstudy.estimators.scaling import moments
+from quickstudy.estimators.tablereader import TableReader
 from quickstudy.files import atomic_write_bytes, places, replaced_folder
 from quickstudy.learners.states import load_state, save_state
 from quickstudy.saved import SavedLearner
@@ -40,8 +41,8 @@ _LABELS = (bool, int, float, str, type(None))
 _READERS: dict[str, type[AbstractReader]] = {
     cls.__name__: cls
     for cls in (
-        ArrayReader,
         *(inputs.RowReader, inputs.PictureReader, inputs.InkReader, inputs.SoundReader, inputs.TextReader),
+        *(TableReader, ArrayReader),
     )
 }
 
