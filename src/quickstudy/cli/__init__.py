@@ -14,6 +14,7 @@ import typer
 
 from quickstudy import __version__
 from quickstudy.allocator import keep_large_blocks
+from quickstudy.cli.advise import advise
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
@@ -59,6 +60,7 @@ app.command()(predict)
 app.command()(add)
 app.command()(inspect)
 app.command()(export)
+app.command()(advise)
 
 app.command()(serve)
 

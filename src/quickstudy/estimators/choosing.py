@@ -40,6 +40,7 @@ from quickstudy.shipped import shipped, shipped_names
 __all__ = ["Chosen", "Task", "choose", "made", "of_saved", "of_shipped", "reader_for"]
 
 _LEAST_ROWS, _MOST_ROWS = 3, 1000  # a class; in all
+_SAMPLES = _RATE = 8000  # of recordings, for learners that nobody trained
 _SLOWEST, _FASTEST = 1000, 1_000_000  # samples a second: of seismographs and of bat detectors
 _INK = ("glyphs", "omniglot", "ink")  # data sets of ink on empty paper: what their learners read is made so, too
 
@@ -259,7 +260,7 @@ def reader_for(chosen: Chosen, task: Task, X: Any, rate: int | None = None) -> A
     if task.kind == "sounds":
         _check_rate(rate)
         if saved is None:
-            return SoundReader(8000, 8000, rate)
+            return SoundReader(_SAMPLES, _RATE, rate)
         length = _one_axis(saved, chosen.name, "recordings")
         return SoundReader(length, int(saved.recipe.data.options.get("rate", 8000)), rate)
     if saved is not None and not hasattr(chosen.learner, "max_features"):

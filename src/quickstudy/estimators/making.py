@@ -5,6 +5,7 @@ words-ridge                                  texts, by their words; numbers
 minilm-logistic, minilm-ridge                texts, by MiniLM, where its package is installed
 drawings-ridge, pictures-ridge, sounds-ridge numbers, on the features of a shipped learner
 hf-vision:NAME, hf-text:NAME                 on the features of a pretrained network; see ``encoders.py``
+mfcc-knn, mfcc-logistic                      recordings, by their mel-frequency cepstral coefficients
 knn, logistic, ridge, ...                    what the registry has that needs no training
 """
 
@@ -18,9 +19,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.domains.language.tfidf import TfIdf
+from quickstudy.domains.speech.mfcc import Mfcc
 from quickstudy.errors import InputError
 from quickstudy.estimators.doubt import network_of, words_of
 from quickstudy.estimators.encoders import TEXT, VISION, text_network, vision_network
+from quickstudy.learners.knn import KNN
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.logistic import Logistic
 from quickstudy.learners.registry import learners
@@ -32,6 +35,8 @@ __all__ = ["base_of", "is_made", "made_learner", "made_names"]
 
 _PENALTY = 0.03  # of ridge regression on features of length 1
 _C = 10.0  # of logistic regression on them
+_MFCC = {"mfcc-knn": KNN, "mfcc-logistic": Logistic}
+_SECOND = 8000  # samples of a recording, and as many a second
 _BASES = ("drawings", "pictures", "sounds")  # shipped learners whose features a ridge regression may stand on
 
 
@@ -63,7 +68,8 @@ class Words(nn.Module):
 
 def made_names() -> list[str]:
     """Those that are not in the registry of learners."""
-    return ["tf-idf", "words-ridge", "minilm-logistic", "minilm-ridge", *(f"{base}-ridge" for base in _bases())]
+    texts = ["tf-idf", "words-ridge", "minilm-logistic", "minilm-ridge"]
+    return [*texts, *_MFCC, *(f"{base}-ridge" for base in _bases())]
 
 
 def _bases() -> list[str]:
@@ -102,6 +108,8 @@ def made_learner(name: str, target: str) -> AbstractLearner:
         return Ridge(Words(), penalty=_PENALTY).eval()
     if name in ("minilm-logistic", "minilm-ridge"):
         return _on(text_network("minilm"), "classes" if name == "minilm-logistic" else "real")
+    if name in _MFCC:
+        return _MFCC[name](Mfcc((_SECOND,), rate=_SECOND)).eval()
     return _registered(name, target).eval()
 
 
