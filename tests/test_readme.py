@@ -14,7 +14,12 @@ from sklearn.datasets import load_digits
 REPOSITORY = Path(__file__).parents[1]
 PAGES = ("README.md", "CONTRIBUTING.md", "docs/own-network.md", "docs/doctor.md")
 # Appended to a command, so that it takes seconds: the last of two equal options counts.
-SHORTER = {"train": ["--steps", "2"], "evaluate": ["--episodes", "10"], "serve": ["--list-keys"]}
+SHORTER = {
+    "train": ["--steps", "2"],
+    "evaluate": ["--episodes", "10"],
+    "serve": ["--list-keys"],
+    "advise": ["--episodes", "2"],
+}
 
 
 def blocks(language: str) -> list[tuple[str, str]]:
