@@ -85,7 +85,7 @@ def test_the_first_picture_of_several() -> None:
 
 
 def test_no_warning_of_large_pictures_or_odd_notes() -> None:
-    content = saved(Image.new("L", (9500, 9500)), "PNG")  # where Pillow begins to warn
+    content = saved(Image.new("L", (8060, 8060)), "PNG")  # about the largest that is read
     assert read(content, "x", 16, 1).shape == (16, 16)
 
 
@@ -102,12 +102,13 @@ def test_no_warning_of_large_pictures_or_odd_notes() -> None:
         (saved(drawn(1, 1), "BMP")[:-900], r"it is cut off or damaged"),
         (saved(drawn(1, 1), "TIFF")[:-900], r"(it is cut off or damaged|it is no picture)"),
         (saved(drawn(1, 1), "WEBP")[:-60], r"(it is cut off or damaged|it is no picture)"),
+        (saved(drawn(1, 1), "PNG")[:-1], r"it is cut off or damaged \(a PNG file without its end\)"),
         (saved(drawn(1, 1), "PNG")[:20], r"(it is cut off or damaged|it is no picture)"),
         (
             saved(Image.new("1", (10001, 10000)), "PNG"),
-            r"Cannot use a/x\.png: it has 10001 x 10000 pixels; .* 100 million",
+            r"^Cannot use a/x\.png: it has 10001 x 10000 pixels; .* 65 million",
         ),
-        (saved(Image.new("1", (20001, 20000)), "PNG"), r"Cannot use a/x\.png: it has .* pixels; expected at most 100"),
+        (saved(Image.new("1", (20001, 20000)), "PNG"), r"Cannot use a/x\.png: it has .* pixels; expected at most 65"),
         (
             saved(Image.fromarray(np.array([[0.0, 2.5]], dtype=np.float32)), "TIFF"),
             r"its pixels are floats from 0 to 2\.5; expected 0 to 1",

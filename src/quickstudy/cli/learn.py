@@ -61,8 +61,11 @@ def learn(
     del debug  # read by `outcome`
     from quickstudy.estimators import FewShotClassifier, FewShotRegressor
     from quickstudy.estimators.files import Asked, labelled
+    from quickstudy.estimators.foreign import refuse_pickles
     from quickstudy.estimators.tasklock import held
 
+    if Path(learner).is_dir():
+        refuse_pickles(Path(learner))
     found = labelled(source, Asked(label, text, target, tuple(categories or ()), skip))
     model: FewShotClassifier | FewShotRegressor
     if target is None:
@@ -238,7 +241,10 @@ def inspect(task: TaskFolder, json: Json = False, debug: Debug = False) -> None:
 
 def _task(folder: Path) -> AbstractFewShot:
     from quickstudy.estimators import load_task
+    from quickstudy.estimators.foreign import refuse_pickles
 
+    if folder.is_dir():
+        refuse_pickles(folder)
     return load_task(folder)
 
 

@@ -44,6 +44,8 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
         sentence, status = _explain(error)
         _say(f"error: {sentence}")
         sys.exit(status)
+    if status == INTERRUPTED:  # typer's own answer to Ctrl-C
+        _say("interrupted.")
     sys.exit(status if isinstance(status, int) else DONE)
 
 

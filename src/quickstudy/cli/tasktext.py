@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = ["about", "answers_of", "in_words", "say_left", "say_promise", "show_answer"]
 
 _SHOWN = 20  # examples that are named one by one
+_CLASSES = 50  # classes, likewise
 
 
 def about(model: AbstractFewShot) -> dict[str, Any]:
@@ -39,7 +40,9 @@ def in_words(model: AbstractFewShot) -> list[str]:
     """The same in lines."""
     said = about(model)
     if "classes" in said:
-        classes = ", ".join(f"{_word(one['label'])} ({one['examples']})" for one in said["classes"])
+        classes = ", ".join(f"{_word(one['label'])} ({one['examples']})" for one in said["classes"][:_CLASSES])
+        more = len(said["classes"]) - _CLASSES
+        classes += f" and {more} more (--json names all)" if more > 0 else ""
         lines = [f"{len(said['classes'])} classes of {model.kind_}: {classes}"]
     else:
         n = said["numbers"]

@@ -28,6 +28,8 @@ LONGEST = 60.0
 # What programs write as the size of a WAV's sound that did not know it when they began: 0, or about the most there is.
 _LARGEST_SIZE = 0x7FFF0000
 _ENDLESS = 1 << 60  # what libsndfile says of a stream whose header does not know its length
+_ID3 = 10  # bytes of the header of a tag at the beginning of an MP3
+_FIRST_FRAME = 200  # bytes of an MP3's first frame among which its length stands
 _OGG_HEADER = 27  # bytes of a page's header before its table of lengths
 
 
@@ -66,6 +68,7 @@ def read(content: bytes, name: str, rate: int) -> Wave:
         raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Record it again or remove it.")
     _refuse_cut_wav(content, name)
     _refuse_cut_ogg(content, name)
+    _refuse_cut_mp3(content, name)
     samples, found = _decode(sf, content, name)
     if not len(samples):
         raise DataError(f"Cannot use {name}: it is a sound file without a single sample. Record it again or remove it.")
@@ -123,6 +126,26 @@ def _refuse_cut_ogg(content: bytes, name: str) -> None:
         raise DataError(
             f"Cannot read {name}: it is cut off; its last page has {len(page)} of {whole} bytes. Copy it again or "
             "remove it."
+        )
+
+
+def _refuse_cut_mp3(content: bytes, name: str) -> None:
+    """An MP3 that is shorter than its first frame says, where that says it (Xing's header, of most encoders)."""
+    tag = content.startswith(b"ID3") and len(content) > _ID3
+    # The length of a tag is written in seven bits a byte.
+    first = _ID3 + sum((content[6 + k] & 127) << (21 - 7 * k) for k in range(4)) if tag else 0
+    frame = content[first : first + _FIRST_FRAME]
+    if len(frame) < 4 or frame[0] != 0xFF or frame[1] & 0xE0 != 0xE0:
+        return
+    place = max(frame.find(b"Xing"), frame.find(b"Info"))
+    if place < 0 or len(frame) < place + 16 or not frame[place + 7] & 2:
+        return
+    size_at = place + 8 + (4 if frame[place + 7] & 1 else 0)
+    whole = int.from_bytes(frame[size_at : size_at + 4], "big")
+    if len(content) - first < whole:
+        raise DataError(
+            f"Cannot read {name}: it is cut off; its header names {whole} bytes of sound, {len(content) - first} are "
+            "there. Copy it again or remove it."
         )
 
 

@@ -239,7 +239,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 def below(folder: Path) -> list[Path]:
     """Files in a folder and further below, sorted; links are followed, hidden ones are passed over."""
-    found, known = [], set()
+    found, known = [], set(map(os.path.realpath, folder.absolute().parents))  # of a link to one of those all is ours
     for where, folders, names in os.walk(folder, followlinks=True):
         known.add(os.path.realpath(where))
         folders[:] = sorted(

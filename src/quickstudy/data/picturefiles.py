@@ -23,7 +23,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", "
 """Files that are read as pictures, in small letters."""
 
 _FORMATS = ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF")
-_MOST = 100_000_000  # pixels; more would fill the memory, and no photograph of one thing has them
+_MOST = 65_000_000  # pixels, as the largest usual cameras have them; asked before any is decoded: more fill the memory
+_PNG = b"\x89PNG\r\n\x1a\n"
 _DAMAGED = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, struct.error, zlib.error)
 """What Pillow's readers raise of bytes that are not what their format says."""
 
@@ -41,7 +42,7 @@ def read(content: bytes, name: str, size: int, channels: int) -> NDArray[np.uint
         uint8 ``[3, size, size]``, or ``[size, size]`` where it is grey.
 
     Raises:
-        DataError: it is empty, cut off, no picture, of more than 100 million pixels, or its numbers are no brightness.
+        DataError: it is empty, cut off, no picture, of more than 65 million pixels, or its numbers are no brightness.
     """
     return fitted(decode(content, name), size, channels)
 
@@ -57,7 +58,23 @@ def decode(content: bytes, name: str) -> Image.Image:
     """The picture in a file, upright, of 8 bits, without transparency; see :func:`read`."""
     if not content:
         raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Copy it again or remove it.")
+    _refuse_cut_png(content, name)
     return _on_white(_eight_bits(_open(content, name), name))
+
+
+def _refuse_cut_png(content: bytes, name: str) -> None:
+    """A PNG whose end is missing: Pillow hands it out where the end is not needed for the pixels."""
+    if not content.startswith(_PNG):
+        return
+    place = len(_PNG)
+    while place + 8 <= len(content):
+        size, kind = int.from_bytes(content[place : place + 4], "big"), content[place + 4 : place + 8]
+        place += 12 + size  # its length, its kind, the content, a checksum
+        if kind == b"IEND" and place <= len(content):
+            return
+    raise DataError(
+        f"Cannot read {name}: it is cut off or damaged (a PNG file without its end). Copy it again or remove it."
+    )
 
 
 def _open(content: bytes, name: str) -> Image.Image:
@@ -71,6 +88,8 @@ def _open(content: bytes, name: str) -> Image.Image:
                 raise _too_large(name, f"{picture.width} x {picture.height}")
             picture.load()
             return ImageOps.exif_transpose(picture)
+    except DataError:
+        raise
     except Image.DecompressionBombError as error:
         raise _too_large(name, "far too many") from error
     except UnidentifiedImageError as error:

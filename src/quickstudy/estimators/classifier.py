@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -226,7 +227,9 @@ def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """The labels that there are, and the number of each example's."""
     if (isinstance(y, np.ndarray) and y.dtype != object) or hasattr(y, "iloc"):
         y = column_or_1d(np.asarray(y), warn=True)
-        check_classification_targets(y)
+        with warnings.catch_warnings():  # one or two examples of each class are what this is for
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
+            check_classification_targets(y)
         found, codes = np.unique(y, return_inverse=True)
         return found, codes.astype(np.int64)
     labels = list(y)

@@ -209,9 +209,11 @@ def _together(parts: Sequence[Any]) -> Any:
 
 
 def _of_files(path: Path, kind: Kind) -> Found:
-    files = [file for file in below(path) if file.suffix.lower() in _SUFFIXES[kind]] if path.is_dir() else [path]
-    for file in files:
-        _refuse_other(file, kind)
+    if path.is_dir():
+        files = [file for file in below(path) if file.suffix.lower() in _SUFFIXES[kind]]
+    else:
+        _refuse_other(path, kind)
+        files = [path]
     return Found(kind, files, [], [str(file) for file in files])
 
 

@@ -12,6 +12,7 @@ brightness is ink), so that a new example is read in the same way, whatever stan
 from __future__ import annotations
 
 import functools
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -249,7 +250,12 @@ class SoundReader(AbstractReader):
 
     @override
     def read(self, X: Any) -> Tensor:
-        return torch.from_numpy(np.stack([self._one(item, number) for number, item in enumerate(X)]))
+        waves = [self._one(item, number) for number, item in enumerate(X)]
+        silent = [str(item) for item, wave in zip(X, waves, strict=True) if isinstance(item, Path) and not wave.any()]
+        if silent:
+            more = f" and {len(silent) - 1} more" if len(silent) > 1 else ""
+            warnings.warn(f"Nothing is to be heard in {silent[0]}{more}. Record it again or remove it.", stacklevel=2)
+        return torch.from_numpy(np.stack(waves))
 
     def _one(self, item: Any, number: int) -> NDArray[np.float32]:
         if isinstance(item, Path):
