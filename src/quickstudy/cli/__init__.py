@@ -15,6 +15,7 @@ import typer
 from quickstudy import __version__
 from quickstudy.allocator import keep_large_blocks
 from quickstudy.cli.advise import advise
+from quickstudy.cli.completion import completion, start_completion
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
@@ -65,6 +66,7 @@ app.command()(advise)
 app.command()(serve)
 
 app.command()(demo)
+app.command()(completion)
 app.command(context_settings=_TAKES_KEYS)(doctor)
 app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     Args:
         arguments: without the program's name; by default those that it was started with.
     """
+    start_completion()
     keep_large_blocks()
     if "" not in sys.path:
         sys.path.append("")  # the current folder, for an environment of one's own; last, so that it hides no package

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quickstudy.cli.completion import learner_names
 from quickstudy.cli.learn import Categories, Label, Source, Target, Text
 from quickstudy.cli.options import Debug, Json, one_json
 from quickstudy.cli.tasktext import say_left
@@ -29,7 +30,10 @@ def advise(
     target: Target = None,
     categories: Categories = None,
     learner: Annotated[
-        list[str] | None, typer.Option(help="A further learner to try: a name, or a folder; once for each.")
+        list[str] | None,
+        typer.Option(
+            help="A further learner to try: a name, or a folder; once for each.", autocompletion=learner_names
+        ),
     ] = None,
     episodes: Annotated[int, typer.Option(min=2, help="How often lessons and questions are drawn.")] = 20,
     seconds: Annotated[float, typer.Option(min=0, help="After this time no further ones are drawn.")] = 60.0,

@@ -6,13 +6,14 @@ from typing import Annotated
 
 import typer
 
+from quickstudy.cli.completion import data_names
 from quickstudy.cli.options import DataRoot, Debug, Json, one_json
 
 __all__ = ["fetch"]
 
 
 def fetch(
-    name: Annotated[str, typer.Argument(help="A data set, such as omniglot.")],
+    name: Annotated[str, typer.Argument(help="A data set, such as omniglot.", autocompletion=data_names)],
     data_root: DataRoot = None,
     base_url: Annotated[str | None, typer.Option(help="A mirror, laid out like the data set's folder.")] = None,
     json: Json = False,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quickstudy.cli.completion import learner_names
 from quickstudy.cli.options import Debug, Json, one_json
 from quickstudy.cli.tasktext import about, answers_of, in_words, say_left, say_promise, show_answer
 from quickstudy.errors import DataError, InputError
@@ -43,7 +44,10 @@ def learn(
     out: Annotated[Path, typer.Option(help="The folder to write the task to.")],
     learner: Annotated[
         str,
-        typer.Option(help="auto; the name of a shipped or a plain learner; the folder of a saved one or of a run."),
+        typer.Option(
+            help="auto; the name of a shipped or a plain learner; the folder of a saved one or of a run.",
+            autocompletion=learner_names,
+        ),
     ] = "auto",
     label: Label = "label",
     text: Text = "text",

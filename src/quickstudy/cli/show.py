@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quickstudy.cli.completion import recipe_names
 from quickstudy.cli.options import Debug, Json, one_json, recipe_keys
 from quickstudy.errors import InputError
 
@@ -18,7 +19,12 @@ __all__ = ["show"]
 
 def show(
     context: typer.Context,
-    what: Annotated[str, typer.Argument(help="A recipe's name, the path of a TOML file, or the folder of a run.")],
+    what: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name, the path of a TOML file, or the folder of a run.", autocompletion=recipe_names
+        ),
+    ],
     json: Json = False,
     debug: Debug = False,
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from quickstudy.cli.completion import recipe_names
 from quickstudy.cli.options import (
     DataRoot,
     Debug,
@@ -28,7 +29,12 @@ __all__ = ["train"]
 
 def train(
     context: typer.Context,
-    recipe: Annotated[str, typer.Argument(help="A recipe's name, the path of a TOML file, or a run to resume.")],
+    recipe: Annotated[
+        str,
+        typer.Argument(
+            help="A recipe's name, the path of a TOML file, or a run to resume.", autocompletion=recipe_names
+        ),
+    ],
     steps: Annotated[int | None, typer.Option(help="Short for --train.steps.")] = None,
     seed: Annotated[int | None, typer.Option(help="The recipe's seed.")] = None,
     device: Device = None,
