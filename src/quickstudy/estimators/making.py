@@ -109,7 +109,8 @@ def made_learner(name: str, target: str) -> AbstractLearner:
     if name in ("minilm-logistic", "minilm-ridge"):
         return _on(text_network("minilm"), "classes" if name == "minilm-logistic" else "real")
     if name in _MFCC:
-        return _MFCC[name](Mfcc((_SECOND,), rate=_SECOND)).eval()
+        on_coefficients: AbstractLearner = _MFCC[name](Mfcc((_SECOND,), rate=_SECOND))
+        return on_coefficients.eval()
     return _registered(name, target).eval()
 
 
