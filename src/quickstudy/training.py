@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from typing_extensions import override
 
-from quickstudy import __version__
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.learners.learner import AbstractLearner
@@ -164,7 +164,7 @@ def _train_as(
     tensorboard: bool,
 ) -> Run:
     asked = f"{plan.recipe} {plan.overrides}{' --resume' if plan.resume else ''}"
-    versions = {"the version of quickstudy": __version__, "that of torch": torch.__version__}
+    versions = {"the version of quickstudy": version("quickstudy"), "that of torch": torch.__version__}
     check_agreement(group, versions | {"what is to be trained": asked})
     with alike(group):
         found = _found_by_first(place, plan) if group.rank == 0 else None
