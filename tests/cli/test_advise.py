@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from quickstudy.errors import InputError
-from quickstudy.estimators import choosing
+from quickstudy.estimators import encoders
 from tests.cli.conftest import Command
 
 WORDS = {"card": "lost stolen broken frozen late new old blocked", "money": "send wire pay lend owe save spend borrow"}
+
+RATED = [("awful", 1), ("bad", 2), ("fair", 3), ("good", 4), ("great", 5)]
 
 
 @pytest.fixture
@@ -17,7 +19,7 @@ def texts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> None:
         raise InputError(f"Cannot find {name}.")
 
-    monkeypatch.setattr(choosing, "Reader", missing)  # an encoder of sentences takes its time
+    monkeypatch.setattr(encoders, "Reader", missing)  # an encoder of sentences takes its time
     monkeypatch.chdir(tmp_path)
     lines = ["text,label"]
     for label, words in WORDS.items():
@@ -63,5 +65,14 @@ def test_bad_input(texts: None, quickstudy: Command) -> None:
     assert done.status == 2 and "There is not a single example in d that can be read" in done.err
     assert quickstudy("advise", "nowhere").status == 2
     assert "There is no learner called 'tfidf'" in quickstudy("advise", "t.csv", "--learner", "tfidf").err
+    Path("rated.csv").write_text(
+        "text,stars\n"
+        + "".join(f"{word} {noun},{stars}\n" for word, stars in RATED for noun in ("film", "book", "play"))
+    )
+    rated = json.loads(quickstudy("advise", "rated.csv", "--target", "stars", "--episodes", "5", "--json").out)
+    assert rated["metric"] == "R2" and rated["take"] == "words-ridge" and "minilm-ridge" in rated["not_tried"]
+    assert {"words-ridge", "guess"} == {one["learner"] for one in rated["tried"]}
+    told = quickstudy("advise", "rated.csv", "--target", "stars", "--episodes", "5").out
+    assert "quickstudy learn rated.csv --out task --learner words-ridge --target stars" in told
     numbers = quickstudy("advise", "t.csv", "--target", "label")
     assert numbers.status == 2 and "as a number: row 2 has 'card'" in numbers.err

@@ -219,9 +219,9 @@ def test_too_few() -> None:
     advice = advise(few)
     assert advice.measured is None and advice.survey.few == ["b"] and "1 class(es) with two different" in advice.why_not
     same = Found("rows", np.arange(12.0)[:, None], [1.0] * 12, list(map(str, range(12))), ("x",))
-    assert advise(same, real=True).why_not == "the number is the same in all rows"
-    with pytest.raises(InputError, match="given for tables; these are texts"):
-        advise(Found("texts", ["a", "b"], [1.0, 2.0], ["0", "1"]), real=True)
+    assert advise(same, real=True).why_not == "the number is the same everywhere"
+    with pytest.raises(InputError, match="given for tables and texts; these are pictures"):
+        advise(Found("pictures", [], [1.0, 2.0], ["0", "1"]), real=True)
     enough = Found("rows", np.arange(8.0)[:, None], list("aaaabbbb"), list("01234567"), ("x",))
     with pytest.raises(InputError, match="There is no learner called 'knnn'"):
         advise(enough, learners=["knnn"])

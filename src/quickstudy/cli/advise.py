@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,7 @@ from quickstudy.errors import DataError
 if TYPE_CHECKING:
     from quickstudy.estimators.advice import Advice, Survey
     from quickstudy.estimators.advising import Estimate, Shots
+    from quickstudy.estimators.files import Asked
 
 __all__ = ["advise"]
 
@@ -47,7 +49,8 @@ def advise(
     from quickstudy.estimators.files import Asked, labelled, plain_reader, readable
     from quickstudy.progress import Line
 
-    found = labelled(source, Asked(label, text, target, tuple(categories or ()), skip=True))
+    asked = Asked(label, text, target, tuple(categories or ()), skip=True)
+    found = labelled(source, asked)
     found = readable(found, plain_reader(found.kind))
     if not found.names:
         raise DataError(f"There is not a single example in {source} that can be read.")
@@ -68,7 +71,7 @@ def advise(
         one_json(_document(source, advice))
         return
     say_left(found.left)
-    for said in (*_of_survey(advice.survey), "", *_of_measured(source, advice)):
+    for said in (*_of_survey(advice.survey), "", *_of_measured(source, advice, asked)):
         typer.echo(said)
 
 
@@ -171,7 +174,7 @@ def _of_doubles(seen: Survey) -> list[str]:
     return lines + ([f"{more} more of these (--json names all)"] if more > 0 else [])
 
 
-def _of_measured(source: Path, advice: Advice) -> list[str]:
+def _of_measured(source: Path, advice: Advice, asked: Asked) -> list[str]:
     measured, seen = advice.measured, advice.survey
     if measured is None:
         return [f"Nothing was tried: {advice.why_not}."]
@@ -184,7 +187,7 @@ def _of_measured(source: Path, advice: Advice) -> list[str]:
         whole = _with_ends(measured.of(name), seen.real).ljust(24)
         lines.append(f"{name.ljust(18)}{row}  {whole}  {kind}{advice.candidates[name].what}")
     lines += [f"not tried: {name}: {why}" for name, why in measured.refused.items()]
-    return [*lines, "", *_verdict(source, advice), *_growth(advice)]
+    return [*lines, "", *_verdict(source, advice, asked), *_growth(advice)]
 
 
 def _columns(shots: list[Shots]) -> list[Shots]:
@@ -231,7 +234,7 @@ def _points(one: Estimate, real: bool) -> str:
     return f"{100 * one.mean:+.1f} [{100 * one.low:+.1f}, {100 * one.high:+.1f}] points"
 
 
-def _verdict(source: Path, advice: Advice) -> list[str]:
+def _verdict(source: Path, advice: Advice, asked: Asked) -> list[str]:
     taken, real = advice.take, advice.survey.real
     chosen = advice.candidates[taken]
     lead, plain = advice.lead, advice.best_plain
@@ -256,7 +259,7 @@ def _verdict(source: Path, advice: Advice) -> list[str]:
             f"The best of {others} owes something to luck. Chosen each time without the questions that it is held to, "
             f"it gives {_with_ends(advice.as_chosen, real)}{_error(advice)}."
         )
-    return [*lines, f"  {_command(source, advice)}"]
+    return [*lines, f"  {_command(source, advice, asked)}"]
 
 
 def _error(advice: Advice) -> str:
@@ -266,8 +269,16 @@ def _error(advice: Advice) -> str:
     return f", an error of {off:.3g} (root mean square; the numbers deviate by {advice.deviation:.3g})"
 
 
-def _command(source: Path, advice: Advice) -> str:
-    return f"quickstudy learn {source} --out task --learner {advice.take}"
+def _command(source: Path, advice: Advice, asked: Asked) -> str:
+    """What to run next, with the columns that were named."""
+    usual = type(asked)()
+    words = ["quickstudy", "learn", str(source), "--out", "task", "--learner", advice.take]
+    for name in ("label", "text", "target"):
+        if getattr(asked, name) != getattr(usual, name):
+            words += [f"--{name}", getattr(asked, name)]
+    for name in asked.categories:
+        words += ["--categories", name]
+    return shlex.join([*words, *(["--skip"] if advice.survey.found.left else [])])
 
 
 def _growth(advice: Advice) -> list[str]:

@@ -16,7 +16,18 @@ import typer
 __all__ = ["completion", "data_names", "learner_names", "recipe_names", "start_completion"]
 
 _PROGRAM, _ASKED = "quickstudy", "_QUICKSTUDY_COMPLETE"
-_PLAIN = ("auto", "knn", "logistic", "ridge", "tf-idf", "minilm-logistic", "mfcc-knn", "mfcc-logistic")
+_PLAIN = (
+    "auto",
+    "knn",
+    "logistic",
+    "ridge",
+    "tf-idf",
+    "words-ridge",
+    "minilm-logistic",
+    "minilm-ridge",
+    "mfcc-knn",
+    "mfcc-logistic",
+)
 
 
 class Shell(StrEnum):

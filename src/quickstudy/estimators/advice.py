@@ -175,8 +175,8 @@ def advise(
     Raises:
         InputError: no learner can learn these examples, or one that was asked for does not exist.
     """
-    if real and found.kind != "rows":
-        raise InputError(f"Advice on learning a number is given for tables; these are {found.kind}.")
+    if real and found.kind not in ("rows", "texts"):
+        raise InputError(f"Advice on learning a number is given for tables and texts; these are {found.kind}.")
     seen = survey(found, real)
     why = _too_few(seen)
     if why:
@@ -200,9 +200,10 @@ def advise(
 def _too_few(seen: Survey) -> str:
     if seen.real:
         if len(seen.rows) < 10:
-            return f"{len(seen.rows)} different rows are too few to learn from some and ask for others; ten are needed"
+            few = f"{len(seen.rows)} different {seen.found.kind}"
+            return f"{few} are too few to learn from some and ask for others; ten are needed"
         spread = len({seen.found.y[row] for row in seen.rows.tolist()})
-        return "" if spread > 1 else "the number is the same in all rows"
+        return "" if spread > 1 else "the number is the same everywhere"
     left = {seen.found.y[row] for row in seen.rows.tolist()}
     if len(left) >= 2:
         return ""

@@ -57,7 +57,7 @@ class Candidate:
             return _guessing(y, real)
         if found.kind == "rows":  # what is measured of columns is to be measured on each lesson alone
             return _by_fitting(self.name, found, y, real)
-        return _by_features(self.name, found, y)
+        return _by_features(self.name, found, y, real)
 
 
 def candidates_for(found: Found, real: bool, more: Sequence[str] = ()) -> list[Candidate]:
@@ -72,7 +72,7 @@ def candidates_for(found: Found, real: bool, more: Sequence[str] = ()) -> list[C
     known = {
         "rows": _of_rows(real),
         "pictures": _of_pictures,
-        "texts": _of_texts,
+        "texts": _of_texts(real),
         "sounds": _of_sounds,
     }[found.kind]
     usual = known(found)
@@ -97,11 +97,12 @@ def _of_pictures(found: Found) -> list[Candidate]:
     return [*(Candidate(name, False, what[name]) for name in names), *plain]
 
 
-def _of_texts(found: Found) -> list[Candidate]:
-    del found
-    return [
-        Candidate("minilm-logistic", False, "pretrained sentence encoder"),
-        Candidate("tf-idf", True, "logistic regression on counted words"),
+def _of_texts(real: bool) -> Callable[[Found], list[Candidate]]:
+    head, words = ("ridge", "words-ridge") if real else ("logistic", "tf-idf")
+    plain = "ridge regression on words" if real else "logistic regression on counted words"
+    return lambda found: [
+        Candidate(f"minilm-{head}", False, "pretrained sentence encoder"),
+        Candidate(words, True, plain),
     ]
 
 
@@ -144,13 +145,16 @@ def _by_fitting(learner: str, found: Found, y: NDArray[Any], real: bool) -> Answ
     return answer
 
 
-def _by_features(learner: str, found: Found, y: NDArray[Any]) -> Answerer:
+def _by_features(learner: str, found: Found, y: NDArray[Any], real: bool) -> Answerer:
     """Files are read once."""
-    model = FewShotClassifier(learner=learner).fit(found.X, y.tolist())
+    model = (FewShotRegressor if real else FewShotClassifier)(learner=learner).fit(found.X, y.tolist())
+    labels = torch.from_numpy(y[:, None] if real else y)
 
     def answer(known: Integers, asked: Integers) -> NDArray[np.float64]:
-        logits = model._answer_of(_rows(model, known), torch.from_numpy(y[known]), _rows(model, asked))
-        return np.asarray(logits.argmax(1) == y[asked], dtype=np.float64)
+        said = model._answer_of(_rows(model, known), labels[torch.from_numpy(known)], _rows(model, asked))
+        if real:
+            return _explained(said[:, 0], y[asked], y)
+        return np.asarray(said.argmax(1) == y[asked], dtype=np.float64)
 
     return answer
 
