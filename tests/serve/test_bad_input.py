@@ -353,6 +353,10 @@ def test_what_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         question = {"queries": [{"row": [1, 1]}]}
         busy = client.post(f"/v1/tasks/{task}/classify", json=question)
         assert error_of(busy)[:2] == (503, "busy") and "longer than 1 seconds" in error_of(busy)[2]
+        monkeypatch.setattr(client.app.state.service.state, "hurry", True)  # type: ignore[attr-defined]
+        stopping = client.post(f"/v1/tasks/{task}/classify", json=question)  # though it would wait for a second
+        assert error_of(stopping)[:2] == (503, "stopping") and stopping.headers["retry-after"]
+        monkeypatch.setattr(client.app.state.service.state, "hurry", False)  # type: ignore[attr-defined]
         go.set()
         answers = [client.post(f"/v1/tasks/{task}/classify", json=question) for _ in range(2)]
         assert answers[-1].json()["answers"][0]["label"] == "low"

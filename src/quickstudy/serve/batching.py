@@ -14,9 +14,12 @@ from quickstudy.estimators.together import Asked, Said, answer_together
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.metrics import Metrics
 
-__all__ = ["Batcher"]
+__all__ = ["ANSWERS", "Batcher"]
+
+ANSWERS = "quickstudy-answers"
 
 _MOST = 64  # questions at once
+_PATIENCE = 2.0  # seconds to end in
 
 _Waiting: TypeAlias = "tuple[Asked, Future[Said]]"
 
@@ -32,7 +35,7 @@ class Batcher:
         self._metrics = metrics
         self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._closed = False
-        self._thread = threading.Thread(target=self._run, name="quickstudy-answers", daemon=True)
+        self._thread = threading.Thread(target=self._run, name=ANSWERS, daemon=True)
         self._thread.start()
 
     def submit(self, asked: Asked) -> Future[Said]:
@@ -48,10 +51,10 @@ class Batcher:
         return future
 
     def close(self) -> None:
-        """Answer what was asked, and end."""
+        """Answer what was asked, and end; what takes long is left alone."""
         self._closed = True
         self._waiting.put(None)
-        self._thread.join(timeout=10)
+        self._thread.join(timeout=_PATIENCE)
 
     def _run(self) -> None:
         while (first := self._waiting.get()) is not None:

@@ -42,6 +42,7 @@ class State:
 
     def __init__(self) -> None:
         self.stopping = False
+        self.hurry = False  # it has waited long enough for what is still being computed
         self.working = 0
 
 

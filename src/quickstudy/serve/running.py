@@ -23,6 +23,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from quickstudy.errors import RunError
 from quickstudy.serve.app import create_app
+from quickstudy.serve.batching import ANSWERS
 from quickstudy.serve.brains import LEARNS
 from quickstudy.serve.gate import State
 from quickstudy.serve.service import Service
@@ -30,7 +31,8 @@ from quickstudy.serve.settings import Settings
 
 __all__ = ["run_service"]
 
-_PATIENCE = 3.0  # seconds
+_GIVEN_UP = 2.0  # seconds in which who waits is told that it will not be answered
+_PATIENCE = 2.0  # seconds for what is being computed for nobody
 _GRACE = 0.3  # seconds for which it refuses in words before it stops listening
 
 
@@ -63,7 +65,7 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
         log_level="error",  # what is no request is nothing for the log
         server_header=False,
         timeout_keep_alive=30,
-        timeout_graceful_shutdown=settings.limits.stop_seconds,
+        timeout_graceful_shutdown=2,  # after `stop_seconds`, see `_Server.on_tick`
         h11_max_incomplete_event_size=64 * 1024,
     )
     host, port = listener.getsockname()[:2]
@@ -73,8 +75,8 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
 
 
 def _end_soon() -> None:
-    """Wait a little for a task that is still being learned, and end without it: it is in the database."""
-    learning = [thread for thread in threading.enumerate() if thread.name.startswith(LEARNS)]
+    """Wait a little for what is still being computed, and end without it: all that matters is in the database."""
+    learning = [thread for thread in threading.enumerate() if thread.name.startswith((LEARNS, ANSWERS))]
     for thread in learning:
         thread.join(timeout=_PATIENCE)
     if any(thread.is_alive() for thread in learning):
@@ -128,7 +130,8 @@ class _Server(uvicorn.Server):
     async def on_tick(self, counter: int) -> bool:
         if self._state.stopping:
             waited = time.monotonic() - self._asked
-            self.should_exit |= waited > self._seconds or (waited > _GRACE and self._state.working == 0)
+            self._state.hurry = waited > self._seconds
+            self.should_exit |= waited > self._seconds + _GIVEN_UP or (waited > _GRACE and self._state.working == 0)
         return await super().on_tick(counter)
 
 

@@ -7,6 +7,7 @@ that takes long to learn keeps nobody waiting who asks about another one.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, TypeVar
@@ -33,6 +34,7 @@ __all__ = ["Service"]
 
 _T = TypeVar("_T")
 _THREADS = 8
+_PULSE = 0.5  # seconds after which who waits for an answer looks whether the service stops
 _GLANCE = 2.0  # seconds for which an answer about a task waits for the name of its learner
 _WHOLE = 6  # digits of numbers in answers: what is beyond depends on who else asked
 
@@ -96,16 +98,17 @@ class Service:
             Refused: it takes longer.
         """
         seconds = self.limits.compute_seconds if seconds is None else seconds
-        try:
-            # Shielded: others may wait for the same.
-            return await asyncio.wait_for(asyncio.shield(asyncio.wrap_future(future)), seconds)
-        except TimeoutError as error:
-            raise Refused(
-                503,
-                f"It took longer than {seconds:g} seconds. What is being learned goes on; ask again.",
-                "busy",
-                {"Retry-After": "5"},
-            ) from error
+        waited, end = asyncio.wrap_future(future), time.monotonic() + seconds
+        waited.add_done_callback(_seen)
+        while not waited.done():
+            left = end - time.monotonic()
+            if self.state.hurry:
+                raise Refused(503, "The service stops. Ask again in a moment.", "stopping", {"Retry-After": "5"})
+            if left <= 0:
+                said = f"It took longer than {seconds:g} seconds. What is being learned goes on; ask again."
+                raise Refused(503, said, "busy", {"Retry-After": "5"})
+            await asyncio.wait({waited}, timeout=min(left, _PULSE))  # which cancels nothing: others may wait for it
+        return waited.result()
 
     # --- tasks ----------------------------------------------------------------------------------------
 
@@ -208,6 +211,12 @@ class Service:
                 for one in found
             ],
         )
+
+
+def _seen(waited: asyncio.Future[Any]) -> None:
+    """What comes of a question that nobody waits for any more is nothing for the log."""
+    if not waited.cancelled():
+        waited.exception()
 
 
 def rounded(number: float) -> float:
