@@ -178,13 +178,13 @@ def check(client: Any, writers: Writers, unanswered: int) -> None:
 def test_a_kill_and_a_stop_lose_nothing(tmp_path: Path) -> None:
     """Six clients; killed and started again, then told to stop: status 0, soon, and not a word in the log."""
     folder = tmp_path / "tasks"
-    with served(folder) as process:
+    with served(folder, "--no-warm") as process:
         shared, *tasks = [make(process.client, learner="knn") for _ in range(7)]
         writers = Writers(process.address, tasks, shared)
         writers.wait(least=3)
         process.kill()
         writers.join()
-    with served(folder) as process:
+    with served(folder, "--no-warm") as process:
         check(process.client, writers, unanswered=1)
         bad_requests(process.client)
         shared, *tasks = [make(process.client, learner="knn") for _ in range(7)]

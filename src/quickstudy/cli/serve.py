@@ -40,6 +40,9 @@ def serve(
         list[str] | None,
         typer.Option(help="NAME=NUMBER, such as pixels=4000000; may be repeated. See docs/service.md."),
     ] = None,
+    warm: Annotated[
+        bool, typer.Option(help="Load learners at the start, before /ready says so, rather than when first asked for.")
+    ] = True,
     add_key: Annotated[
         str | None, typer.Option(metavar="OWNER", help="Make a key for OWNER, print it, and end.")
     ] = None,
@@ -52,7 +55,7 @@ def serve(
     """Answer over HTTP: tasks of one's own, taught by a few examples, for programs and, in a browser, for people."""
     del debug  # read by `outcome`
     set_threads()
-    settings = _settings(tasks, database, host, port, learner or (), limit or ())
+    settings = _settings(tasks, database, host, port, learner or (), limit or (), warm)
     if expires is not None and add_key is None:
         raise InputError("--expires belongs to --add-key OWNER. Give both.")
     if add_key is not None or list_keys or revoke_key is not None:
@@ -69,7 +72,7 @@ def serve(
 
 
 def _settings(
-    tasks: Path, database: str | None, host: str, port: int, learner: Iterable[str], limit: Iterable[str]
+    tasks: Path, database: str | None, host: str, port: int, learner: Iterable[str], limit: Iterable[str], warm: bool
 ) -> Settings:
     try:
         from quickstudy.serve.settings import Limits, Settings
@@ -83,7 +86,7 @@ def _settings(
         if not (name and equals and folder):
             raise InputError(f"--learner: expected NAME=FOLDER, received {text!r}.")
         own[name] = Path(folder)
-    return Settings(tasks, database, host, port, Limits().changed(limit), own, warm=True)
+    return Settings(tasks, database, host, port, Limits().changed(limit), own, warm=warm)
 
 
 def _keys(settings: Settings, add: str | None, expires: str | None, revoke: str | None, json: bool) -> None:
