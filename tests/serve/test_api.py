@@ -223,6 +223,8 @@ def test_compare(client: TestClient) -> None:
     for one in found:
         assert one["label"] == "ring" and sum(one["probabilities"].values()) == pytest.approx(1, abs=1e-5)
         assert one["milliseconds"] > 0 and one["summary"]
+    auto = client.post(f"/v1/tasks/{task}/compare", json={"query": query, "learners": ["auto"]}).json()["learners"]
+    assert auto[0] == {**found[0], "milliseconds": auto[0]["milliseconds"]}  # by the name of what it took
     body = {"query": query, "learners": ["knn", "tf-idf"]}
     knn, other = client.post(f"/v1/tasks/{task}/compare", json=body).json()["learners"]
     assert knn["label"] == "ring" and "TF-IDF reads texts" in other["error"] and "label" not in other

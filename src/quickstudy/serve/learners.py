@@ -11,6 +11,7 @@ from pathlib import Path
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.estimators.choosing import made
 from quickstudy.hub import model_folder
+from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.registry import learners
 from quickstudy.saved import SavedLearner, is_saved
 from quickstudy.serve.errors import Refused
@@ -91,15 +92,22 @@ class Roster:
         """What a learner is called in answers: as it was asked for; what ``auto`` took, by its own name."""
         return chosen if name == "auto" else name
 
-    def summary(self, name: str) -> str:
-        """One line about it."""
+    def summary(self, name: str, learner: AbstractLearner | None = None) -> str:
+        """One line about it.
+
+        Args:
+            name: of one that can be asked for, or one that ``auto`` took.
+            learner: itself, where it is at hand.
+        """
         if name == "auto":
             return "whichever suits the examples"
         if name in self._own:
             return self._own[name].about.summary
         if name in _OF_TEXTS:
             return _OF_TEXTS[name]
-        return _summary(shipped(name)) if name in _shipped() else _first_line(learners.get(name))
+        if name in _shipped():
+            return _summary(shipped(name))
+        return _first_line(learners.get(name) if learner is None else type(learner))
 
     def rate(self, name: str) -> int:
         """Samples a second that it listens to."""
@@ -161,4 +169,4 @@ def _summary(saved: SavedLearner) -> str:
 
 
 def _first_line(cls: type) -> str:
-    return (cls.__doc__ or cls.__name__).strip().splitlines()[0]
+    return (cls.__doc__ or cls.__name__).strip().splitlines()[0].replace("``", "")

@@ -71,21 +71,25 @@ async def compare(request: Request, task: str) -> Response:
         service.roster.check(name)
     queries = await queries_of(request, [question.query])
     if names is None:
-        first = (await service.brain(there)).name
-        names = [first, *(name for name in service.roster.beside(there.kind or "rows") if name != first)]
+        own = (await service.brain(there)).name  # what `auto` took may be none that can be asked for
+        names = [there.asked, *(name for name in service.roster.beside(there.kind or "rows") if name != own)]
     found = [await _said(service, there, name, queries) for name in dict.fromkeys(names)]
     answer = schemas.Compared(learners=found)
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 
 
 async def _said(service: Service, task: Task, name: str, queries: list[New]) -> schemas.LearnerSaid:
-    about = schemas.LearnerSaid(name=name, summary=await service.work(service.roster.summary, name))
     try:
         brain = await service.brain(task, name)
     except Refused as error:
         if error.code != "cannot_learn":
             raise
-        return about.model_copy(update={"error": error.message})
+        summary = await service.work(service.roster.summary, name)
+        return schemas.LearnerSaid(name=name, summary=summary, error=error.message)
+    model = brain.answering.model
+    shown = service.roster.called(name, model.chosen_.name)
+    summary = await service.work(service.roster.summary, shown, model.chosen_.learner)
+    about = schemas.LearnerSaid(name=shown, summary=summary)
     began = time.perf_counter()
     said = await service.ask(brain, queries)
     (one,) = (await service.work(service.answers, brain, said, 0, None)).answers
