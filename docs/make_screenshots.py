@@ -77,8 +77,8 @@ def main() -> None:
         page.evaluate("scrollTo(0, 0)")
         keep(page.screenshot(), "playground-draw")
         page.get_by_role("button", name="Dark colours").click()
-        page.set_viewport_size({"width": 1100, "height": 1000})
-        page.locator("#compare-part").scroll_into_view_if_needed()
+        below = "document.documentElement.scrollHeight - document.getElementById('compare-part').offsetTop - 60"
+        page.set_viewport_size({"width": 1100, "height": page.evaluate(below)})
         page.evaluate("scrollTo(0, document.getElementById('compare-part').offsetTop)")
         page.wait_for_timeout(500)
         keep(page.screenshot(), "playground-compare")
