@@ -110,7 +110,7 @@ def test_waveforms_and_arrays_of_any_shape() -> None:
         meta.adapt(arrays[0][0][:, :, 1:], arrays[0][1])
 
 
-@pytest.mark.parametrize("learner", ["maml", "matching", "r2d2", "in-context", "cnp", "protomaml", "dkt"])
+@pytest.mark.parametrize("learner", ["maml", "cavia", "matching", "r2d2", "in-context", "cnp", "protomaml", "relation"])
 def test_learners_of_every_family(learner: str, tmp_path: Path) -> None:
     meta = MetaLearner(learner, **QUICK).meta_fit([rows(20, seed, 3) for seed in range(5)])
     X, y = rows(20, 9, 3)

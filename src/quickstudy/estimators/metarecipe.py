@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.learners.learner import AbstractLearner
@@ -37,7 +38,7 @@ def recipe_for(options: MetaLearner, tasks: MetaTasks) -> Recipe:
         raise UnknownName.among("learner", str(name), ["auto", *learners.names()])
     cls = learners.get(name)
     of_learner = dict(options.learner_options or {})
-    if takes(cls, "head") and tasks.meaning == "classes":
+    if tasks.meaning == "classes" and "shared" in _heads(cls):
         of_learner.setdefault("head", "shared")  # of any number of classes
     episodes: dict[str, Any] = {"shot": list(tasks.shot), "query": int(options.query)}
     if tasks.way is not None:
@@ -55,6 +56,12 @@ def recipe_for(options: MetaLearner, tasks: MetaTasks) -> Recipe:
     head = {"name": "meta-learner", "seed": int(options.seed)}
     text = "\n".join([_lines(head), *(f"[{table}]\n{_lines(values)}" for table, values in tables.items())])
     return parse_recipe(text, source="MetaLearner")
+
+
+def _heads(cls: type) -> tuple[str, ...]:
+    """The heads that a learner may have."""
+    found = inspect.signature(cls, eval_str=True).parameters.get("head")
+    return get_args(found.annotation) if found is not None else ()
 
 
 def _net(options: MetaLearner, cls: type, tasks: MetaTasks) -> dict[str, Any] | None:
