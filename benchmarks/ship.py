@@ -1,8 +1,9 @@
 """The learners that come with the package: trained by their recipes, tested, calibrated, written to ``src``.
 
-    python benchmarks/ship.py [NAME ...] [--runs DIR] [--data-root DIR]
+    python benchmarks/ship.py [NAME ...] [--runs DIR] [--data-root DIR] [--recalibrate]
 
-NAME is one of those below; all by default. What has a finished run in ``runs/`` is not trained again.
+NAME is one of those below; all by default. What has a finished run in ``runs/`` is not trained again. With
+``--recalibrate`` nothing is trained or tested: what estimators go by is measured anew, with the weights that are there.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ import torch
 
 import quickstudy
 from quickstudy import SavedLearner, keep_large_blocks
+from quickstudy.data.source import TaskSource
 from quickstudy.errors import QuickstudyError
 from quickstudy.estimators.calibrating import calibrate
+from quickstudy.estimators.familiar import measure_familiar
 from quickstudy.recipes import load_recipe
 from quickstudy.recipes.building import build_data
 from quickstudy.runs import newest_run_of, summary
+from quickstudy.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[1]
 SHIPPED = ROOT / "src" / "quickstudy" / "shipped"
@@ -66,6 +70,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(LEARNERS)}; all by default")
     parser.add_argument("--runs", type=Path, default=ROOT / "runs")
     parser.add_argument("--data-root", type=Path, default=None)
+    parser.add_argument("--recalibrate", action="store_true", help="measure doubts anew, and leave the weights")
     given = parser.parse_args()
     strange = [name for name in given.names if name not in LEARNERS]
     if strange:
@@ -74,7 +79,10 @@ def main() -> None:
     keep_large_blocks()
     try:
         for name in given.names or LEARNERS:
-            ship(name, LEARNERS[name], given.runs, given.data_root)
+            if given.recalibrate:
+                write(name, measured(shipped(name), LEARNERS[name], given.data_root))
+            else:
+                ship(name, LEARNERS[name], given.runs, given.data_root)
     except QuickstudyError as error:
         sys.exit(f"error: {error}")
 
@@ -88,12 +96,25 @@ def ship(name: str, about: Ship, runs: Path, data_root: Path | None) -> None:
     run = known.path if known is not None and done else trained(about.recipe, runs, data_root)
     for sizes in about.tests:  # those that were tested before are tested again: it takes seconds
         print(name, quickstudy.evaluate(run, **sizes, episodes=1000, data_root=data_root, report=False), flush=True)
-    saved = SavedLearner.of_run(run, licence=about.licence)
-    if about.calibrated:
-        data = build_data(recipe, data_root)
-        sizes_of: dict[str, Any] = {"way": 5, "query": 6, "seed": 0}
-        measured = calibrate(saved.learner, lambda shot: data.tasks("validation", shot=shot, **sizes_of))
-        saved = replace(saved, calibration=measured)
+    write(name, measured(SavedLearner.of_run(run, licence=about.licence), about, data_root))
+
+
+def measured(saved: SavedLearner, about: Ship, data_root: Path | None) -> SavedLearner:
+    """With what estimators go by, on validation tasks: how sure answers are, and what its examples look like."""
+    data = build_data(saved.recipe, data_root)
+    sizes: dict[str, Any] = {"query": 6, "seed": 0} | ({"way": 5} if about.calibrated else {})
+
+    def tasks(shot: int) -> TaskSource:
+        return data.tasks("validation", shot=shot, **sizes)
+
+    doubts: dict[str, Any] = calibrate(saved.learner, tasks) if about.calibrated else {}
+    shots = (1, 2, 5, 10) if about.calibrated else (5, 10, 20, 50)
+    training = data.tasks("train", shot=5 if about.calibrated else 20, **sizes)
+    return replace(saved, calibration={**doubts, "familiar": measure_familiar(saved.learner, training, tasks, shots)})
+
+
+def write(name: str, saved: SavedLearner) -> None:
+    """To its folder."""
     saved.save(SHIPPED / name)
     large = [path.name for path in (SHIPPED / name).iterdir() if path.stat().st_size > MOST]
     print(f"{name}: written" + (f", but {', '.join(large)} is larger than {MOST:,} bytes" if large else ""))

@@ -101,5 +101,5 @@ def test_what_is_shipped_is_small_licensed_and_measured(name: str) -> None:
     assert saved.results and saved.results[0].episodes == 1000
     assert not saved.learner.traits.transductive
     assert (saved.calibration or {}).keys() == (
-        {"novelty", "doubt"} if "classes" in saved.learner.traits.targets else set()
+        {"novelty", "doubt", "familiar"} if "classes" in saved.learner.traits.targets else {"familiar"}
     )

@@ -23,6 +23,7 @@ from quickstudy.episode import Examples, first_leaf, map_leaves
 from quickstudy.errors import InputError
 from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.doubt import embedded, has_features
+from quickstudy.estimators.familiar import MOST, unlike
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
 from quickstudy.estimators.scaling import moments
 from quickstudy.estimators.showing import beside_html, beside_text
@@ -53,6 +54,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         scale_: of rows, mean and deviation of each column over the labelled ones; None of others.
         names_: what the labelled examples are called, where somebody said it (:meth:`name_examples`).
         columns_: of rows, likewise.
+        warning_: a sentence where the labelled examples look unlike what the learner was trained on, else None.
     """
 
     learner: Any
@@ -76,6 +78,24 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "state_")
+
+    @property
+    def warning_(self) -> str | None:
+        """A sentence where the labelled examples look unlike what the learner was trained on; see ``familiar.py``.
+
+        None where they do not, and where it was not measured: of learners that do not come with the package.
+        """
+        self._check_fitted()
+        chosen, n = self.chosen_, len(self.labels_)
+        if not (chosen.calibration or {}).get("familiar"):
+            return None
+        some = map_leaves(lambda leaf: leaf[:MOST], self.support_)
+        learner = chosen.learner
+        with evaluating(learner), torch.no_grad():
+            found = embedded(learner, Examples(self._on_device(some), None, self.target_)).cpu()
+        return unlike(
+            chosen.calibration, chosen.name, found, n / (len(self.classes_) if hasattr(self, "classes_") else 1)
+        )
 
     def __sklearn_clone__(self) -> AbstractFewShot:
         """A copy that learned nothing; a trained ``MetaLearner`` is a parameter like others, and stays trained."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from quickstudy.estimators.fewshot import AbstractFewShot
@@ -42,5 +42,6 @@ def paragraph(head: str, said: str) -> str:
     return f'<p class="quickstudy-learner"><b>{head}:</b> {html.escape(said)}</p>'
 
 
-def _warnings(model: Any) -> list[str]:
-    return []
+def _warnings(model: AbstractFewShot) -> list[str]:
+    said = model.warning_
+    return [] if said is None else [said]
