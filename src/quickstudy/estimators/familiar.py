@@ -3,7 +3,7 @@
 Of a learner with a network two scores of a task's features are set beside those of validation tasks, whose classes are
 new to the learner as well, so that of tasks like these about one in a hundred is called unlike:
 
-    spread   root mean square of the features, each in deviations of the training examples'
+    spread   root mean square of the features, each in deviations of the training examples'; too small is odd, too
     shape    the same after a whitening of 64 random sums of them, which sees what does not go together
 
 Of a learner of rows it is how heavy the tails of the columns are, the mean of z⁴. A score of a task is the median over
@@ -122,6 +122,7 @@ def scores_of(features: Floats, reference: Mapping[str, Any] | None) -> dict[str
 
 _SAID = {
     "spread": "their features lie farther out than those",
+    "crowded": "their features lie closer to the middle than those",
     "shape": "their features go together otherwise than those",
     "tails": "single numbers lie farther from the others of their column than those",
 }
@@ -140,13 +141,15 @@ def unlike(calibration: Mapping[str, Any] | None, name: str, features: Tensor, s
     if not measured:
         return None
     found = scores_of(features[:MOST].double().numpy(), measured.get("reference"))
-    share = 1 - (1 - _SHARE) / len(found)
-    for score, value in found.items():
+    sides = {score: (score, 1.0) for score in found} | ({"crowded": ("spread", -1.0)} if "spread" in found else {})
+    share = 1 - (1 - _SHARE) / len(sides)
+    for said, (score, sign) in sides.items():
         table = measured[score]
         key = min(table, key=lambda known: (abs(math.log(float(known) / shot)), float(known)))
-        if value > float(np.interp(share, _QUANTILES, table[key])):
+        limit = float(np.interp(share if sign > 0 else 1 - share, _QUANTILES, table[key]))
+        if sign * found[score] > sign * limit:
             return (
-                f"These examples look unlike what {name} was trained on: {_SAID[score]} of {100 * share:g} in 100 of "
+                f"These examples look unlike what {name} was trained on: {_SAID[said]} of {100 * share:.3g} in 100 of "
                 "its validation tasks. Check it on examples whose answer you know, or take another learner."
             )
     return None
