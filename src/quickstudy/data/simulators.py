@@ -67,6 +67,9 @@ def drawn(
     """
     import mujoco
 
+    # Without either MuJoCo would fail later, and complain of that on stderr, by itself and by its windows.
+    if sys.platform == "linux" and not {"DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"} & os.environ.keys():
+        raise RuntimeError("there is no display, and MUJOCO_GL is not set")
     renderer, free = mujoco.Renderer(model, size, size), mujoco.MjvCamera()
     for name, value in camera.items():
         setattr(free, name, value)

@@ -16,6 +16,7 @@ from PIL import Image
 
 from quickstudy import api
 from quickstudy.data.controltasks import ControlTasks, HalfCheetahDirection, HalfCheetahVelocity, PointNavigation
+from quickstudy.data.environments import environment
 from quickstudy.domains.control.baselines import RandomActions, from_scratch, oracle
 from quickstudy.domains.control.pictures import moving, point_rollouts, return_curves
 from quickstudy.domains.control.stablebaselines import StableBaselinesPPO
@@ -360,3 +361,14 @@ def test_two_ranks_make_the_same_step(tmp_path: Path) -> None:
     runs = [api.train("point-navigation-maml-fast", overrides=short, runs=tmp_path, ranks=n) for n in (1, 2)]
     for a, b in zip(*(run.learner.state_dict().values() for run in runs), strict=True):
         assert torch.equal(a, b)
+
+
+def test_without_a_display_pictures_are_refused_before_mujoco_complains(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("gymnasium")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY", "MUJOCO_GL"):
+        monkeypatch.delenv(name, raising=False)
+    frames = environment({"name": "half-cheetah-velocity"}).frames(
+        torch.tensor([1.0]), 3, torch.zeros(5, 6), every=1, size=64
+    )
+    with pytest.raises(RuntimeError, match=r"there is no display, and MUJOCO_GL is not set"):
+        list(frames or ())
