@@ -212,7 +212,9 @@ def _digests(run: RunFolder, role: str) -> NDArray[np.uint64]:
 def place_of(recipe: Recipe) -> Place:
     """What names of a recipe's classes count in; see :class:`quickstudy.data.source.Origin`."""
     options, name = recipe.data.options, recipe.data.name
-    return place(name, None if name == "texts" else options.get("folder") or options.get("file"))
+    return place(
+        name, None if name == "texts" else options.get("folder") or options.get("file") or options.get("files")
+    )
 
 
 def seen_by(run: RunFolder, shape: TaskShape) -> Seen:

@@ -45,8 +45,13 @@ _OWN = {
     "ratings": ("ratings", "file"),
     "table": ("table", "file"),
     "bars": ("bars", ""),
+    "shards": ("shards", "files"),
+    "parquet": ("parquet", "files"),
 }
 """Short form for a user's own files -> data set, and its option that takes the path; "" for a file or a folder."""
+
+_MANY = ("shards", "parquet")
+"""Those that may be patterns, or lie elsewhere."""
 
 _OF_TABLES = ("group", "target", "time")
 """Short forms for columns of a table."""
@@ -60,7 +65,8 @@ def _long_form(key: str, value: str) -> dict[str, str]:
         return {"data.name": key, "data.environment": value}
     if key not in _OWN:
         return {key: value}
-    if value == "true" or not Path(value).expanduser().exists():
+    elsewhere = key in _MANY and ("://" in value or any(mark in value for mark in "*?[{"))
+    if value == "true" or not (elsewhere or Path(value).expanduser().exists()):
         said = "nothing" if value == "true" else f"{value!r}, which does not exist"
         raise InputError(f"--{key}: expected the path of your own files, received {said}.")
     name, option = _OWN[key]

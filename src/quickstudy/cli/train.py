@@ -53,7 +53,8 @@ def train(
 
     Every key of the recipe is an option too: --learner.inner-lr 0.2 --episodes.train.way '[5, 20]'
 
-    Own files in place of the recipe's data: --images DIR --sounds DIR --texts FILE --ratings FILE --bars PATH, or
+    Own files in place of the recipe's data: --images DIR --shards PATH --parquet PATH --sounds DIR --texts FILE
+    --ratings FILE --bars PATH, or
     --table FILE --group COLUMN --target COLUMN --time COLUMN, or --environment NAME
     """
     del debug  # read by `outcome`

@@ -9,8 +9,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from quickstudy.data.ahead import read_ahead
     from quickstudy.data.arabic import ArabicCommands
     from quickstudy.data.batches import BatchSource
+    from quickstudy.data.big.computed import ComputedStore
+    from quickstudy.data.big.datasets import Parquet, Shards
     from quickstudy.data.caltech import Caltech101
     from quickstudy.data.classtasks import ClassTasks
     from quickstudy.data.counts import Count
@@ -40,6 +43,7 @@ __all__ = [
     "Caltech101",
     "ClassTasks",
     "Clinc150",
+    "ComputedStore",
     "Count",
     "DataSet",
     "Digits",
@@ -48,7 +52,9 @@ __all__ = [
     "Glyphs",
     "Images",
     "Omniglot",
+    "Parquet",
     "PictureTasks",
+    "Shards",
     "Sinusoid",
     "SoundTasks",
     "Sounds",
@@ -58,6 +64,7 @@ __all__ = [
     "TextTasks",
     "Texts",
     "data_sets",
+    "read_ahead",
 ]
 
 _WHERE = {
@@ -68,6 +75,7 @@ _WHERE = {
     "Caltech101": "caltech",
     "ClassTasks": "classtasks",
     "Clinc150": "intents",
+    "ComputedStore": "big.computed",
     "Count": "counts",
     "DataSet": "dataset",
     "Digits": "digits",
@@ -76,7 +84,9 @@ _WHERE = {
     "Glyphs": "glyphs",
     "Images": "pictures",
     "Omniglot": "omniglot",
+    "Parquet": "big.datasets",
     "PictureTasks": "picturetasks",
+    "Shards": "big.datasets",
     "Sinusoid": "sinusoid",
     "SoundTasks": "soundtasks",
     "Sounds": "sounds",
@@ -86,6 +96,7 @@ _WHERE = {
     "TextTasks": "texttasks",
     "Texts": "texts",
     "data_sets": "registry",
+    "read_ahead": "ahead",
 }
 
 

@@ -8,17 +8,22 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from typing_extensions import override
 
+from quickstudy.data.rowstore import Rows
 from quickstudy.data.source import TaskShape
 from quickstudy.episode import Classes, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Integers, Key, integers, shuffle
 
-__all__ = ["BatchSource", "ClassBatches"]
+__all__ = ["LISTED", "BatchSource", "ClassBatches", "permuted"]
 
 # What the words of each stream decide.
 _ORDER, _TURN = range(2)
+_ROUNDS = 6
+
+LISTED = 1 << 22
+"""Up to so many examples the order of a pass is a list in memory; of more it is computed place by place."""
 
 
 class BatchSource(ABC):
@@ -39,6 +44,11 @@ class BatchSource(ABC):
     def settings(self) -> dict[str, Any]:
         """What makes these batches: data, split, batch, seed (JSON types only)."""
 
+    @property
+    def ahead(self) -> int:
+        """As of :class:`quickstudy.data.source.TaskSource`."""
+        return 0
+
     @abstractmethod
     def batch(self, step: int) -> Examples:
         """The batch with this number: one "task" ``[1, B, ...]``, its ``y`` numbering all training classes.
@@ -56,14 +66,15 @@ class ClassBatches(BatchSource):
 
     Args:
         key: of the order; fixes the batches together with what follows.
-        rows: int64 ``[n]``, the row of each example in the store.
-        labels: int64 ``[n]``, its class number.
+        examples: n, how many there are.
+        where: places ``[any]``, from 0 to n - 1, -> the row of each example in the store, and its class number.
         size: B, examples a batch.
         look_up: ``(rows, quarter turns) -> pictures``, or rows of features; quarter turns are all 0 unless ``turned``.
         shape: of the batches.
         hash: of the content.
         settings: of the source; ``batch`` is added.
         turned: each example is turned by a random number of quarters, another one in each pass.
+        ahead: of the source.
 
     Raises:
         InputError: a size below 1.
@@ -72,21 +83,23 @@ class ClassBatches(BatchSource):
     def __init__(
         self,
         key: Key,
-        rows: Integers,
-        labels: Integers,
+        examples: int,
+        where: Callable[[Integers], tuple[Integers, Integers]],
         size: int,
         *,
-        look_up: Callable[[Integers, Integers], NDArray[np.uint8] | NDArray[np.float32]],
+        look_up: Callable[[Integers, Integers], Rows],
         shape: TaskShape,
         hash: str,
         settings: dict[str, Any],
         turned: bool = False,
+        ahead: int = 0,
     ) -> None:
         if size < 1:
             raise InputError(f"Cannot make batches of {size} examples: expected a whole number of at least 1.")
-        self._key, self._rows, self._labels, self._size = key, rows, labels, size
+        self._key, self._n, self._where, self._size = key, examples, where, size
         self._look_up, self._turned = look_up, turned
         self._shape, self._hash, self._settings = shape, hash, settings | {"batch": size}
+        self._ahead = ahead
         self._passes: dict[int, tuple[Integers, Integers]] = {}
 
     @property
@@ -104,30 +117,68 @@ class ClassBatches(BatchSource):
         """What makes these batches."""
         return self._settings
 
+    @property
+    @override
+    def ahead(self) -> int:
+        """As the source says."""
+        return self._ahead
+
     def batch(self, step: int) -> Examples:
         """Examples ``step * B`` to ``(step + 1) * B - 1`` of the endless row of passes."""
-        positions = np.arange(step * self._size, (step + 1) * self._size)
-        turn_of, place = np.divmod(positions, len(self._rows))
-        parts = [(drawn, place[turn_of == number]) for number, drawn in self._passes_of(turn_of)]
-        orders = np.concatenate([order[where] for (order, _), where in parts])
-        quarters = np.concatenate([quarter[where] for (_, quarter), where in parts])
-        x = self._look_up(self._rows[orders], quarters)
+        turn_of, place = np.divmod(np.arange(step * self._size, (step + 1) * self._size), self._n)
+        drawn = [self._drawn(int(number), place[turn_of == number]) for number in np.unique(turn_of)]
+        rows, labels = self._where(np.concatenate([order for order, _ in drawn]))
+        x = self._look_up(rows, np.concatenate([quarters for _, quarters in drawn]))
         return Examples(
             x=torch.from_numpy(x[None]),
-            y=torch.from_numpy(self._labels[orders][None]),
+            y=torch.from_numpy(labels[None]),
             target=Classes(torch.tensor([self._shape.outputs])),
         )
 
-    def _passes_of(self, turn_of: Integers) -> list[tuple[int, tuple[Integers, Integers]]]:
-        """The passes that a batch meets; only these are kept, as drawing one takes longer than a batch."""
-        wanted = range(int(turn_of[0]), int(turn_of[-1]) + 1)
-        self._passes = {n: self._passes.get(n) or self._draw(n) for n in wanted}
-        return list(self._passes.items())
+    def _drawn(self, number: int, place: Integers) -> tuple[Integers, Integers]:
+        """Which examples stand at some places of a pass, and how often each is turned."""
+        if self._n > LISTED:
+            key, none = self._key.fold("pass", number), np.zeros_like(place)
+            quarters = integers(key.bits(place, 1, _TURN)[:, 0], 4) if self._turned else none
+            return permuted(key, place, self._n), quarters
+        kept = self._passes  # another thread may be at another pass
+        if number not in kept:  # only what a batch meets is kept, as drawing a pass takes longer than a batch
+            kept = {n: drawn for n, drawn in kept.items() if n == number - 1} | {number: self._draw(number)}
+            self._passes = kept
+        order, quarters = kept[number]
+        return order[place], quarters[place]
 
     def _draw(self, number: int) -> tuple[Integers, Integers]:
         """The order of the examples in a pass, and how often each place's example is turned."""
-        n, this = len(self._rows), np.array([number])
+        n, this = self._n, np.array([number])
         order = shuffle(self._key.bits(this, n, _ORDER), np.array([n]))[0]
         if not self._turned:
             return order, np.zeros(n, dtype=np.int64)
         return order, integers(self._key.bits(this, n, _TURN)[0], 4)
+
+
+def permuted(key: Key, places: Integers, n: int) -> Integers:
+    """Where some places of 0 .. n-1 go in one random order of all of them, which nobody writes down.
+
+    A Feistel network over the next power of four, whose rounds are Philox, walked on until it is below n (Black and
+    Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002).
+
+    Args:
+        key: of the order.
+        places: int64 ``[any]``, each below n.
+        n: how many there are.
+
+    >>> sorted(permuted(Key.of(0), np.arange(10), 10).tolist()) == list(range(10))
+    True
+    """
+    half = np.int64(max(1, -(-(n - 1).bit_length() // 2)))
+    low = (np.int64(1) << half) - 1
+    found, walking = places.copy(), np.arange(len(places))
+    while len(walking):
+        left, right = found[walking] >> half, found[walking] & low
+        for turn in range(_ROUNDS):
+            word = key.bits(right, 1, turn)[:, 0].astype(np.int64)
+            left, right = right, left ^ (word & low)
+        found[walking] = (left << half) | right
+        walking = walking[found[walking] >= n]
+    return found

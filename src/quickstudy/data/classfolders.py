@@ -22,6 +22,7 @@ __all__ = [
     "Wording",
     "and_more",
     "below",
+    "cuts",
     "digest",
     "divide",
     "read_each",
@@ -83,7 +84,7 @@ class ClassFolders:
     """
 
     def __init__(self, folder: Path, wording: Wording, split: str) -> None:
-        self.folder, self._wording, self._split = folder, wording, split
+        self.folder, self._wording, self.split = folder, wording, split
 
     @cached_property
     def files(self) -> dict[Path, str]:
@@ -93,8 +94,7 @@ class ClassFolders:
             raise DataError(
                 f"Cannot find the {words.files}: {self.folder} is no folder. Give one with a subfolder a {words.group}."
             )
-        if self.parts and self._split != "test":
-            self._refuse_shared()
+        self.refuse_shared()
         found: dict[Path, str] = {}
         empty: list[Path] = []
         for path in self._groups:
@@ -133,8 +133,11 @@ class ClassFolders:
     @cached_property
     def roles(self) -> dict[str, list[str]]:
         """Role -> its classes, sorted."""
-        names = sorted(set(self.files.values()))
-        if self._split == "test":
+        return self.roles_of(sorted(set(self.files.values())))
+
+    def roles_of(self, names: list[str]) -> dict[str, list[str]]:
+        """The same for classes of these names, sorted, whose files nobody has listed."""
+        if self.split == "test":
             return {"test": names}
         if self.parts:
             return self._as_laid_out()
@@ -159,7 +162,7 @@ class ClassFolders:
     @cached_property
     def parts(self) -> dict[str, Path]:
         """Role -> the folder that holds its classes; none where classes lie side by side."""
-        if self._split == "names" or not self.folder.is_dir():
+        if self.split == "names" or not self.folder.is_dir():
             return {}
         folders = subfolders(self.folder)
         named = [path for path in folders if _role(path.name)]
@@ -168,7 +171,7 @@ class ClassFolders:
         if not (nested or whole) or len(named) < min(2, len(folders)):
             return {}  # pictures of trains
         words, parts = self._wording, {_role(path.name): path for path in named}
-        wanted = () if self._split == "test" else ("train", "test")
+        wanted = () if self.split == "test" else ("train", "test")
         wrong = [f"{path.name}/ has no folder for each {words.group}" for path in named if path not in nested]
         wrong += [f"{role}/ is missing" for role in wanted if role not in parts]
         wrong += [f"{path.name}/ is the second of its kind" for path in named if path not in parts.values()]
@@ -185,9 +188,21 @@ class ClassFolders:
     @property
     def _groups(self) -> list[Path]:
         """The folder of each class."""
-        return [path for parent in self.parts.values() or [self.folder] for path in subfolders(parent)]
+        return [path for parent in self.parents for path in subfolders(parent)]
 
-    def _refuse_shared(self) -> None:
+    @property
+    def parents(self) -> list[Path]:
+        """Folders whose subfolders are classes."""
+        return list(self.parts.values()) or [self.folder]
+
+    def refuse_shared(self) -> None:
+        """Refuse a class that lies in two parts.
+
+        Raises:
+            DataError: there is one.
+        """
+        if self.split == "test":
+            return
         first: dict[str, tuple[str, str]] = {}
         twice: list[tuple[str, str, str, str]] = []
         for role, parent in self.parts.items():
@@ -301,11 +316,16 @@ def divide(names: Iterable[str]) -> dict[str, list[str]] | None:
     order = sorted(alike.values(), key=lambda group: digest(group[0]))
     if len(order) < 6:
         return None
-    train = min(round(_SHARES[0] * len(order)), len(order) - 4)
-    last = min(train + max(2, round(_SHARES[1] * len(order))), len(order) - 2)
+    train, last = cuts(len(order))
     parts = {"train": order[:train], "validation": order[train:last], "test": order[last:]}
     parts["train+validation"] = order[:last]
     return {role: sorted(name for group in part for name in group) for role, part in parts.items()}
+
+
+def cuts(count: int) -> tuple[int, int]:
+    """Of so many classes in order, which is the first to validate, and which the first to test."""
+    train = min(round(_SHARES[0] * count), count - 4)
+    return train, min(train + max(2, round(_SHARES[1] * count)), count - 2)
 
 
 def digest(name: str) -> str:

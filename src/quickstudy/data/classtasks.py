@@ -18,18 +18,20 @@ from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, get_args
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from typing_extensions import override
 
 from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
-from quickstudy.data.gather import gather
+from quickstudy.data.rowstore import Rows, RowStore
 from quickstudy.data.source import Origin, Place, TaskShape, TaskSource, as_indices
-from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import InputError, UnknownName
 from quickstudy.keys import Bits, Integers, Key, choose, integers, shuffle
 
 __all__ = ["ClassTasks", "Rotations", "Sizes"]
+
+_CHUNK = 1 << 16  # class numbers written at a time
 
 Rotations: TypeAlias = Literal["none", "classes", "per-class", "per-task"]
 
@@ -66,7 +68,7 @@ class ClassTasks(TaskSource):
     longest of the call and masked.
 
     Args:
-        store: the pictures.
+        store: the examples, in an array or wherever they lie.
         classes: class numbers of the store that tasks are drawn from.
         data: name of the data set; with ``split`` and ``seed`` it fixes the tasks.
         split: which part of the data set this is.
@@ -91,8 +93,8 @@ class ClassTasks(TaskSource):
 
     def __init__(
         self,
-        store: ArrayStore,
-        classes: Sequence[int],
+        store: RowStore,
+        classes: Sequence[int] | Integers,
         *,
         data: str,
         split: str,
@@ -117,8 +119,7 @@ class ClassTasks(TaskSource):
         self._key = Key.of(seed, data, split)
         self._check_sizes()
         self._sizes = store.sizes  # which are counted anew at each look
-        pictures = store.images if rotations == "none" else store.turned
-        self._table = pictures.reshape(-1, int(np.prod(store.images.shape[1:])))
+        self._look_up = store.look_up(turned=rotations != "none")
 
     def _check_sizes(self) -> None:
         where, n = f"{self._data}/{self._split}", self._n_class
@@ -166,8 +167,12 @@ class ClassTasks(TaskSource):
     @cached_property
     def hash(self) -> str:
         """Hex sha256 over the store's hash, the class numbers and the mode of rotation."""
-        content = [self._store.hash, self._classes.tolist(), self._rotations]
-        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
+        digest = hashlib.sha256(f"[{json.dumps(self._store.hash)}, [".encode())
+        for start in range(0, len(self._classes), _CHUNK):  # as JSON writes it, of a million classes too
+            part = ", ".join(map(str, self._classes[start : start + _CHUNK].tolist()))
+            digest.update((", " * (start > 0) + part).encode())
+        digest.update(f"], {json.dumps(self._rotations)}]".encode())
+        return digest.hexdigest()
 
     @cached_property
     def origin(self) -> Origin | None:
@@ -175,7 +180,8 @@ class ClassTasks(TaskSource):
         if self._place is None:
             return None
         names = tuple(self._store.classes[number] for number in self._classes)
-        examples = {self._store.classes[n]: self._store.digests(n) for n in self._classes} if self._comparable else {}
+        known = self._comparable and self._store.known
+        examples = {self._store.classes[n]: self._store.digests(n) for n in self._classes} if known else {}
         return Origin(self._place, names, examples)
 
     @property
@@ -206,6 +212,17 @@ class ClassTasks(TaskSource):
             classes=torch.from_numpy(draw.classes[:, : draw.way.max()].copy()),
         )
 
+    @property
+    def store(self) -> RowStore:
+        """Where the examples are."""
+        return self._store
+
+    @property
+    @override
+    def ahead(self) -> int:
+        """As many as the store says."""
+        return self._store.ahead
+
     def names_of(self, episode: Episode) -> list[str]:
         """What the classes of the first task of an episode are called, label by label."""
         assert episode.classes is not None
@@ -224,31 +241,34 @@ class ClassTasks(TaskSource):
         Raises:
             InputError: a size below 1.
         """
-        turns = np.arange(4 if self._rotations == "classes" else 1)
-        sizes, n = self._store.sizes[self._classes], len(self._store.images)
-        number = np.repeat(self._classes, sizes)
-        within = np.arange(len(number)) - np.repeat(sizes.cumsum() - sizes, sizes)
-        rows = (turns[:, None] * n + self._store.starts[number] + within).reshape(-1)
-        labels = (len(turns) * number + turns[:, None]).reshape(-1)
-        classes = self.shape.classes or 0
+        turns, n = 4 if self._rotations == "classes" else 1, int(self._store.starts[-1])
+        ends = self._sizes[self._classes].cumsum()
+        each, classes = int(ends[-1]), self.shape.classes or 0
 
-        def look_up(rows: Integers, quarters: Integers) -> NDArray[np.uint8]:
-            pictures = self._table.take(rows + quarters * n, axis=0)
-            return pictures.reshape(-1, *self._store.images.shape[1:])
+        def where(places: Integers) -> tuple[Integers, Integers]:
+            turn, place = np.divmod(places, each)
+            which = np.searchsorted(ends, place, side="right")
+            number = self._classes[which]
+            within = place - ends[which] + self._sizes[number]
+            return turn * n + self._store.starts[number] + within, turns * number + turn
+
+        def look_up(rows: Integers, quarters: Integers) -> Rows:
+            return self._look_up(rows + quarters * n)
 
         settings = {
             name: value for name, value in self.settings.items() if name not in ("way", "shot", "query", "dirichlet")
         }
         return ClassBatches(
             self._key.fold("batches"),
-            rows,
-            labels,
+            turns * each,
+            where,
             size,
             look_up=look_up,
             shape=TaskShape(self._store.shape, "classes", outputs=classes, classes=classes),
             hash=self.hash,
             settings=settings,
             turned=self._rotations in ("per-class", "per-task"),
+            ahead=self.ahead,
         )
 
     def _draw(self, tasks: Integers) -> _Draw:
@@ -263,7 +283,7 @@ class ClassTasks(TaskSource):
         shot = np.where(present, _between(shots, self._shot), 0)
         numbers, quarters = self._turned(choose(picks, self._n_class, widest), turns)
         rows = self._choose_examples(examples.reshape(n * widest, each), self._sizes[numbers].reshape(-1))
-        first = self._store.starts[numbers] + quarters * len(self._store.images)
+        first = self._store.starts[numbers] + quarters * int(self._store.starts[-1])
         classes = 4 * numbers + quarters if self._rotations == "classes" else numbers
         rows = first[:, :, None] + rows.reshape(n, widest, -1)
         return _Draw(way, shot, self._queries(tasks, way, query), np.where(present, classes, -1), rows)
@@ -304,7 +324,7 @@ class ClassTasks(TaskSource):
     def _examples(self, rows: Integers, first: Integers, count: Integers, way: torch.Tensor) -> Examples:
         """For each class of each task the rows ``first`` to ``first + count``, ``[T, W]`` both, as Examples."""
         chosen, y, mask = _taken(rows, first, count)
-        x = gather(self._table, chosen.reshape(-1)).reshape(*chosen.shape, *self._store.images.shape[1:])
+        x = self._look_up(chosen.reshape(-1)).reshape(*chosen.shape, *self._store.example)
         if mask is not None:
             x[~mask] = 0
         return Examples(

@@ -235,8 +235,8 @@ class GroupTasks(TaskSource):
         settings = {name: v for name, v in self.settings.items() if name not in ("way", "shot", "query")}
         return ClassBatches(
             self._key.fold("batches"),
-            rows,
-            self.asked.y[rows],
+            len(rows),
+            lambda places: (rows[places], self.asked.y[rows[places]]),
             size,
             look_up=lambda rows, quarters: self.table.x[rows],
             shape=self.shape,

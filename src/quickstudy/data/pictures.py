@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
 from typing_extensions import override
 
+from quickstudy.data.big.abstract import check_ahead
+from quickstudy.data.big.folders import count_up_to
+from quickstudy.data.big.manyfiles import indexed
+from quickstudy.data.big.streamed import StreamedStore
 from quickstudy.data.classfolders import ClassFolders, Wording
 from quickstudy.data.picturefiles import SUFFIXES
 from quickstudy.data.picturesets import AbstractPictures, PictureFile
+from quickstudy.data.rowstore import RowStore
 from quickstudy.data.source import Place, place
 from quickstudy.errors import InputError
+from quickstudy.keys import Integers
 
 __all__ = ["Images"]
 
+_MOST = 4 << 30  # bytes of a store; a larger one is neither built in memory nor read at each start
 _WORDING = Wording("pictures", "picture", "picture", "class", "classes", SUFFIXES, "Add one", "Add classes")
 
 
@@ -34,6 +42,11 @@ class Images(AbstractPictures):
         channels: 3, or 1 for grey pictures.
         augment: change pictures at random in training.
         flip: mirroring is among the changes; false for letters, signs, and whatever has a left and a right.
+        keep: ``"store"``: all are read before training and kept at this size; ``"index"``: only which there are, and
+            each is read and decoded when it is drawn: for millions, see docs/big-data.md; copies are not looked for
+            then. ``"pixels"``: as ``"store"``, but never all in memory at once. ``"auto"``: the store, up to 4 GiB of
+            it, else the index.
+        ahead: with an index, how many steps are read ahead while the learner computes; 0: none.
 
     Raises:
         InputError: an option that makes no sense.
@@ -51,9 +64,12 @@ class Images(AbstractPictures):
         channels: Literal[1, 3] = 3,
         augment: bool = True,
         flip: bool = True,
+        keep: Literal["auto", "store", "index", "pixels"] = "auto",
+        ahead: int = 2,
     ) -> None:
         super().__init__(size=size, channels=channels, augment=augment, flip=flip)
-        self._folder, self._split = folder, split
+        check_ahead(ahead)
+        self._folder, self._split, self._keep, self._ahead = folder, split, keep, ahead
         self.splits = ("test",) if split == "test" else ("train", "validation", "test", "train+validation")
 
     @property
@@ -79,7 +95,24 @@ class Images(AbstractPictures):
     @property
     def divided(self) -> dict[str, list[str]]:
         """Role -> its classes."""
-        return self._folders.roles
+        return self._folders.roles if self._indexed is None else self._indexed.index.divided()
+
+    @cached_property
+    def _indexed(self) -> StreamedStore | None:
+        """The pictures by an index, which is made once; None where all are kept in the store."""
+        keep = self._keep
+        if keep == "auto":
+            most = _MOST // (self.channels * self.size**2)
+            keep = "index" if count_up_to(self._folders.parents, SUFFIXES, most) > most else "store"
+        if keep == "store":
+            return None
+        return indexed(self._folders, keep, self.size, self.channels, self._ahead)
+
+    @override
+    def _of_role(self, role: str) -> tuple[RowStore, Sequence[int] | Integers]:
+        if self._indexed is None:
+            return super()._of_role(role)
+        return self._indexed, self._indexed.index.numbers(role)
 
     @cached_property
     def _folders(self) -> ClassFolders:

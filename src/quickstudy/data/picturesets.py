@@ -11,7 +11,7 @@ import hashlib
 import json
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -25,12 +25,14 @@ from quickstudy.data.dataset import check_role
 from quickstudy.data.pictureaugment import PictureChanges
 from quickstudy.data.picturefiles import read
 from quickstudy.data.picturetasks import PictureTasks
+from quickstudy.data.rowstore import RowStore
 from quickstudy.data.source import Place, place
 from quickstudy.data.store import ArrayStore, Pictures, open_or_build
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import cache_root
+from quickstudy.keys import Integers
 
-__all__ = ["AbstractPictures", "PictureFile"]
+__all__ = ["AbstractPictures", "PictureFile", "check_pictures"]
 
 _CODE = 1  # to be raised whenever the same files would give other pictures
 _SIZES = (16, 512)
@@ -52,6 +54,18 @@ class PictureFile:
     read: Callable[[], bytes]
 
 
+def check_pictures(size: int, channels: int) -> None:
+    """Refuse what pictures cannot be brought to.
+
+    Raises:
+        InputError: a size or a number of channels that makes no sense.
+    """
+    if not _SIZES[0] <= size <= _SIZES[1]:
+        raise InputError(f"Cannot use size = {size}: expected {_SIZES[0]} to {_SIZES[1]} pixels along a side.")
+    if channels not in (1, 3):
+        raise InputError(f"Cannot use channels = {channels}: expected 3, or 1 for grey pictures.")
+
+
 class AbstractPictures(ABC):
     """A data set of picture files.
 
@@ -71,10 +85,7 @@ class AbstractPictures(ABC):
     """Whether copies of a picture are left out, and a picture of two classes is refused; published sets stay as is."""
 
     def __init__(self, *, size: int, channels: int, augment: bool, flip: bool) -> None:
-        if not _SIZES[0] <= size <= _SIZES[1]:
-            raise InputError(f"Cannot use size = {size}: expected {_SIZES[0]} to {_SIZES[1]} pixels along a side.")
-        if channels not in (1, 3):
-            raise InputError(f"Cannot use channels = {channels}: expected 3, or 1 for grey pictures.")
+        check_pictures(size, channels)
         self.size, self.channels = size, channels
         self.changes = PictureChanges(flip=flip) if augment else None
 
@@ -135,9 +146,10 @@ class AbstractPictures(ABC):
     ) -> PictureTasks:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
         check_role(self, role)
+        store, classes = self._of_role(role)
         return PictureTasks(
-            self.store,
-            self.store.numbers(self.divided[role]),
+            store,
+            classes,
             data=self.name,
             split=role,
             way=way,
@@ -148,6 +160,10 @@ class AbstractPictures(ABC):
             dirichlet=dirichlet,
             place=self.place,
         )
+
+    def _of_role(self, role: str) -> tuple[RowStore, Sequence[int] | Integers]:
+        """Where the pictures of a role are, and the numbers of its classes there."""
+        return self.store, self.store.numbers(self.divided[role])
 
     def _build(self) -> ArrayStore:
         files = ((picture.group, picture.name, picture.read) for picture in self.pictures)

@@ -16,8 +16,8 @@ from typing_extensions import override
 from quickstudy.data.batches import BatchSource, ClassBatches
 from quickstudy.data.classtasks import ClassTasks, Rotations, Sizes
 from quickstudy.data.pictureaugment import PictureChanges
+from quickstudy.data.rowstore import RowStore
 from quickstudy.data.source import TaskShape, as_indices
-from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Integers, Key
@@ -47,8 +47,8 @@ class PictureTasks(ClassTasks):
 
     def __init__(
         self,
-        store: ArrayStore,
-        classes: Sequence[int],
+        store: RowStore,
+        classes: Sequence[int] | Integers,
         *,
         rotations: Rotations = "none",
         channels: int | None = None,
@@ -134,6 +134,11 @@ class PictureBatches(BatchSource):
     @override
     def settings(self) -> dict[str, Any]:
         return self._kept.settings
+
+    @property
+    @override
+    def ahead(self) -> int:
+        return self._kept.ahead
 
     @override
     def batch(self, step: int) -> Examples:

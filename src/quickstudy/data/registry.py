@@ -17,6 +17,8 @@ data_sets = Registry(
         "spoken-digits": "quickstudy.data.spokendigits:SpokenDigits",
         "caltech101": "quickstudy.data.caltech:Caltech101",
         "images": "quickstudy.data.pictures:Images",
+        "shards": "quickstudy.data.big.datasets:Shards",
+        "parquet": "quickstudy.data.big.datasets:Parquet",
         "sounds": "quickstudy.data.sounds:Sounds",
         "clinc150": "quickstudy.data.intents:Clinc150",
         "banking77": "quickstudy.data.intents:Banking77",

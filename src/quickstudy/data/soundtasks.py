@@ -111,7 +111,7 @@ class SoundTasks(ClassTasks):
     @property
     def samples(self) -> int:
         """How long a recording is."""
-        return int(self._store.images.shape[-1]) // 2
+        return self._store.example[-1] // 2
 
     @cached_property
     @override

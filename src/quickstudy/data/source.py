@@ -82,6 +82,8 @@ class Origin:
 
 def place(data: str, path: str | Path | None = None) -> Place:
     """:attr:`Origin.place` of a data set, or of the folder or file that it reads, whichever way that is reached."""
+    if path is not None and "://" in str(path):  # an address for fsspec
+        return data, str(path)
     return data, None if path is None else os.path.realpath(Path(path).expanduser())
 
 
@@ -111,6 +113,11 @@ class TaskSource(ABC):
     def origin(self) -> Origin | None:
         """What they are made of; None where nothing is kept of that."""
         return None
+
+    @property
+    def ahead(self) -> int:
+        """How many calls it pays to read ahead of whoever asks (``data/ahead.py``); 0: examples are at hand."""
+        return 0
 
     @abstractmethod
     def episodes(self, indices: range | Integers) -> Episode:

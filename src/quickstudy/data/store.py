@@ -23,6 +23,8 @@ from typing import Any, BinaryIO, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from quickstudy.data.gather import gather
+from quickstudy.data.rowstore import LookUp
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write, atomic_write_bytes
 from quickstudy.keys import Integers
@@ -82,6 +84,11 @@ class ArrayStore:
         return np.diff(self.starts)
 
     @property
+    def example(self) -> tuple[int, ...]:
+        """Shape of one row."""
+        return self.images.shape[1:]
+
+    @property
     def shape(self) -> tuple[int, int, int]:
         """(C, H, W) of one picture as a network receives it."""
         height, width = self.images.shape[-2:]
@@ -103,6 +110,22 @@ class ArrayStore:
         for quarter in range(4):
             turned[quarter] = np.rot90(self.images, quarter, axes=(-2, -1))
         return turned
+
+    @property
+    def ahead(self) -> int:
+        """Nothing is read ahead."""
+        return 0
+
+    @property
+    def known(self) -> bool:
+        """Each picture can be looked at."""
+        return True
+
+    def look_up(self, turned: bool = False) -> LookUp:
+        """What gives pictures by their numbers; see :class:`quickstudy.data.rowstore.RowStore`."""
+        pictures, shape = self.turned if turned else self.images, self.example
+        table = pictures.reshape(-1, math.prod(shape))
+        return lambda rows: gather(table, rows).reshape(-1, *shape)
 
     def of(self, number: int) -> Pictures:
         """The pictures of class ``number``, a view."""

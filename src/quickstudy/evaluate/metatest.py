@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from quickstudy.data.ahead import read_ahead
 from quickstudy.data.source import RowMoves, TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
@@ -103,9 +104,9 @@ def meta_test(
 
     def work() -> _Tally:
         tally, done, in_all = _Tally(), 0, sum(map(len, mine))
-        with evaluating(learner):
+        with evaluating(learner), read_ahead(source) as drawn:
             for numbers in mine:
-                episode = source.episodes(numbers)
+                episode = drawn.episodes(numbers)
                 outputs = answer(learner, episode, seed=seed, device=where).cpu()
                 tally.add(score(outputs, episode, source), episode, source.row_moves(outputs, episode))
                 if observe is not None:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any
 
+from quickstudy.data.ahead import read_ahead
 from quickstudy.evaluate import Curve, meta_test
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes.building import Built
@@ -32,6 +35,29 @@ def fit_built(
         resume: see ``train.fit``.
         ranks: see ``train.fit``; validations are divided too.
     """
+    with _read_ahead(built) as drawn:
+        return _fit(drawn, callbacks, checkpoints, resume, ranks)
+
+
+@contextmanager
+def _read_ahead(built: Built) -> Iterator[Built]:
+    """The same, whose training tasks are read ahead where that pays."""
+    with ExitStack() as reading:
+        yield replace(
+            built,
+            train=built.train if built.batches else reading.enter_context(read_ahead(built.train)),
+            batches=built.batches and reading.enter_context(read_ahead(built.batches)),
+            pretrain=built.pretrain and reading.enter_context(read_ahead(built.pretrain)),
+        )
+
+
+def _fit(
+    built: Built,
+    callbacks: Sequence[Callback],
+    checkpoints: Checkpointing | None,
+    resume: bool,
+    ranks: AbstractRanks | None,
+) -> Trained:
     options = built.recipe.train
     return fit(
         built.learner,

@@ -86,7 +86,7 @@ def parse_recipe(
     return recipe
 
 
-_PATHS = ("path", "folder", "file", "items")  # options of [data] that name files of the user's
+_PATHS = ("path", "folder", "file", "files", "items")  # options of [data] that name files of the user's
 
 
 def _make_absolute(document: dict[str, Any], folder: Path) -> None:
@@ -95,7 +95,7 @@ def _make_absolute(document: dict[str, Any], folder: Path) -> None:
     if not isinstance(data, dict):
         return
     for key in _PATHS:
-        if isinstance(data.get(key), str):
+        if isinstance(data.get(key), str) and "://" not in data[key]:  # an address is whole already
             data[key] = str((folder / Path(data[key]).expanduser()).absolute())
 
 
