@@ -6,9 +6,12 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quickstudy.data import batches
+from quickstudy.data.batches import permuted
 from quickstudy.data.sinusoid import Sinusoid
 from quickstudy.episode import Classes, Examples, first_leaf
 from quickstudy.errors import InputError
+from quickstudy.keys import Key
 from tests.data.test_classtasks import SIZES, SPLIT, STORE, read, source
 
 N = sum(SIZES[number] for number in SPLIT)
@@ -111,3 +114,37 @@ def test_what_cannot_be_made() -> None:
     sines = Sinusoid().tasks("train", shot=5, seed=0)
     with pytest.raises(InputError, match=r"Cannot make plain labelled batches of these tasks \(FunctionTasks\): they"):
         sines.batches(5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(n=st.integers(1, 3000), seed=st.integers(0, 99))
+def test_an_order_that_nobody_writes_down(n: int, seed: int) -> None:
+    order = permuted(Key.of(seed), np.arange(n), n)
+    assert sorted(order.tolist()) == list(range(n))
+    some = np.arange(n)[:: max(1, n // 7)]
+    assert (permuted(Key.of(seed), some, n) == order[some]).all(), "of a place alone, too"
+
+
+def test_that_order_is_random() -> None:
+    """Each place goes anywhere: 200 orders of 50, by their counts; and neighbours do not stay together."""
+    orders = np.stack([permuted(Key.of(seed), np.arange(50), 50) for seed in range(400)])
+    counts = np.stack([np.bincount(orders[:, place], minlength=50) for place in range(50)])
+    statistic = ((counts - 8) ** 2 / 8).sum() * 49 / 50
+    assert abs(statistic - 49**2) < 5 * (2 * 49**2) ** 0.5
+    long = permuted(Key.of(1), np.arange(100_000), 100_000)
+    assert (
+        abs(np.corrcoef(long[:-1], long[1:])[0, 1]) < 0.02 and abs(np.corrcoef(long, np.arange(100_000))[0, 1]) < 0.02
+    )
+
+
+@pytest.mark.parametrize("rotations", ["none", "classes", "per-class"])
+def test_passes_over_more_examples_than_a_list_should_hold(rotations: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batches, "LISTED", 10)
+    n = N * (4 if rotations == "classes" else 1)
+    drawn = source(rotations=rotations).batches(7)
+    seen = rows([drawn.batch(step) for step in range(-(-2 * n // 7))])
+    passes = [seen[:n], seen[n : 2 * n]]
+    for found in passes:
+        assert len({(c, k) if rotations == "per-class" else (c, k, turn) for _, c, k, turn in found}) == n
+    assert passes[0] != passes[1] and not drawn._passes, "and no list is kept"
+    assert rows([drawn.batch(3)]) == seen[21:28]
