@@ -58,7 +58,7 @@ class Limits:
             name, _, number = text.partition("=")
             key = name.strip().replace("-", "_")
             if key not in known:
-                raise UnknownName.among("limit", key, known)
+                raise UnknownName.among("limit", name.strip(), [one.replace("_", "-") for one in known])
             if not (number.strip().isascii() and number.strip().isdigit() and int(number) > 0):
                 raise InputError(f"--limit {name}: expected a whole number of at least 1, received {number!r}.")
             found[key] = int(number)
