@@ -239,3 +239,53 @@ def test_warmup_rises_in_a_line_and_then_the_schedule_has_the_steps_that_are_lef
     assert [rate(step, 12) for step in range(4)] == [0.25, 0.5, 0.75, 1.0]
     assert [rate(step, 12) for step in range(4, 12)] == [cosine()(step, 8) for step in range(8)]
     assert warmed(constant(), 2)(5, 10) == 1.0
+
+
+# --- memory that does not suffice ---------------------------------------------------------------
+
+
+def short_of_memory(learner: AbstractLearner, room: int, error: type[BaseException] = torch.OutOfMemoryError) -> None:
+    """Only so many tasks can be computed together."""
+    real = learner.meta_loss
+
+    def meta_loss(episode: Any, *, key: Any = None) -> Any:
+        if episode.n_task > room:
+            raise error("CUDA out of memory. Tried to allocate 20.00 GiB.")
+        return real(episode, key=key)
+
+    learner.meta_loss = meta_loss  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, RuntimeError])
+def test_where_memory_is_short_half_as_many_tasks_are_computed_and_a_run_goes_on_so(
+    error: type[BaseException], tmp_path: Path
+) -> None:
+    def run(folder: Path, room: int | None, at_once: int | None, **more: Any) -> tuple[dict[str, Tensor], History]:
+        learner, history = make(ROW["protonet-batchnorm"]), History()
+        if room is not None:
+            short_of_memory(learner, room, error)
+        options: dict[str, Any] = {"tasks_per_step": 7, "tasks_at_once": at_once, "lr": 0.05, "callbacks": [history]}
+        fit(learner, Small(), steps=4, checkpoints=Checkpointing(folder, every=2), **(options | more))
+        return weights(learner), history
+
+    found, history = run(tmp_path / "short", 2, None)
+    assert [step["tasks_at_once"] for step in history.steps] == [2.0] * 4  # 7, 4, 2
+    portions, quiet = run(tmp_path / "two", None, 2)
+    assert same(found, portions) and "tasks_at_once" not in quiet.steps[0]
+    assert load_checkpoint(tmp_path / "short" / "last").state["tasks_at_once"] == 2
+    whole, _ = run(tmp_path / "whole", None, None)
+    for name, value in whole.items():
+        torch.testing.assert_close(found[name], value, rtol=1e-9, atol=1e-9)
+    with pytest.raises(Interrupted):
+        run(tmp_path / "parts", 2, None, callbacks=[StopAfter(3)])
+    again, _ = run(tmp_path / "parts", None, None, resume=True)  # on a larger machine, as it began
+    assert same(again, found)
+
+
+def test_a_task_that_alone_has_no_room_ends_the_run_with_the_weights_before() -> None:
+    learner = make(ROW["protonet-batchnorm"])
+    before = weights(learner)
+    short_of_memory(learner, 0)
+    with pytest.raises(torch.OutOfMemoryError, match=r"out of memory"):
+        fit(learner, Small(), steps=2, tasks_per_step=4)
+    assert same(weights(learner), before)

@@ -72,7 +72,8 @@ def fit(
             with ``pretrain`` 0 is allowed, for the first phase alone.
         tasks_per_step: T, tasks whose losses are averaged in one step.
         tasks_at_once: how many of them are computed together; smaller needs less memory, the result is the same but
-            for rounding (and for dropout, which draws once for each portion).
+            for rounding (and for dropout, which draws once for each portion). Where memory does not suffice, half as
+            many are computed from then on: the metrics of a step say so, and checkpoints keep it.
         optimizer: of the meta-parameters.
         lr: its rate, before the schedule.
         schedule: see ``train.schedules``; constant by default.

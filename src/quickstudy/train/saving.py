@@ -99,6 +99,8 @@ class Saver:
             "identity": self._identity,
         }
         tensors, averaging = optimizer_tensors(engine.learner, engine.optimizer), engine.averaging
+        if engine.at_once != engine.tasks_at_once:
+            state["tasks_at_once"] = engine.at_once  # memory was short: sums go on being rounded as they were
         if engine.scale is not None:
             state["loss_scale"] = [engine.scale.value, engine.scale.good]
         used = moved = engine.learner.state_dict()
@@ -135,6 +137,7 @@ class Saver:
             load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
         if self.engine.enter(found.state["step"]):
             restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+        self.engine.at_once = found.state.get("tasks_at_once", self.engine.tasks_at_once)
         if self.engine.scale is not None and "loss_scale" in found.state:
             self.engine.scale = LossScale(*found.state["loss_scale"])
         if averaging is not None and averaging.values:

@@ -26,8 +26,9 @@ from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
 from quickstudy.train.precision import LossScale, Precision, check_precision, in_full, mixed, tensor_cores
-from quickstudy.train.ranks import AbstractRanks, OneRank
+from quickstudy.train.ranks import AbstractRanks, OneRank, block
 from quickstudy.train.ranks_state import Share, add_gradients, goes_from_task_to_task
+from quickstudy.train.scarce import half, is_out_of_memory
 
 if TYPE_CHECKING:
     from quickstudy.train.compiled import Compile, Compiled
@@ -57,9 +58,13 @@ class Engine:
     averaging: Averaging | None = None
     compiled: Compiled | None = None
     scale: LossScale | None = None
+    at_once: int | None = None
     phases: list[Phase] = field(init=False)
     phase: Phase | None = None
     optimizer: torch.optim.Optimizer = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.at_once = self.tasks_at_once  # fewer, where memory turns out to be short
 
     @property
     def steps(self) -> int:
@@ -174,20 +179,10 @@ class Engine:
         rate = self.phase.rate(done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self.optimizer.zero_grad()
-        buffers = self._buffers()
         try:
-            with tensor_cores(self.precision, self._device):
-                logs = self._backward(self.phase, done)
-            if self.scale is not None:
-                self.scale.undo(self.learner.parameters())
-            norm = self._gradient_norm(done)
-            if self.clip_norm is not None:
-                parameters = list(self.learner.parameters())
-                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, torch.tensor(norm))
-        except Exception as error:  # most of all a loss that is no number
-            self._put_back(buffers)
-            if self.scale is None or not isinstance(error, NonFiniteLoss) or not self.scale.lower():
+            logs, norm = self._gradient(done)
+        except NonFiniteLoss:
+            if self.scale is None or not self.scale.lower():
                 raise
             return self._event(done, {"skipped": 1.0, "scale": self.scale.value, "lr": rate}, started)
         self.optimizer.step()
@@ -197,7 +192,44 @@ class Engine:
             self.averaging.update(self.learner, done + 1 - self.phase.first, self.phase.steps)
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
+        if self.at_once != self.tasks_at_once:
+            means["tasks_at_once"] = float(self.at_once or 0)
         return self._event(done, means, started)
+
+    def _gradient(self, done: int) -> tuple[dict[str, list[Tensor]], float]:
+        """The gradient of a step, in ``grad`` of the parameters: its logs and its norm; buffers are put back if it fails."""
+        assert self.phase is not None
+        while True:
+            self.optimizer.zero_grad()
+            buffers = self._buffers()
+            try:
+                with tensor_cores(self.precision, self._device):
+                    logs = self._backward(self.phase, done)
+                if self.scale is not None:
+                    self.scale.undo(self.learner.parameters())
+                norm = self._gradient_norm(done)
+            except Exception as error:  # most of all a loss that is no number
+                self._put_back(buffers)
+                if not (is_out_of_memory(error) and self._takes_fewer()):
+                    raise
+                continue  # the error, and what its frames still hold, is gone by then
+            if self.clip_norm is not None:
+                parameters = list(self.learner.parameters())
+                torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_norm, torch.tensor(norm))
+            return logs, norm
+
+    def _takes_fewer(self) -> bool:
+        """Compute half as many tasks together from now on, on every rank; False where that is not possible."""
+        assert self.phase is not None
+        if self.learner.traits.together or isinstance(self.phase.source, BatchSource):
+            return False
+        found = half(self.at_once, len(block(self.tasks_per_step, 0, self.ranks.size)))
+        if found is None:
+            return False
+        self.at_once = found
+        if self._device.type == "cuda":
+            torch.cuda.empty_cache()
+        return True
 
     def _event(self, done: int, logs: dict[str, float], started: float) -> StepEvent:
         assert self.phase is not None
@@ -233,7 +265,7 @@ class Engine:
         t = self.tasks_per_step
         episode = phase.source.episodes(range(done * t + tasks.start, done * t + tasks.stop))
         episode.check()
-        chunks = episode.to(device).chunks(self.tasks_at_once)
+        chunks = episode.to(device).chunks(self.at_once)
         return (Portion(chunk, Keys(key, chunk.indices.numpy()), t) for chunk in chunks)
 
     def _backward(self, phase: Phase, done: int) -> dict[str, list[Tensor]]:
