@@ -24,7 +24,8 @@ from quickstudy.estimators.calibrating import calibrate
 from quickstudy.estimators.familiar import measure_familiar
 from quickstudy.recipes import load_recipe
 from quickstudy.recipes.building import build_data
-from quickstudy.runs import newest_run_of, summary
+from quickstudy.runlist import summary
+from quickstudy.runs import newest_run_of
 from quickstudy.shipped import shipped
 
 ROOT = Path(__file__).resolve().parents[1]

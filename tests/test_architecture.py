@@ -26,8 +26,9 @@ FLOORS = {
     4: {"train", "evaluate"},
     5: {"recipes", "doctor", "domains"},
     6: {
-        *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "reporting", "progress", "notes"),
+        *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "runlist", "progress", "notes"),
         *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
+        *("reporting", "sweeps", "reports"),
     },
     7: {"cli", "__init__", "__main__"},
 }

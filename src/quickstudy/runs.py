@@ -6,7 +6,7 @@ import base64
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -26,14 +26,12 @@ from quickstudy.train import RunFolder, load_checkpoint, load_weights
 from quickstudy.train.checkpoint import has_checkpoint
 
 __all__ = [
-    "RunSummary",
     "Which",
     "as_trained",
     "identity",
     "is_run",
     "learner_of",
     "leave_out_known",
-    "list_runs",
     "newest_run_of",
     "note_classes",
     "place_of",
@@ -42,7 +40,7 @@ __all__ = [
     "seen_by",
     "shape_from",
     "shape_of",
-    "summary",
+    "state_of",
     "which_checkpoint",
 ]
 
@@ -83,13 +81,13 @@ def which_checkpoint(run: RunFolder) -> Which:
     """The best one where the phase that was trained last was validated, else the last."""
     if not has_checkpoint(run.checkpoints / "best"):
         return "last"
-    best, last = (_state(run.checkpoints / which) for which in ("best", "last"))
+    best, last = (state_of(run.checkpoints / which) for which in ("best", "last"))
     # A phase that began after the best one was measured, and was not measured yet.
     outdated = "best" in last and last["best"] is None and best.get("step", 0) <= last.get("step", -1)
     return "last" if outdated else "best"
 
 
-def _state(folder: Path) -> dict[str, Any]:
+def state_of(folder: Path) -> dict[str, Any]:
     """What a checkpoint says of itself; nothing where it is broken, which is told when it is loaded."""
     return _json(folder / "state.json")
 
@@ -238,7 +236,7 @@ def shape_of(run: RunFolder, which: Which) -> TaskShape:
         CheckpointError: the checkpoint does not say it.
     """
     folder = run.checkpoints / which
-    return _shape(_state(folder), folder)
+    return _shape(state_of(folder), folder)
 
 
 def shape_from(about: Mapping[str, Any]) -> TaskShape:
@@ -284,40 +282,6 @@ def _number(path: Path) -> int:
 
 def _comparable(recipe: Recipe) -> dict[str, Any]:
     return recipe.settings(exclude=_FREE)
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A run in a list.
-
-    Args:
-        path: its folder.
-        step: steps done; None without a checkpoint.
-        steps: steps to do.
-        best: the best validation figure, if it was validated.
-        evaluations: how many results it holds.
-    """
-
-    path: Path
-    step: int | None
-    steps: int | None
-    best: float | None
-    evaluations: int
-
-
-def summary(path: Path) -> RunSummary:
-    """How far a run came; reads no weights."""
-    # Nothing where nothing is saved yet, or where it is broken: `show` and `evaluate` say what is wrong.
-    state = _state(path / "checkpoints" / "last")
-    step, steps, best = map(state.get, ("step", "steps", "best"))
-    if state.get("ended"):  # early, perhaps
-        steps = step
-    return RunSummary(path, step, steps, best, len(list((path / "evaluations").glob("*.json"))))
-
-
-def list_runs(runs: Path) -> list[RunSummary]:
-    """All runs in a folder, by name."""
-    return [summary(path) for path in sorted(runs.glob("*")) if is_run(path)]
 
 
 def results_of(run: RunFolder) -> list[Result]:

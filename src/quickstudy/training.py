@@ -17,11 +17,12 @@ import torch
 from typing_extensions import override
 
 from quickstudy.data.source import TaskSource
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, StorageError, in_words
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
 from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
+from quickstudy.runlist import note_end
 from quickstudy.running import train_by_ranks, train_in
 from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of, seen_by
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
@@ -219,6 +220,7 @@ def _folder_for(
     where = next(built.learner.parameters(), torch.empty(0)).device
     folder = old or RunFolder.create(runs, resolved.name, resolved.seed, to_toml(resolved))
     with folder.locked(), _cleared(folder, new=old is None):
+        note_end(folder, None)
         folder.note(**count.record)
         if old is None:
             sources: dict[str, TaskSource] = {resolved.train.role: built.train}
@@ -275,12 +277,14 @@ def _cleared(folder: RunFolder, *, new: bool) -> Iterator[None]:
         raise RanksLost(f"{lost} Go on with: quickstudy train {folder.path} --resume --ranks 1") from None
     except PeerLost as lost:  # of ranks that were started from outside
         raise RanksLost(f"{lost} Start all of them again, with: quickstudy train {folder.path} --resume") from lost
-    except Exception:  # whatever it was: a folder without a single step is of no use
+    except Exception as error:  # whatever it was: a folder without a single step is of no use
         begun = has_checkpoint(folder.checkpoints / "last") or (
             folder.metrics.exists() and folder.metrics.stat().st_size
         )
         if new and not begun:
             shutil.rmtree(folder.path, ignore_errors=True)
+        elif not isinstance(error, InputError | StorageError):  # nothing to be noted, or no place for it
+            note_end(folder, "failed", in_words(error))
         raise
 
 

@@ -93,7 +93,9 @@ def test_list(quickstudy: Command, kind: str, name: str) -> None:
 
 def test_list_runs(quickstudy: Command, trained: Path, tmp_path: Path) -> None:
     done = quickstudy("list", "runs", "--runs", trained.parent)
-    assert re.match(rf"{trained}  step 20/20  best validation \S+  \d evaluations\n$", done.out)
+    assert re.match(
+        rf"{trained}  finished  step 20/20  maml on sinusoid  best validation mse \S+  \d evaluations?\n$", done.out
+    )
     assert json.loads(quickstudy("list", "runs", "--runs", trained.parent, "--json").out)[0]["step"] == 20
     none = quickstudy("list", "runs", "--runs", tmp_path)
     assert (none.status, none.out) == (0, "")
@@ -125,7 +127,7 @@ def test_help_does_not_wait_for_torch(process: Command) -> None:
     assert process().status in (0, 2)
 
 
-@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "demo", "list", "show"])
+@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "sweep", "demo", "list", "runs", "show"])
 def test_every_command_has_a_help(quickstudy: Command, command: str) -> None:
     done = quickstudy(command, "--help")
     assert done.status == 0

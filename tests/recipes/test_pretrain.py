@@ -18,7 +18,8 @@ from quickstudy.learners.metabaseline import MetaBaseline
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.recipes import Recipe, build, load_recipe, parse_recipe, recipe_hash, to_toml
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.runs import identity, list_runs, which_checkpoint
+from quickstudy.runlist import list_runs
+from quickstudy.runs import identity, which_checkpoint
 from quickstudy.train import Interrupted, RunFolder, Silent, StepEvent
 from tests.cli.test_progress import Clock
 

@@ -24,8 +24,10 @@ from quickstudy.cli.fetch import fetch
 from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
+from quickstudy.cli.runs import runs
 from quickstudy.cli.serve import serve
 from quickstudy.cli.show import show
+from quickstudy.cli.sweep import sweep
 from quickstudy.cli.train import train
 
 __all__ = ["app", "main"]
@@ -55,6 +57,7 @@ def common(
 app.command()(fetch)
 app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)
+app.command(context_settings=_TAKES_KEYS)(sweep)
 
 app.command()(learn)
 app.command()(predict)
@@ -70,6 +73,7 @@ app.command()(completion)
 app.command(context_settings=_TAKES_KEYS)(doctor)
 app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
+app.command()(runs)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

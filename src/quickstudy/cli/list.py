@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from quickstudy.cli.options import Debug, Json, Runs, one_json
+from quickstudy.cli.runs import print_runs
 
 __all__ = ["list_names"]
 
@@ -21,7 +22,9 @@ def list_names(
     """List what can be used by name, or the runs that there are."""
     del debug  # read by `outcome`
     if kind == "runs":
-        _list_runs(runs, json)
+        from quickstudy.runlist import list_runs
+
+        print_runs(list_runs(runs), runs, json)
         return
     names = _names(kind)
     if json:
@@ -39,22 +42,3 @@ def _names(kind: str) -> list[str]:
     from quickstudy.recipes.parts import REGISTRIES
 
     return REGISTRIES[{"learners": "learner", "nets": "net", "data": "data"}[kind]].names()
-
-
-def _list_runs(folder: Path, json: bool) -> None:
-    from quickstudy.runs import RunSummary, list_runs
-
-    def line(run: RunSummary) -> str:
-        if run.step is None:
-            return f"{run.path}  nothing saved yet"
-        best = "" if run.best is None else f"  best validation {run.best:.4g}"
-        return f"{run.path}  step {run.step}/{run.steps}{best}  {run.evaluations} evaluations"
-
-    found = list_runs(folder)
-    if json:
-        one_json([{**vars(run), "path": str(run.path)} for run in found])
-        return
-    if not found:
-        typer.echo(f"There are no runs in {folder}. `quickstudy train RECIPE` makes one.", err=True)
-    for run in found:
-        typer.echo(line(run))

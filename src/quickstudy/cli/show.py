@@ -64,7 +64,8 @@ def _show_run(path: Path, json: bool) -> None:
     from quickstudy.evaluate import Entry, compare, render_table
     from quickstudy.recipes import to_toml
     from quickstudy.reporting import by_column
-    from quickstudy.runs import open_run, recipe_of, results_of, summary
+    from quickstudy.runlist import summary
+    from quickstudy.runs import open_run, recipe_of, results_of
 
     run = open_run(path)
     recipe, results, found = recipe_of(run), results_of(run), summary(path)
