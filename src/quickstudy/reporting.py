@@ -28,7 +28,7 @@ from quickstudy.recipes.fitting import curves_of
 from quickstudy.runs import recipe_of, results_of
 from quickstudy.train import RunFolder
 
-__all__ = ["by_column", "write_run_report"]
+__all__ = ["by_column", "heard", "records_of", "write_run_report"]
 
 
 def write_run_report(
@@ -65,9 +65,9 @@ def write_run_report(
         title=run.path.name,
         lead=f"The learner {recipe.learner.name}, meta-trained on {trained.data.name} by the recipe {recipe.name}.",
         table=table,
-        curves=curves_of(_records(run.metrics), recipe.learner.name),
+        curves=curves_of(records_of(run.metrics), recipe.learner.name),
         pictures=_pictures(learner, source, recipe),
-        sections=[*_heard(learner, source), *sections],
+        sections=[*heard(learner, source), *sections],
         settings=trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
     )
@@ -98,13 +98,14 @@ def _pictures(learner: AbstractLearner, source: TaskSource, recipe: Recipe) -> l
     return [picture_episode(learner, source, caption=caption, names=names, ink=not photographs)]
 
 
-def _heard(learner: AbstractLearner, source: TaskSource) -> list[Section]:
+def heard(learner: AbstractLearner, source: TaskSource) -> list[Section]:
+    """The first task of recordings; nothing of other tasks."""
     if not isinstance(source, SoundTasks):
         return []
     return [spectrograms_of(f"{source.settings['data']}, {source.settings['split']}", source, learner)]
 
 
-def _records(metrics: Path) -> list[dict[str, Any]]:
+def records_of(metrics: Path) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``; none where there is no such file."""
     records: list[dict[str, Any]] = []
     for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:

@@ -24,6 +24,7 @@ from quickstudy.cli.fetch import fetch
 from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
+from quickstudy.cli.report import report
 from quickstudy.cli.runs import runs
 from quickstudy.cli.serve import serve
 from quickstudy.cli.show import show
@@ -74,6 +75,7 @@ app.command(context_settings=_TAKES_KEYS)(doctor)
 app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
 app.command()(runs)
+app.command()(report)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -33,14 +33,17 @@ POINTS = 200
 
 @dataclass(frozen=True)
 class Curve:
-    """Something measured along training.
+    """Something measured along training, or along inner steps, shots and the like.
 
     Args:
         name: whose it is, such as ``"protonet"``; curves of one name share a colour.
         quantity: what it is, such as ``"loss"`` or ``"validation accuracy"``; curves of one quantity share a panel.
             A quantity that ends in "accuracy" is a fraction, shown in percent.
-        steps: training steps.
+        steps: training steps, or whatever ``along`` says.
         values: one a step; values that are not finite leave a gap.
+        spread: half-widths of the values' intervals, one a step, drawn as a band; empty where there are none.
+        along: what the steps are.
+        log: on a logarithmic scale, if all values are above 0.
 
     Raises:
         InputError: no steps, or not as many values as steps.
@@ -50,8 +53,16 @@ class Curve:
     quantity: str
     steps: Sequence[float]
     values: Sequence[float]
+    spread: Sequence[float] = ()
+    along: str = "training step"
+    log: bool = False
 
     def __post_init__(self) -> None:
+        if len(self.spread) not in (0, len(self.values)):
+            raise InputError(
+                f"Cannot draw the {self.quantity} of {self.name}: {len(self.values)} values and {len(self.spread)} "
+                "half-widths given; expected as many of each, or no half-widths."
+            )
         if not len(self.steps) or len(self.steps) != len(self.values):
             raise InputError(
                 f"Cannot draw the {self.quantity} of {self.name}: {len(self.steps)} steps and {len(self.values)} "
@@ -91,31 +102,47 @@ Floats: TypeAlias = NDArray[np.float64]
 _Draw: TypeAlias = "Callable[[Axes, Theme], None]"
 
 
-def draw_curves(curves: Sequence[Curve]) -> list[Drawing]:
-    """A drawing a quantity, a line a curve."""
-    names = list(dict.fromkeys(curve.name for curve in curves))
+def draw_curves(curves: Sequence[Curve], names: Sequence[str] = ()) -> list[Drawing]:
+    """A drawing a quantity, a line a curve.
+
+    Args:
+        curves: what to draw.
+        names: whose curves there may be on the page, in the order of their colours; those of ``curves`` by default.
+    """
+    names = list(dict.fromkeys([*names, *(curve.name for curve in curves)]))
     quantities = dict.fromkeys(curve.quantity for curve in curves)
     return [_draw_quantity([curve for curve in curves if curve.quantity == q], names) for q in quantities]
 
 
 def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
     """One panel; ``names`` are those of all panels, for the same colours in each."""
-    quantity, percent = curves[0].quantity, curves[0].percent
+    quantity, percent, along = curves[0].quantity, curves[0].percent, curves[0].along
+    above = [value for curve in curves for value in curve.values if math.isfinite(value)]
+    log = curves[0].log and bool(above) and min(above) > 0
 
     def draw(axes: Axes, theme: Theme) -> None:
         for curve in curves:
             _line(axes, curve, theme.lines[names.index(curve.name) % len(theme.lines)])
         dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
-        axes.set_xlabel("training step", color=theme.ink)
-        legend(axes, theme)
+        axes.set_xlabel(along, color=theme.ink)
+        if log:
+            axes.set_yscale("log")
+        if along != "training step":
+            _whole_numbers(axes)
+        legend(axes, theme, columns=2 if max(map(len, names)) > 18 else 3)
 
-    alt = f"Training curve, {quantity} against step. " + " ".join(_spoken(curve) for curve in curves)
+    kind = "Training curve" if along == "training step" else "Curve"
+    alt = f"{kind}, {quantity} against {_last_word(along)}. " + " ".join(_spoken(curve) for curve in curves)
     return drawing(draw, (4.7, 3.1), alt)
 
 
 def _line(axes: Axes, curve: Curve, colour: str) -> None:
     steps = np.asarray(curve.steps, dtype=np.float64)
     values = np.asarray(curve.values, dtype=np.float64) * (100 if curve.percent else 1)
+    if curve.spread and len(steps) <= POINTS:
+        half = np.asarray(curve.spread, dtype=np.float64) * (100 if curve.percent else 1)
+        half = np.where(np.isfinite(half), half, 0.0)
+        axes.fill_between(steps, values - half, values + half, color=colour, alpha=0.18, linewidth=0)
     if len(steps) > POINTS:
         steps, values, low, high = _binned(steps, values)
         axes.fill_between(steps, low, high, color=colour, alpha=0.18, linewidth=0)
@@ -135,8 +162,21 @@ def _binned(steps: Floats, values: Floats) -> tuple[Floats, Floats, Floats, Floa
 
 def _spoken(curve: Curve) -> str:
     name, unit = ("accuracy", " %") if curve.percent else ("mse", "")
-    first, last = (f"{number(curve.values[i], name)}{unit} at step {curve.steps[i]:g}" for i in (0, -1))
+    at = _last_word(curve.along)
+    first, last = (f"{number(curve.values[i], name)}{unit} at {at} {curve.steps[i]:g}" for i in (0, -1))
     return f"{curve.name}: from {first} to {last}."
+
+
+def _whole_numbers(axes: Axes) -> None:
+    """Below the axis: there are no half shots."""
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _last_word(along: str) -> str:
+    """``step`` of "training step"."""
+    return along.rpartition(" ")[2]
 
 
 def draw_intervals(table: Comparison) -> list[Drawing]:

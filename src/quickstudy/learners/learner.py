@@ -175,6 +175,15 @@ class AbstractLearner(nn.Module, ABC):
         del n_task
         return {}
 
+    def learned_rates(self) -> dict[str, Tensor]:
+        """The inner learning rates that it meta-learned, to be looked at; none by default.
+
+        Returns:
+            A weight's name -> ``[S, M]`` detached: of each of S inner steps (1: all steps share them) the M rates of
+            the weight's entries (1: the entries share one).
+        """
+        return {}
+
     def absorb(self, carried: dict[str, Tensor]) -> None:
         """Write carried state into this learner's buffers; called by the engine alone, in task order."""
         if carried:

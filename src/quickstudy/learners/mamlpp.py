@@ -222,6 +222,10 @@ class MAMLPlusPlus(AbstractLearner):
     def absorb(self, carried: dict[str, Tensor]) -> None:
         self.tasks_seen += int(carried["tasks_seen"].sum())
 
+    @override
+    def learned_rates(self) -> dict[str, Tensor]:
+        return {name: self.rates[module_key(name)].detach()[:, None] for name in self.model.shapes}
+
     def _shares(self, seen: Tensor) -> list[Tensor]:
         """What each step's query loss counts for each task, ``[T]``; first of the weights before any step."""
         steps = self.loop.steps

@@ -132,6 +132,10 @@ class MetaSGD(AbstractLearner):
         del key
         return self.loop.meta_loss(self.model, episode, self.loss, self._update)
 
+    @override
+    def learned_rates(self) -> dict[str, Tensor]:
+        return {name: self.rates[module_key(name)].detach().reshape(1, -1) for name in self.model.shapes}
+
     def _update(self, step: int, params: Params, grads: Params) -> Params:
         """Each weight by its own rate; the rows of a head for any way share theirs."""
         del step

@@ -141,13 +141,17 @@ def curves_of(records: Iterable[Mapping[str, Any]], name: str) -> list[Curve]:
         ("return", "training return"),
         ("return_before", "training return before adapting"),
         *_validations(records),
+        ("grad_norm", "gradient norm"),
     ):
         # A loss over all training classes is no loss of a task, and that of a student none of its teacher's: each
         # phase has a curve of its own.
         for phase in sorted({_phase(record) for record in records if key in record}):
             of_phase = [record for record in records if key in record and _phase(record) == phase]
             steps, values = [record["step"] for record in of_phase], [record[key] for record in of_phase]
-            curves.append(Curve(name, _PREFIX.get(phase, "") + quantity, steps, values))
+            spread = [record["ci95"] for record in of_phase] if all("ci95" in record for record in of_phase) else []
+            values, spread = [[float(value) for value in one] for one in (values, spread)]  # infinities are texts
+            called = _PREFIX.get(phase, "") + quantity
+            curves.append(Curve(name, called, steps, values, spread, log=key == "grad_norm"))
     return curves
 
 

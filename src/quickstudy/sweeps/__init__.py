@@ -8,6 +8,6 @@ read_dimension  "log:0.01:1" -> Dimension
 from quickstudy.sweeps.folder import SweepFolder
 from quickstudy.sweeps.space import Dimension, default_space, read_dimension
 from quickstudy.sweeps.study import Trial
-from quickstudy.sweeps.sweep import Swept, sweep
+from quickstudy.sweeps.sweeping import Swept, sweep
 
 __all__ = ["Dimension", "SweepFolder", "Swept", "Trial", "default_space", "read_dimension", "sweep"]

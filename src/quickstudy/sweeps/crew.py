@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Crew:
         self._stop = threading.Event()
         self._processes: dict[int, subprocess.Popen[str]] = {}
         self._error: BaseException | None = None
+        self._done: list[threading.Event] = []
         self._failed = self._reached = 0
 
     def work(self) -> None:
@@ -63,35 +65,36 @@ class Crew:
             RunError: trial after trial failed.
         """
         self._waiting = self._study.taken_up()
-        threads = [threading.Thread(target=self._serve, args=(place,), daemon=True) for place in range(self._number)]
         try:
-            for thread in threads:
-                thread.start()
-            for thread in threads:
-                while thread.is_alive() and self._error is None:  # a join without end would not hear Ctrl-C
-                    thread.join(0.5)
+            for place in range(self._number):
+                done = threading.Event()
+                self._done.append(done)
+                threading.Thread(target=self._serve, args=(place, done), daemon=True).start()
+            # Not thread.join: Python 3.11 takes a thread for ended whose join is interrupted (bpo-45274).
+            while not all(done.wait(0.2) for done in self._done) and self._error is None:
+                pass
             if self._error is not None:
-                self._ask_to_stop(threads)
+                self._ask_to_stop()
         except KeyboardInterrupt:
-            self._ask_to_stop(threads)
+            self._ask_to_stop()
             raise Interrupted("Stopped.") from None
         finally:
             self._stop.set()
             for process in self._processes.values():
-                process.kill()
-                process.wait()
+                _end(process)
         if self._error is not None:
             raise self._error
 
-    def _ask_to_stop(self, threads: list[threading.Thread]) -> None:
+    def _ask_to_stop(self) -> None:
         self._stop.set()
         with self._lock:
             for process in self._processes.values():
                 process.send_signal(signal.SIGINT)
-        for thread in threads:
-            thread.join(_POLITE / len(threads))
+        end = time.monotonic() + _POLITE
+        for done in self._done:
+            done.wait(max(0.0, end - time.monotonic()))
 
-    def _serve(self, place: int) -> None:
+    def _serve(self, place: int, done: threading.Event) -> None:
         """What one thread does: give a worker its trials."""
         try:
             given = self._next()
@@ -111,10 +114,12 @@ class Crew:
                         process = self._start(place)
             assert process.stdin is not None
             process.stdin.close()
-            process.wait(_POLITE)
+            process.wait(_POLITE)  # of its own accord, when there is nothing more to read
         except BaseException as error:  # of a thread: handed to the one that waits for all
             self._error = self._error or error
             self._stop.set()
+        finally:
+            done.set()
 
     def _next(self) -> Given | None:
         with self._lock:
@@ -166,8 +171,7 @@ class Crew:
                     break
         except (BrokenPipeError, ValueError):  # it was killed while it was spoken to, or in the middle of a line
             pass
-        process.kill()
-        process.wait()
+        _end(process)
         return None
 
     def _after_a_death(self, given: Given) -> Given | None:
@@ -197,3 +201,14 @@ def _write(process: subprocess.Popen[str], message: dict[str, Any]) -> None:
     assert process.stdin is not None
     process.stdin.write(json.dumps(message) + "\n")
     process.stdin.flush()
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            try:
+                pipe.close()
+            except BrokenPipeError:  # something was still to be written to it
+                pass

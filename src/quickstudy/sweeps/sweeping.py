@@ -351,7 +351,7 @@ def _closed(folder: SweepFolder, study: Study, options: dict[str, Any], *, test:
 def _tested(folder: SweepFolder, run: Path, options: dict[str, Any], line: Line | None) -> Result:
     """The meta-test of the best trial: the one that is there, if the sweep was killed before it was noted."""
     del folder
-    there = [result for result in results_of(RunFolder(run)) if result.split == "test"]
+    there = [result for result in results_of(RunFolder(run)) if result.split.rpartition("/")[2] == "test"]
     if there:
         return there[0]
     _say(line, f"meta-test of the best trial, {run.name}, once")
