@@ -1,0 +1,5 @@
+"""The command line, for reports."""
+
+from tests.cli.conftest import quickstudy
+
+__all__ = ["quickstudy"]
