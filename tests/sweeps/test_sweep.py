@@ -90,10 +90,10 @@ def test_a_sweep(tmp_path: Path, page: None) -> None:
     kept = json.loads((tmp_path / swept.folder.result).read_text())
     assert kept["trial"] == swept.best.number and kept["validation"] == swept.best.value
     assert (tmp_path / swept.folder.path / kept["evaluation"]).is_file()
-    page = swept.folder.report.read_text(encoding="utf-8")
+    html = swept.folder.report.read_text(encoding="utf-8")
     for said in ("Sweep of sinusoid-maml-fast", "Trial by trial", "Each key by itself", "meta-test was looked at once"):
-        assert said in page
-    assert "<script" not in page and "http:" not in re.sub(r"data:[^\"]+", "", page)
+        assert said in html
+    assert "<script" not in html and "http:" not in re.sub(r"data:[^\"]+", "", html)
 
 
 def test_meta_test_is_looked_at_once_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import quickstudy
 from quickstudy.errors import InputError, RunError, StorageError
 from quickstudy.rankcount import threads_of_a_rank
 from quickstudy.sweeps.folder import SweepFolder
@@ -132,7 +131,7 @@ class Crew:
     def _start(self, place: int) -> subprocess.Popen[str]:
         self._folder.logs.mkdir(parents=True, exist_ok=True)
         # The package that runs here, wherever it was imported from, and what the user's path holds.
-        paths = [str(Path(quickstudy.__file__).parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+        paths = [str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])]
         environment = {
             **os.environ,
             "PYTHONPATH": os.pathsep.join(paths),

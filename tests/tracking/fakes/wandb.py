@@ -12,7 +12,8 @@ class Run:
         self.summary: dict[str, Any] = {}
 
     def log(self, data: dict[str, Any], step: int | None = None) -> None:
-        last = max((step for name, (step, _) in told[1:] if name == "log"), default=0)
+        mine = told[max(place for place, (name, _) in enumerate(told) if name == "init") :]
+        last = max((step for name, (step, _) in mine if name == "log"), default=0)
         assert step is not None and step >= last, "steps that go back are dropped"
         told.append(("log", (step, data)))
 
