@@ -1,6 +1,7 @@
 """The page over runs: what it measures is what it says, and it needs nothing else."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -175,6 +176,14 @@ def test_confusion_counts_the_classes_of_the_data(glyphs: Path) -> None:
     unusable = torch.full((1, 1, 2), torch.nan)
     found(unusable, an_episode([[7, 3]], [[0]]))
     assert found.taken[7, -1] == 1 and found.name(-1) == "no answer"
+
+
+def test_groups_are_no_classes(glyphs: Path) -> None:
+    """Tasks made of hospitals number these, one a task, and not what is answered."""
+    found = ClassAnswers(ask("x", open_run(glyphs), "validation", None, CPU).source)
+    episode = an_episode([[7, 3]], [[0, 1]])
+    found(logits([[0, 1]], 2), replace(episode, classes=torch.tensor([[5]])))
+    assert not found.asked
 
 
 @pytest.mark.parametrize(("metric", "worst"), [("accuracy", [3, 1]), ("mse", [2, 0])])

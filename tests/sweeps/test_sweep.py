@@ -66,7 +66,8 @@ def in_this_process(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPa
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("quickstudy.sweeps.sweeping.Crew", InThisProcess)
     if "page" not in request.fixturenames:  # drawing takes longer than all else
-        monkeypatch.setattr("quickstudy.sweeps.sweeping.write_page", lambda *given: None)
+        for place in ("quickstudy.sweeps.sweeping.write_page", "quickstudy.testing.write_run_report"):
+            monkeypatch.setattr(place, lambda *given: None)
 
 
 @pytest.fixture

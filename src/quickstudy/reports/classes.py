@@ -52,7 +52,7 @@ class ClassAnswers:
     def __call__(self, outputs: Tensor, episode: Episode) -> None:
         """One chunk of tasks."""
         query = episode.query
-        if episode.classes is None or query.y is None:
+        if episode.classes is None or query.y is None or episode.classes.shape[1] < outputs.shape[2]:
             return
         labelled, best = query.labelled.numpy(), outputs.argmax(2).numpy()
         usable = outputs.amax(2).isfinite().numpy()

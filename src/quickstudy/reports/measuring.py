@@ -113,7 +113,10 @@ def answered(asked: Asked, episodes: int, progress: Callable[[int, int], None] |
     """
     of_classes = asked.source.shape.target == "classes"
     calibration = Collector() if of_classes else None
-    classes = ClassAnswers(asked.source) if of_classes and asked.source.shape.classes is not None else None
+    settings = asked.source.settings
+    # Tasks made of hospitals or users number those, not what is answered.
+    numbered = asked.source.shape.classes is not None and settings.get("way") is not None and "groups" not in settings
+    classes = ClassAnswers(asked.source) if of_classes and numbered else None
 
     def observe(outputs: Tensor, episode: Episode) -> None:
         for one in (calibration, classes):
