@@ -80,7 +80,7 @@ def test_a_worker_and_the_sweep_are_killed(tmp_path: Path) -> None:
     process.kill()
     process.communicate()
     # What is left of its workers notices that by itself.
-    process = started(tmp_path, "sweeps/sinusoid-maml-fast", "--json")
+    process = started(tmp_path, "sweeps/sinusoid-maml-fast", "--json", workers=1)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err
     found = json.loads(out)
