@@ -127,7 +127,7 @@ def test_help_does_not_wait_for_torch(process: Command) -> None:
     assert process().status in (0, 2)
 
 
-@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "sweep", "demo", "list", "runs", "show"])
+@pytest.mark.parametrize("command", ["fetch", "train", "evaluate", "sweep", "demo", "list", "runs", "report", "show"])
 def test_every_command_has_a_help(quickstudy: Command, command: str) -> None:
     done = quickstudy(command, "--help")
     assert done.status == 0
