@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from quickstudy.data.classtasks import ClassTasks
+from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.source import TaskSource
 from quickstudy.domains.images.grid import LEARNED, WRONG, framed_png
 from quickstudy.episode import Episode, first_leaf
@@ -97,7 +98,8 @@ class ClassAnswers:
         kept = self.wrong.setdefault(true, [])
         if pictures.dim() not in (4, 5) or len(kept) >= _WRONG or sum(map(len, self.wrong.values())) >= _KEPT:
             return
-        shown = _picture(pictures[task, row].numpy())
+        ink = not isinstance(self.source, PictureTasks)
+        shown = _picture(pictures[task, row].numpy(), ink)
         if shown is None:
             return
         kept.append((shown, said))
@@ -105,19 +107,20 @@ class ClassAnswers:
         if true not in self.learned and labels is not None and episode.classes is not None:
             label = episode.classes[task].tolist().index(true)
             place = int((labels[task] == label).int().argmax())
-            support = _picture(first_leaf(episode.support.x)[task, place].numpy())
+            support = _picture(first_leaf(episode.support.x)[task, place].numpy(), ink)
             if support is not None:
                 self.learned[true] = support
 
 
-def _picture(x: NDArray[np.generic]) -> NDArray[np.uint8] | None:
-    """``[H, W, 3]``, as the learner sees it; None where it is no picture."""
+def _picture(x: NDArray[np.generic], ink: bool) -> NDArray[np.uint8] | None:
+    """``[H, W, 3]``, what is ``ink`` dark on light as on paper; None where it is no picture."""
     x = x[None] if x.ndim == 2 else x
     if len(x) not in (1, 3):
         return None
     if x.dtype != np.uint8:
         x = (np.clip(x.astype(np.float64), 0, 1) * 255).round().astype(np.uint8)
-    return np.ascontiguousarray(np.moveaxis(np.broadcast_to(x, (3, *x.shape[1:])), 0, 2)).astype(np.uint8)
+    shown = np.moveaxis(np.broadcast_to(x, (3, *x.shape[1:])), 0, 2).astype(np.uint8)
+    return np.ascontiguousarray(255 - shown if ink else shown)
 
 
 def classes_section(name: str, found: ClassAnswers) -> Section:
@@ -143,7 +146,8 @@ def classes_section(name: str, found: ClassAnswers) -> Section:
         shown = found.wrong.get(one)
         if shown and one in found.learned and len(pictures) < _SHOWN:
             framed = [(found.learned[one], LEARNED), *((picture, WRONG) for picture, _ in shown)]
-            words = ", ".join(found.name(said) for _, said in shown)
+            said = Counter(found.name(said) for _, said in shown)
+            words = ", ".join(name if many == 1 else f"{name} ({many} times)" for name, many in said.most_common())
             pictures.append((framed_png(framed), f"{found.name(one)}: learned from (grey), then taken for {words}"))
     text = [f"{len(found.asked):,} classes were asked for; a class is hard or easy beside the others of its tasks."]
     if len(found.asked) > _MATRIX:
