@@ -197,7 +197,7 @@ class Engine:
         return self._event(done, means, started)
 
     def _gradient(self, done: int) -> tuple[dict[str, list[Tensor]], float]:
-        """The gradient of a step, in ``grad`` of the parameters: its logs and its norm; buffers are put back if it fails."""
+        """The gradient of a step, in the parameters: its logs and its norm; buffers are put back where it fails."""
         assert self.phase is not None
         while True:
             self.optimizer.zero_grad()
