@@ -1,5 +1,6 @@
 """The service as it is started: it stops in good order, and what it answered survives a kill."""
 
+import gc
 import itertools
 import signal
 import socket
@@ -13,7 +14,7 @@ import httpx
 import pytest
 
 from quickstudy.cli import main
-from quickstudy.serve import Settings, create_app
+from quickstudy.serve import Settings, create_app, running
 from tests.serve.things import Process, client_of, error_of, make, rows, served
 
 BRISK = ("--limit", "head-seconds=1", "--limit", "body-seconds=1", "--limit", "body-bytes=200000")
@@ -205,6 +206,16 @@ def bad_requests(client: httpx.Client) -> None:
     for body in ({"queries": [{"row": [1e30, -1e30]}]}, {"queries": [{"row": [1]}]}, {"queries": "x"}):
         assert client.post(f"/v1/tasks/{task}/classify", json=body).status_code in (200, 422)
     assert client.post("/v1/tasks", content=b"{").status_code == 400
+
+
+def test_what_is_loaded_is_not_looked_through_again() -> None:
+    """Half a second in which nobody is answered, else, every now and then."""
+    before = gc.get_freeze_count()
+    try:
+        running._settle()
+        assert gc.get_freeze_count() > before + 10_000
+    finally:
+        gc.unfreeze()
 
 
 @pytest.mark.slow

@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -128,16 +128,22 @@ class Brains:
                 self._coming[key] = self._thread.submit(self._learn, task.owner, key)
             return self._coming[key]
 
-    def warm(self) -> Future[None]:
-        """Load what is loaded once, before somebody waits for it."""
-        return self._thread.submit(self._warm)
+    def warm(self, loaded: Callable[[], object] | None = None) -> Future[None]:
+        """Load what is loaded once, before somebody waits for it.
 
-    def _warm(self) -> None:
+        Args:
+            loaded: is called then.
+        """
+        return self._thread.submit(self._warm, loaded)
+
+    def _warm(self, loaded: Callable[[], object] | None) -> None:
         self._roster.about()
         for X in ([Image.new("L", (28, 28), shade) for shade in (0, 255)], ["one", "two"]):
             model = FewShotClassifier().fit(X, ["a", "b"])
             self._share(model)
             Answering(model).answers(answer_together([Answering(model).asked(X)])[0])
+        if loaded is not None:
+            loaded()
 
     def close(self) -> None:
         """Begin nothing more. What is being learned is derived, and not waited for."""

@@ -68,7 +68,7 @@ class Service:
     def start(self) -> None:
         """Load learners in the background, where the settings want it."""
         if self.settings.warm:
-            self._warming = self.brains.warm()
+            self._warming = self.brains.warm(self.settings.loaded)
 
     @property
     def ready(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
@@ -78,6 +78,7 @@ class Settings:
         learners: names that clients may ask for beside those of the package -> folders of saved learners or runs.
         models: adapted tasks that are kept in memory.
         warm: load learners at the start; until then it is not ready.
+        loaded: is called once they are, before it is ready.
     """
 
     tasks: Path = Path("quickstudy-tasks")
@@ -88,6 +89,7 @@ class Settings:
     learners: dict[str, Path] = field(default_factory=dict)
     models: int = 256
     warm: bool = False
+    loaded: Callable[[], object] | None = None
 
     @property
     def loopback(self) -> bool:
