@@ -28,7 +28,7 @@ FLOORS = {
     6: {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "runlist", "progress", "notes"),
         *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
-        *("reporting", "sweeps", "reports"),
+        *("reporting", "sweeps", "reports", "memoryneed"),
     },
     7: {"cli", "__init__", "__main__"},
 }

@@ -19,6 +19,7 @@ from typing_extensions import override
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError, StorageError, in_words
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.memoryneed import memory_need
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
 from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
@@ -229,6 +230,10 @@ def _folder_for(
             note_classes(folder, built.data, sources)
         say(remark(resolved.train.precision, where), line)
         say(_remark_on_compiling(resolved, where), line)
+        need = memory_need(built, where, count.number)
+        if need is not None:
+            folder.note(**need.record)
+            say(need.sentence, line)
         yield folder
 
 

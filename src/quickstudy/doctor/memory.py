@@ -17,7 +17,7 @@ from quickstudy.doctor.report import Finding
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner
 
-__all__ = ["check_memory"]
+__all__ = ["check_memory", "in_bytes", "saved_bytes"]
 
 MEMORY = "memory"
 _STEPS = ("inner_steps", "steps")
@@ -32,7 +32,8 @@ class _Count:
 
 
 @contextmanager
-def _saved_bytes() -> Iterator[_Count]:
+def saved_bytes() -> Iterator[_Count]:
+    """Counts what is saved inside for backward passes, as long as it is: ``now``, and at most, ``peak``."""
     count, holders = _Count(), {}
 
     class Kept:
@@ -84,13 +85,13 @@ def _training(patient: Patient) -> Finding:
     learner = patient.copy(training=True, dtype=patient.dtype)
     # Two tasks and four, because one alone may be run in another way than several.
     two, four = _bytes(patient, learner, 2), _bytes(patient, learner, 4)
-    said = f"In training {_text(two / 2)} a task are saved for the backward pass"
+    said = f"In training {in_bytes(two / 2)} a task are saved for the backward pass"
     advice = "Tasks at once need as many times that; tasks_at_once bounds them."
     if four > 3 * two:  # pairs would make it four times as much
         return Finding(
             MEMORY,
             "note",
-            f"{said}, but {_text(four / 4)} with four tasks at once: it grows faster than their number.",
+            f"{said}, but {in_bytes(four / 4)} with four tasks at once: it grows faster than their number.",
             "Something is built of pairs of tasks; keep the task axis first and apart.",
         )
     more = _with_one_more_step(learner)
@@ -102,10 +103,10 @@ def _training(patient: Patient) -> Finding:
         return Finding(
             MEMORY,
             "note",
-            f"{said}, {_text(each)} more for each inner step, though exact_meta_gradient=False.",
+            f"{said}, {in_bytes(each)} more for each inner step, though exact_meta_gradient=False.",
             "A first-order step needs no graph: detach the inner gradients and weights between steps.",
         )
-    return Finding(MEMORY, "ok", f"{said} with inner steps = {steps}, {_text(each)} for each further step.", advice)
+    return Finding(MEMORY, "ok", f"{said} with inner steps = {steps}, {in_bytes(each)} for each further step.", advice)
 
 
 def _bytes(patient: Patient, learner: AbstractLearner, n_task: int) -> int:
@@ -113,7 +114,7 @@ def _bytes(patient: Patient, learner: AbstractLearner, n_task: int) -> int:
     device = patient.episode.support.device
     episode = moved_dtype(patient.source.episodes(range(n_task)), patient.dtype).to(device)
     keys = Keys(patient.keys.key, np.arange(n_task))
-    with seeded(), _saved_bytes() as count:
+    with seeded(), saved_bytes() as count:
         loss = learner.meta_loss(episode, key=keys).loss
         peak = count.peak
         del loss
@@ -132,7 +133,8 @@ def _with_one_more_step(learner: AbstractLearner) -> tuple[int, AbstractLearner]
     return None
 
 
-def _text(count: float) -> str:
+def in_bytes(count: float) -> str:
+    """A number of bytes in words, such as ``"1.5 GiB"``."""
     value, unit = float(count), "bytes"
     for larger in ("KiB", "MiB", "GiB"):
         if value < 1024:
