@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,23 @@ def seal(folder: Path, name: str, about: Mapping[str, Any], others: tuple[str, .
     _check_texts(about, name)
     whole = {**about, "sha256_of": {other: _sha(folder / other) for other in others}}
     whole["sha256"] = _digest(whole)
-    atomic_write_bytes(folder / name, json.dumps(whole, indent=1, ensure_ascii=False).encode() + b"\n")
+    atomic_write_bytes(folder / name, written(whole).encode() + b"\n")
+
+
+def written(about: Mapping[str, Any]) -> str:
+    """As JSON that people can read: a key a line, and a list of numbers on one, however long.
+
+    >>> print(written({"a": [1, 2.5, -3e-5], "b": ["x"]}))
+    {
+     "a": [1, 2.5, -3e-05],
+     "b": [
+      "x"
+     ]
+    }
+    """
+    text = json.dumps(about, indent=1, ensure_ascii=False)
+    # Texts have no bare line breaks, so that what begins with one after a bracket is a list.
+    return re.sub(r"\[\n[\s\d.,eE+-]*\]", lambda found: "[" + " ".join(found[0][1:-1].split()) + "]", text)
 
 
 def unseal(folder: Path, name: str, schema: int, what: str) -> dict[str, Any]:
