@@ -57,6 +57,21 @@ def test_a_client_that_sends_no_head(process: Process) -> None:
     assert process.client.get("/health").status_code == 200
 
 
+def test_a_client_that_sends_no_second_head(process: Process) -> None:
+    """Byte for byte, after a request that was answered."""
+    with raw(process) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        began, gone = time.monotonic(), False
+        while not gone and time.monotonic() - began < 5:
+            time.sleep(0.2)
+            try:
+                connection.sendall(b"G")
+            except (BrokenPipeError, ConnectionResetError):
+                gone = True
+        assert gone
+
+
 def test_a_client_that_sends_its_body_slowly(process: Process) -> None:
     with raw(process) as connection:
         connection.sendall(

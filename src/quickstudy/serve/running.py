@@ -148,7 +148,10 @@ class _Server(uvicorn.Server):
 
 
 def _patient(seconds: float) -> type[asyncio.Protocol]:
-    """Uvicorn's protocol, with a limit to the patience with who does not send a request's head."""
+    """Uvicorn's protocol, with a limit to the patience with who does not send a request's head, be it the first or not.
+
+    Between two requests of a connection uvicorn waits itself, until the first byte.
+    """
 
     class Patient(H11Protocol):
         _timer: asyncio.TimerHandle | None = None
@@ -156,16 +159,36 @@ def _patient(seconds: float) -> type[asyncio.Protocol]:
         @override
         def connection_made(self, transport: Any) -> None:
             super().connection_made(transport)
-            self._timer = self.loop.call_later(seconds, self._give_up)
+            self._watch()
+
+        @override
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._watch()
+
+        def _watch(self) -> None:
+            if not self._waits:
+                self._stop()
+            elif self._timer is None:
+                self._timer = self.loop.call_later(seconds, self._give_up)
+
+        @property
+        def _waits(self) -> bool:
+            """No request has been understood that is not answered yet."""
+            return self.cycle is None or self.cycle.response_complete
 
         def _give_up(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():  # not one request was understood
+            if self._waits and not self.transport.is_closing():
                 self.transport.close()
+
+        def _stop(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
 
         @override
         def connection_lost(self, exc: Exception | None) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
+            self._stop()
             super().connection_lost(exc)
 
     return Patient
