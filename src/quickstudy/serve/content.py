@@ -40,6 +40,7 @@ _FORMATS = {"PNG": "image/png", "JPEG": "image/jpeg", "GIF": "image/gif", "BMP":
 _SOUND_FORMATS = {"WAV": "audio/wav", "WAVEX": "audio/wav", "FLAC": "audio/flac", "OGG": "audio/ogg",
                   "MP3": "audio/mpeg", "MPEG": "audio/mpeg"}  # fmt: skip
 _MOST_CHANNELS, _MOST_RATE = 8, 192_000
+_MOST_SAMPLES = 12_000_000  # of all channels: a minute of 96,000 a second in stereo; a few bytes may hold far more
 KINDS = ("pictures", "texts", "sounds", "rows")
 
 
@@ -241,6 +242,8 @@ def _sound(content: bytes, label: str, limits: Limits, where: str) -> New:
         )
     if about.frames > limits.sound_seconds * about.samplerate:
         raise _too_large(where, f"{about.frames / about.samplerate:,.0f} seconds", f"{limits.sound_seconds}")
+    if about.frames * about.channels > _MOST_SAMPLES:
+        raise _too_large(where, f"{about.frames * about.channels:,} samples in all channels", f"{_MOST_SAMPLES:,}")
     try:
         audio.read(content, where, 8000)
     except (DataError, InputError) as error:

@@ -29,6 +29,7 @@ _App: TypeAlias = Callable[[MutableMapping[str, Any], _Receive, _Send], Awaitabl
 _LOG = logging.getLogger("quickstudy.serve")
 _ALWAYS = ("/health", "/ready", "/metrics")  # answered while it stops, and however busy it is
 _IMPORT = "/v1/tasks/import"
+_SMALL = 64 * 1024  # bytes of a body that comes without a key, to an address that reads none
 _LINGER = 5.0  # seconds for which the rest of a body that is too large is read, so that the client reads the answer
 _PAGE = (
     "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
@@ -134,9 +135,14 @@ class Gate:
             owner = await loop.run_in_executor(self._threads, self._access.owner, scope["method"], headers)
             self._rates.take(owner)
             scope.setdefault("state", {})["owner"] = owner
-        most = self._limits.body_bytes + (self._limits.task_bytes if path == _IMPORT else 0)
-        body = await self._body(headers, receive, most)
+        body = await self._body(headers, receive, self._most(path))
         await self._app(scope, _replayed(body, receive), answer.send)
+
+    def _most(self, path: str) -> int:
+        """Bytes that a body may have: whoever shows no key fills no memory."""
+        if not path.startswith("/v1/"):
+            return min(_SMALL, self._limits.body_bytes)
+        return self._limits.body_bytes + (self._limits.task_bytes if path == _IMPORT else 0)
 
     async def _body(self, headers: dict[str, str], receive: _Receive, most: int) -> bytes:
         declared = headers.get("content-length", "0")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -23,8 +24,8 @@ class Limits:
 
     body_bytes: int = _limit(32 * _MIB, "bytes of a request's body")
     content_bytes: int = _limit(8 * _MIB, "bytes of one picture, recording or file")
-    pixels: int = _limit(16_000_000, "pixels of a picture, of which there are never more than 100 million")
-    sound_seconds: int = _limit(60, "seconds of a recording, never more than 60")
+    pixels: int = _limit(16_000_000, "pixels of a picture, of which there are never more than 65 million")
+    sound_seconds: int = _limit(60, "seconds of a recording, never more than 60, nor than 12 million samples in all channels")
     text_letters: int = _limit(10_000, "letters of a text")
     row_numbers: int = _limit(1_000, "numbers of a row")
     label_letters: int = _limit(100, "letters of a label")
@@ -99,8 +100,6 @@ class Settings:
 
 def is_loopback(host: str) -> bool:
     """Whether an address is this machine's own."""
-    import ipaddress
-
     if host == "localhost":
         return True
     try:
