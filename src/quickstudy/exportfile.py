@@ -32,6 +32,10 @@ __all__ = ["Format", "write"]
 Format: TypeAlias = Literal["onnx", "torch"]
 
 _CLOSE = 1e-4  # of the largest number that comes out, and of 1
+_LOUD = (
+    *("torch.onnx", "torch.onnx._internal.exporter._registration", "torch._export", "torch.export", "torch.fx"),
+    "onnxscript",
+)
 _BATCHES = (1, 2, 7)  # examples at once, when the file is compared
 
 
@@ -98,21 +102,15 @@ def _described(leaf: Tensor) -> dict[str, Any]:
 @contextmanager
 def _quiet() -> Iterator[None]:
     """What torch's exporters say on the way is for those who mend them."""
-    loud = [
-        logging.getLogger(name) for name in ("torch.onnx", "torch._export", "torch.export", "onnxscript", "torch.fx")
-    ]
+    loud = [logging.getLogger(name) for name in _LOUD]
     levels = [logger.level for logger in loud]
     for logger in loud:
         logger.setLevel(logging.CRITICAL)
-    inner = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = inner.level
-    inner.setLevel(logging.CRITICAL)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        inner.setLevel(level)
         for logger, before in zip(loud, levels, strict=True):
             logger.setLevel(before)
 
@@ -158,9 +156,8 @@ def _as_onnx(program: torch.export.ExportedProgram, exported: Exported, about: M
         except Exception as error:  # likewise
             raise InputError(_cannot(exported.name, error)) from error
         model = onnx.load(str(path))
-    for key, value in {"quickstudy": json.dumps(about)}.items():
-        entry = model.metadata_props.add()
-        entry.key, entry.value = key, value
+    entry = model.metadata_props.add()
+    entry.key, entry.value = "quickstudy", json.dumps(about)
     content: bytes = model.SerializeToString()
     return content
 

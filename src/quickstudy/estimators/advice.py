@@ -66,14 +66,14 @@ def survey(found: Found, real: bool = False) -> Survey:
     dropped = {row for rows in odd for row in rows}
     kept = [rows[0] for rows in members.values() if rows[0] not in dropped]
     counts = Counter(found.y[row] for row in kept)
-    few = [] if real else [label for label in dict.fromkeys(found.y) if counts[label] < 2]
+    few = {} if real else {label: None for label in found.y if counts[label] < 2}  # a set that keeps their order
     return Survey(
         found,
         real,
         [[found.names[row] for row in rows] for rows in several],
         [{found.names[row]: found.y[row] for row in rows} for rows in odd],
-        np.array([row for row in kept if found.y[row] not in set(few)], dtype=np.int64),
-        few,
+        np.array([row for row in kept if found.y[row] not in few], dtype=np.int64),
+        list(few),
     )
 
 
