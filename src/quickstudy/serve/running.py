@@ -60,7 +60,7 @@ def run_service(settings: Settings, listening: Callable[[str], None]) -> None:
     warnings.simplefilter("ignore")  # what libraries have to say of a user's examples is nothing for the log
     config = uvicorn.Config(
         app,
-        http=_patient(settings.limits.head_seconds),
+        http=type("Patient", (_Patient,), {"seconds": settings.limits.head_seconds}),
         ws="none",
         lifespan="on",
         access_log=False,
@@ -147,48 +147,46 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _patient(seconds: float) -> type[asyncio.Protocol]:
+class _Patient(H11Protocol):
     """Uvicorn's protocol, with a limit to the patience with who does not send a request's head, be it the first or not.
 
     Between two requests of a connection uvicorn waits itself, until the first byte.
     """
 
-    class Patient(H11Protocol):
-        _timer: asyncio.TimerHandle | None = None
+    seconds = 10.0
+    _timer: asyncio.TimerHandle | None = None
 
-        @override
-        def connection_made(self, transport: Any) -> None:
-            super().connection_made(transport)
-            self._watch()
+    @override
+    def connection_made(self, transport: Any) -> None:
+        super().connection_made(transport)
+        self._watch()
 
-        @override
-        def data_received(self, data: bytes) -> None:
-            super().data_received(data)
-            self._watch()
+    @override
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        self._watch()
 
-        def _watch(self) -> None:
-            if not self._waits:
-                self._stop()
-            elif self._timer is None:
-                self._timer = self.loop.call_later(seconds, self._give_up)
-
-        @property
-        def _waits(self) -> bool:
-            """No request has been understood that is not answered yet."""
-            return self.cycle is None or self.cycle.response_complete
-
-        def _give_up(self) -> None:
-            if self._waits and not self.transport.is_closing():
-                self.transport.close()
-
-        def _stop(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None
-
-        @override
-        def connection_lost(self, exc: Exception | None) -> None:
+    def _watch(self) -> None:
+        if not self._waits:
             self._stop()
-            super().connection_lost(exc)
+        elif self._timer is None:
+            self._timer = self.loop.call_later(self.seconds, self._give_up)
 
-    return Patient
+    @property
+    def _waits(self) -> bool:
+        """No request has been understood that is not answered yet."""
+        return self.cycle is None or self.cycle.response_complete
+
+    def _give_up(self) -> None:
+        if self._waits and not self.transport.is_closing():
+            self.transport.close()
+
+    def _stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None
+
+    @override
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop()
+        super().connection_lost(exc)

@@ -25,7 +25,9 @@ class Limits:
     body_bytes: int = _limit(32 * _MIB, "bytes of a request's body")
     content_bytes: int = _limit(8 * _MIB, "bytes of one picture, recording or file")
     pixels: int = _limit(16_000_000, "pixels of a picture, of which there are never more than 65 million")
-    sound_seconds: int = _limit(60, "seconds of a recording, never more than 60, nor than 12 million samples in all channels")
+    sound_seconds: int = _limit(
+        60, "seconds of a recording, never more than 60, nor than 12 million samples in all channels"
+    )
     text_letters: int = _limit(10_000, "letters of a text")
     row_numbers: int = _limit(1_000, "numbers of a row")
     label_letters: int = _limit(100, "letters of a label")
