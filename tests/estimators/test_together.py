@@ -108,6 +108,28 @@ def test_everything_at_once_is_what_each_method_says() -> None:
     ]
 
 
+def test_folds_are_learned_once_whatever_coverage_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    draw = CASES["knn on rows"][1]
+    model = FewShotClassifier("knn").fit(draw(24), ["a", "b", "c"] * 8)
+    new = draw(5)
+    expected = model.predict_set(new, 0.9)
+    true, learned = FewShotClassifier._left_out_scores, []
+
+    def noted(self: FewShotClassifier) -> Any:
+        learned.append(self)
+        return true(self)
+
+    monkeypatch.setattr(FewShotClassifier, "_left_out_scores", noted)
+    answering = Answering(model)
+    said = answer_together([answering.asked(new)])[0]
+    for coverage in (0.5, 0.9, 0.7):
+        answering.answers(said, coverage=coverage)
+        assert answering.promise(coverage) == "own examples"
+    assert learned == [model]
+    possible = [[label in (one.possible or ()) for label in "abc"] for one in answering.answers(said, coverage=0.9)]
+    assert possible == expected.tolist()
+
+
 def test_the_weaker_promise() -> None:
     assert weakest([]) is None
     assert weakest(["own examples", "not guaranteed"]) == "not guaranteed"

@@ -385,6 +385,20 @@ def test_what_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         assert answers[-1].json()["answers"][0]["label"] == "low"
 
 
+def test_folds_that_take_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is to be known of all examples before a set of labels can be named is computed with the first question."""
+    go = threading.Event()
+    scores = FewShotClassifier._left_out_scores
+    monkeypatch.setattr(FewShotClassifier, "_left_out_scores", lambda self: scores(self) if go.wait(30) else None)
+    with client_of(create_app(Settings(tasks=tmp_path / "t", limits=Limits(compute_seconds=1)))) as client:
+        task = make(client, rows(12), learner="knn")
+        question = {"queries": [{"row": [1, 1]}]}
+        busy = client.post(f"/v1/tasks/{task}/classify", json=question)
+        go.set()
+        assert error_of(busy)[:2] == (503, "busy")
+        assert client.post(f"/v1/tasks/{task}/classify", json=question).json()["promise"] == "own examples"
+
+
 def test_limits_that_are_none() -> None:
     with pytest.raises(InputError, match=r"There is no limit called 'pixel'. Did you mean 'pixels'\?"):
         Limits().changed(["pixel=3"])

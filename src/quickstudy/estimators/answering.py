@@ -6,12 +6,14 @@ too much) is computed once and kept.
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from scipy.special import softmax
 from torch import Tensor
 
@@ -54,7 +56,8 @@ class Answering:
     model: FewShotClassifier
     _known: Tensor | None = None
     _unknown: tuple[float, Promise] | None = None
-    _sets: dict[float, tuple[float, Promise]] = field(default_factory=dict)
+    _scores: NDArray[np.float64] | None = None
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @property
     def labels(self) -> list[Any]:
@@ -125,11 +128,14 @@ class Answering:
 
     def _set_limit(self, coverage: float) -> tuple[float, Promise]:
         check_rate("coverage", coverage)
-        if coverage not in self._sets:
-            if len(self._sets) > 16:  # of a client that tries all numbers
-                self._sets.clear()
-            self._sets[coverage] = self.model._set_limit(coverage)
-        return self._sets[coverage]
+        return self.model._set_limit(coverage, self._left_out_scores)
+
+    def _left_out_scores(self) -> NDArray[np.float64]:
+        """Once, whatever coverage is asked for: each fold of the examples is learned anew for them."""
+        with self._lock:
+            if self._scores is None:
+                self._scores = self.model._left_out_scores()
+            return self._scores
 
 
 def weakest(promises: Sequence[Promise]) -> Promise | None:

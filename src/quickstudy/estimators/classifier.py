@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -157,13 +157,20 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         limit, _ = self._set_limit(coverage)
         return np.asarray(said <= limit)
 
-    def _set_limit(self, coverage: float) -> tuple[float, Promise]:
-        """Up to which doubt a class cannot be ruled out; what the coverage holds for."""
+    def _set_limit(
+        self, coverage: float, left_out: Callable[[], NDArray[np.float64]] | None = None
+    ) -> tuple[float, Promise]:
+        """Up to which doubt a class cannot be ruled out; what the coverage holds for.
+
+        Args:
+            coverage: see :meth:`predict_set`.
+            left_out: :meth:`_left_out_scores`, or what has them at hand.
+        """
         promise = self.set_promise_
         told = measured(self.chosen_.calibration, "doubt", len(self.labels_) / len(self.classes_), 1 - coverage)
         if told is not None and promise != "own examples":  # to score them would be for nothing
             return told, promise
-        scores = self._left_out_scores()
+        scores = (left_out or self._left_out_scores)()
         if promise == "own examples":
             return threshold(scores, 1 - coverage), promise
         return float(scores.max(initial=0.0)) if len(scores) else np.inf, promise

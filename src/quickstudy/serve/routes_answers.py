@@ -49,7 +49,7 @@ async def classify(request: Request, task: str) -> Response:
     brain = await service.brain(there)
     said = await service.ask(brain, queries)
     service.metrics.queries.labels(brain.task.kind or "").inc(len(queries))
-    found = await service.work(service.answers, brain, said, nearest, coverage)
+    found = await service.answers(brain, said, nearest, coverage)
     return Response(found.model_dump_json(), media_type="application/json")
 
 
@@ -92,9 +92,9 @@ async def _said(service: Service, task: Task, name: str, queries: list[New]) -> 
     about = schemas.LearnerSaid(name=shown, summary=summary)
     began = time.perf_counter()
     said = await service.ask(brain, queries)
-    (one,) = (await service.work(service.answers, brain, said, 0, None)).answers
+    (one,) = (await service.answers(brain, said, 0, None)).answers
     seconds = brain.seconds + time.perf_counter() - began
-    steps = await service.work(lambda: brain.losses)
+    steps = await service.reckon(lambda: brain.losses)
     losses = None if steps is None else [rounded(loss) for loss in steps]
     update: dict[str, Any] = {"probabilities": one.probabilities, "label": one.label, "losses": losses}
     return about.model_copy(update={**update, "milliseconds": round(1000 * seconds, 2)})
@@ -111,7 +111,7 @@ async def map_features(request: Request, task: str) -> Response:
     if question.queries:
         queries = await queries_of(request, question.queries)
         features = (await service.ask(brain, queries)).features.double()
-    points = await service.work(_points, brain, features)
+    points = await service.reckon(_points, brain, features)
     return Response(schemas.Points(points=points).model_dump_json(exclude_none=True), media_type="application/json")
 
 

@@ -1,7 +1,8 @@
 """Floor 6: what the service does, whatever the protocol: the parts, and how they work together.
 
-Three kinds of threads: a few for the database and for reading pictures, one that learns, one that answers. So a task
-that takes long to learn keeps nobody waiting who asks about another one.
+Four kinds of threads: a few for the database and for reading pictures, one that learns, one that answers, and a few
+that reckon what an answer needs of all labelled examples. So a task that takes long keeps nobody waiting who asks about
+another one; and what is computed for nobody any more, when the service stops, is not waited for.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from quickstudy.estimators.together import Said
 from quickstudy.serve import schemas
 from quickstudy.serve.access import Access, Keys, check_start
 from quickstudy.serve.batching import Batcher
-from quickstudy.serve.brains import Brain, Brains
+from quickstudy.serve.brains import LEARNS, Brain, Brains
 from quickstudy.serve.content import kind_of
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.gate import State
@@ -33,7 +34,7 @@ from quickstudy.serve.tables import open_database
 __all__ = ["Service"]
 
 _T = TypeVar("_T")
-_THREADS = 8
+_THREADS, _RECKONERS = 8, 4
 _PULSE = 0.5  # seconds after which who waits for an answer looks whether the service stops
 _GLANCE = 2.0  # seconds for which an answer about a task waits for the name of its learner
 _WHOLE = 6  # digits of numbers in answers: what is beyond depends on who else asked
@@ -63,6 +64,7 @@ class Service:
         self.brains = Brains(self.store, self.roster, self.metrics, settings.models)
         self.batcher = Batcher(self.metrics)
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="quickstudy-serves")
+        self._reckoning = ThreadPoolExecutor(_RECKONERS, thread_name_prefix=f"{LEARNS}-folds")
         self._warming: Future[None] | None = None
 
     def start(self) -> None:
@@ -79,6 +81,7 @@ class Service:
         """Finish what was begun."""
         self.state.stopping = True
         self.threads.shutdown(wait=True, cancel_futures=False)
+        self._reckoning.shutdown(wait=False, cancel_futures=True)
         self.brains.close()
         self.batcher.close()
         self.engine.dispose()
@@ -86,6 +89,14 @@ class Service:
     async def work(self, function: Callable[..., _T], *given: Any) -> _T:
         """Call a function that waits, in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self.threads, function, *given)
+
+    async def reckon(self, function: Callable[..., _T], *given: Any) -> _T:
+        """Call a function that may compute for long.
+
+        Raises:
+            Refused: it takes longer than the limits allow.
+        """
+        return await self.timely(self._reckoning.submit(function, *given))
 
     async def timely(self, future: Future[_T], seconds: float | None = None) -> _T:
         """What a thread is computing.
@@ -189,8 +200,15 @@ class Service:
         except QuickstudyError as error:
             raise Refused(422, str(error), "unreadable") from error
 
-    def answers(self, brain: Brain, said: Said, nearest: int, coverage: float | None) -> schemas.Answers:
-        """Answers as they are sent."""
+    async def answers(self, brain: Brain, said: Said, nearest: int, coverage: float | None) -> schemas.Answers:
+        """Answers as they are sent.
+
+        Raises:
+            Refused: it takes too long: what a set of labels needs of all examples is computed with the first one.
+        """
+        return await self.reckon(self._answers, brain, said, nearest, coverage)
+
+    def _answers(self, brain: Brain, said: Said, nearest: int, coverage: float | None) -> schemas.Answers:
         found = brain.answering.answers(said, nearest=nearest, coverage=coverage)
         return schemas.Answers(
             task=brain.task.id,
