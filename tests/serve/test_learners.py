@@ -44,6 +44,20 @@ def test_a_learner_of_the_operator(own: TestClient) -> None:
     assert again.status_code == 201 and again.json()["learner"]["asked"] == "mine"
 
 
+def test_a_learner_that_is_offered_no_more(own: TestClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name is not taken for a folder, though one of that name is here."""
+    task = make(own, shapes(), learner="mine")
+    shutil.copytree(SHIPPED / "drawings", tmp_path / "mine")
+    monkeypatch.chdir(tmp_path)
+    with client_of(create_app(Settings(tasks=tmp_path / "tasks"))) as later:
+        asked = later.post(f"/v1/tasks/{task}/classify", json={"queries": [{"image": b64(drawing("ring"))}]})
+        said = "This service does not offer the learner 'mine' any more. Choose another one."
+        assert error_of(asked) == (422, "cannot_learn", said)
+        about = later.get(f"/v1/tasks/{task}").json()
+        assert not about["ready"] and about["learner"]["why"] == said
+        assert later.patch(f"/v1/tasks/{task}", json={"learner": "auto"}).json()["ready"]
+
+
 def test_its_folder_cannot_be_asked_for(own: TestClient, tmp_path: Path) -> None:
     for name in (
         str(tmp_path / "a folder"),

@@ -6,6 +6,7 @@ looking at its examples again. A learner is shared by all tasks that it learned,
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import OrderedDict
@@ -21,11 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from quickstudy.errors import QuickstudyError
+from quickstudy.episode import map_leaves
+from quickstudy.errors import InputError, QuickstudyError
 from quickstudy.estimators.answering import Answering
 from quickstudy.estimators.classifier import FewShotClassifier
 from quickstudy.estimators.together import answer_together, share_learner
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.states import map_state
 from quickstudy.serve.content import Decoder
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.learners import Roster
@@ -37,7 +40,7 @@ __all__ = ["LEARNS", "Brain", "Brains"]
 
 _Key: TypeAlias = tuple[str, int, str]
 LEARNS = "quickstudy-learns"
-_EXAMPLES = 50_000  # of all tasks that are kept
+_BYTES = 1024 * 1024 * 1024  # of all tasks that are kept
 
 
 @dataclass(eq=False)
@@ -68,6 +71,20 @@ class Brain:
     def losses(self) -> list[float] | None:
         """Of the labelled examples, before each inner step and after the last; None: it learns otherwise."""
         return self.answering.model.support_losses()
+
+    @cached_property
+    def bytes(self) -> int:
+        """Of memory that it takes: its examples, their features, and what they taught."""
+        model, sizes = self.answering.model, [self.answering.known.nbytes]
+
+        def noted(leaf: Tensor) -> Tensor:
+            sizes.append(leaf.nbytes)
+            return leaf
+
+        map_leaves(noted, model.support_)
+        with contextlib.suppress(InputError):  # what a state of another package's learner is made of is not known
+            map_state(noted, model.state_)
+        return sum(sizes)
 
     def places(self, features: Tensor) -> NDArray[np.float64]:
         """Where features ``[n, D]`` lie in the plane in which the labelled examples differ most, in -1..1, ``[n, 2]``.
@@ -108,7 +125,7 @@ class Brains:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=LEARNS)
         self._lock = threading.Lock()
         self._known: OrderedDict[_Key, Brain] = OrderedDict()
-        self._held = 0  # examples of those
+        self._held = 0  # bytes of those
         self._coming: dict[_Key, Future[Brain]] = {}
         self._learners: dict[tuple[Any, ...], AbstractLearner] = {}
 
@@ -125,7 +142,7 @@ class Brains:
                 self._known.move_to_end(key)
                 return self._known[key]
             if key not in self._coming:
-                self._coming[key] = self._thread.submit(self._learn, task.owner, key)
+                self._coming[key] = self._thread.submit(self._learn, task.owner, key, learner is None)
             return self._coming[key]
 
     def warm(self, loaded: Callable[[], object] | None = None) -> Future[None]:
@@ -149,24 +166,26 @@ class Brains:
         """Begin nothing more. What is being learned is derived, and not waited for."""
         self._thread.shutdown(wait=False, cancel_futures=True)
 
-    def _learn(self, owner: str, key: _Key) -> Brain:
+    def _learn(self, owner: str, key: _Key, own: bool) -> Brain:
         try:
-            # It may be at a later revision by now, which somebody waited for before.
+            # It may be at a later revision by now, which somebody waited for before, and may have another learner.
             there = self._store.task(owner, key[0], classes=False)
             with self._lock:
-                known = self._known.get((there.id, there.revision, key[2]))
+                known = self._known.get((there.id, there.revision, there.asked if own else key[2]))
             if known is not None:
                 return known
             task, examples = self._store.everything(owner, key[0])
-            brain = self._learned(task, examples, key[2])
+            asked = task.asked if own else key[2]
+            brain = self._learned(task, examples, asked)
+            size = brain.bytes  # computed here, where nobody else waits for it
         finally:
             with self._lock:
                 self._coming.pop(key, None)
         with self._lock:
-            self._known[task.id, task.revision, key[2]] = brain
-            self._held += len(brain.ids)
-            while len(self._known) > self._most or (self._held > _EXAMPLES and len(self._known) > 1):
-                self._held -= len(self._known.popitem(last=False)[1].ids)
+            self._known[task.id, task.revision, asked] = brain
+            self._held += size
+            while len(self._known) > self._most or (self._held > _BYTES and len(self._known) > 1):
+                self._held -= self._known.popitem(last=False)[1].bytes
             self._metrics.models.set(len(self._known))
         return brain
 

@@ -79,13 +79,21 @@ class Roster:
         Raises:
             Refused: there is none; names the nearest.
         """
-        known = ["auto", *_shipped(), *_plain(), *self._own]
-        if name not in known:
-            raise Refused(422, str(UnknownName.among("learner", name[:100], known)), "no_such_learner")
+        if name not in self._names():
+            raise Refused(422, str(UnknownName.among("learner", name[:100], self._names())), "no_such_learner")
         return name
 
+    def _names(self) -> list[str]:
+        return ["auto", *_shipped(), *_plain(), *self._own]
+
     def learner(self, name: str) -> str | SavedLearner:
-        """What an estimator is given for it."""
+        """What an estimator is given for it.
+
+        Raises:
+            InputError: it is offered no more; for an estimator it might be a path, or a name on the hub.
+        """
+        if name not in self._names():
+            raise InputError(f"This service does not offer the learner {name!r} any more. Choose another one.")
         return self._own[name].saved if name in self._own else name
 
     def called(self, name: str, chosen: str) -> str:
