@@ -1,6 +1,6 @@
 """Several replicas on one database: the same answer from any, whoever wrote."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 from starlette.testclient import TestClient
 
-from quickstudy.serve import Limits, Settings, create_app
+from quickstudy.serve import Limits, Settings, create_app, records
 from quickstudy.serve.access import Keys
 from quickstudy.serve.records import Change, New
 from quickstudy.serve.store import Store
@@ -126,6 +126,26 @@ def test_a_database_that_is_gone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             assert (status, code) == (503, "database") and "(disk I/O error)" in said and "more" not in said
         monkeypatch.undo()
         assert client.get(f"/v1/tasks/{task}").json()["examples"] == 4
+
+
+def test_a_task_and_its_classes_are_of_one_revision(
+    postgres: str, engine: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though somebody writes between the two questions to the database."""
+    store = Store(engine, Limits())
+    task = store.make("someone", None, "auto", None)
+    counted = records.classes_of
+
+    def later(connection: sa.Connection, ids: Sequence[str]) -> dict[str, dict[str, int]]:
+        monkeypatch.setattr(records, "classes_of", counted)
+        store.add("someone", task.id, Change(), "texts", [New("a", "text/plain; charset=utf-8", b"b")])
+        return counted(connection, ids)
+
+    monkeypatch.setattr(records, "classes_of", later)
+    seen = store.task("someone", task.id)
+    assert (seen.revision, seen.n) == (0, 0)
+    seen = store.task("someone", task.id)
+    assert (seen.revision, seen.n) == (1, 1)
 
 
 def test_tables_are_made_once(postgres: str, tmp_path: Path) -> None:

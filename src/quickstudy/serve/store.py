@@ -52,7 +52,9 @@ class Store:
 
     def __init__(self, engine: sa.Engine, limits: Limits) -> None:
         self.engine, self.limits = engine, limits
-        self._reader = engine.execution_options(reads=True)
+        # What a reader asks for one after the other is of one revision; SQLite has it so by itself.
+        whole = {"isolation_level": "REPEATABLE READ"} if engine.dialect.name == "postgresql" else {}
+        self._reader = engine.execution_options(reads=True, **whole)
 
     def check(self) -> None:
         """Ask the database for nothing.
@@ -272,8 +274,6 @@ class Store:
     def everything(self, owner: str, id_: str) -> tuple[Task, list[Example]]:
         """A task and all its examples with their contents, of one revision."""
         with self._reading() as connection:
-            if connection.dialect.name == "postgresql":
-                connection.execute(sa.text("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ"))
             task = task_of(connection, owner, id_)
             query = sa.select(*ABOUT, examples.c.content).where(examples.c.task == id_).order_by(examples.c.number)
             return task, [Example(*row) for row in connection.execute(query)]
