@@ -196,6 +196,21 @@ def test_a_late_answer_does_not_count(taught: Page) -> None:
     expect(answer(page)).to_have_text("Star")
 
 
+def test_what_costs_more_waits_for_the_answer(taught: Page) -> None:
+    """On a slow machine, too: learners are put side by side and the map is drawn once it is known what is there."""
+    page = taught
+    late: list[Route] = []
+    asked_for: list[str] = []
+    page.on("request", lambda request: asked_for.append(request.url.rpartition("/")[2]))
+    page.route("**/classify", lambda route: late.append(route))
+    draw(page, circle())
+    page.wait_for_timeout(800)  # nothing changes for longer than it waits
+    assert late and not {"compare", "map"} & set(asked_for)
+    with page.expect_response("**/compare"), page.expect_response("**/map"):
+        late[-1].continue_()
+    expect(answer(page)).to_have_text("Circle")
+
+
 def test_changes_are_taken_back(taught: Page) -> None:
     page = taught
     draw(page, circle(0.2))

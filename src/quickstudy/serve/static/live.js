@@ -14,6 +14,7 @@ const LONG = 400; // after which it is said that an answer is on its way
 export function live({ sheet, answered, settled, waiting, failed }) {
   let asked = 0; // the number of the newest question
   let refused = false; // what is on the sheet
+  let answering = null; // the newest question, until it is answered
   let running = null; // what stops the one that is under way
   let lastTime = 0; // when it was put
   let took = GAP; // how long an answer took
@@ -27,7 +28,7 @@ export function live({ sheet, answered, settled, waiting, failed }) {
     refused = false;
     asked += 1; // from now on an answer that is under way is late
     const gap = Math.max(GAP, 1.5 * took);
-    soon = setTimeout(ask, busy ? Math.max(0, lastTime + gap - performance.now()) : 0);
+    soon = setTimeout(() => (answering = ask()), busy ? Math.max(0, lastTime + gap - performance.now()) : 0);
     if (!busy) calm = setTimeout(settle, SETTLED);
   }
 
@@ -64,6 +65,9 @@ export function live({ sheet, answered, settled, waiting, failed }) {
   }
 
   async function settle() {
+    const mine = asked;
+    await answering;
+    if (mine !== asked) return;
     const items = await sheet().items();
     settled((!refused && items[Math.max(0, sheet().index?.() ?? 0)]) || null);
   }
