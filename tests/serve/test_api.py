@@ -1,6 +1,7 @@
 """What docs/service.md promises, address by address."""
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -290,3 +291,12 @@ def test_the_description_and_its_page(client: TestClient) -> None:
     assert page.headers["content-type"].startswith("text/html")
     assert "/v1/tasks/{task}/classify" in page.text
     assert "http://" not in page.text and "https://" not in page.text  # nothing from elsewhere
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_hold_no_script_and_no_style_and_may_not(client: TestClient, path: str) -> None:
+    page = client.get(path)
+    assert "unsafe" not in page.headers["content-security-policy"]
+    assert not re.search(r"<style| style=|<script(?! [^>]*src=)", page.text)
+    for address in re.findall(r'(?:href|src)="([^"#]+)"', page.text):
+        assert client.get(f"/{address.removeprefix('./').removeprefix('/')}").status_code == 200, address

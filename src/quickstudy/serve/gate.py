@@ -32,7 +32,7 @@ _IMPORT = "/v1/tasks/import"
 _SMALL = 64 * 1024  # bytes of a body that comes without a key, to an address that reads none
 _LINGER = 5.0  # seconds for which the rest of a body that is too large is read, so that the client reads the answer
 _PAGE = (
-    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self' 'unsafe-inline'; "
+    "default-src 'self'; img-src 'self' blob: data:; media-src 'self' blob:; style-src 'self'; "
     "worker-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 _NOTHING = "default-src 'none'; frame-ancestors 'none'; sandbox"
