@@ -92,8 +92,9 @@ def test_a_pickle_or_a_changed_file_is_refused(saved: SavedLearner, tmp_path: Pa
     saved.save(tmp_path / "learner")
     (tmp_path / "learner" / "config.json").write_text("{}")
     torch.save({}, tmp_path / "learner" / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"it holds a pickle, pytorch_model\.bin, which could run anything"):
-        SavedLearner.from_pretrained(tmp_path / "learner")
+    for load in (SavedLearner.from_pretrained, SavedLearner.load):
+        with pytest.raises(InputError, match=r"it holds pytorch_model\.bin, which is or may be a pickle"):
+            load(tmp_path / "learner")
     (tmp_path / "learner" / "pytorch_model.bin").unlink()
     about = json.loads((tmp_path / "learner" / "learner.json").read_text())
     (tmp_path / "learner" / "learner.json").write_text(json.dumps(about | {"licence": "mine"}))

@@ -11,7 +11,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from quickstudy.errors import CheckpointError
 from quickstudy.files import atomic_write_bytes
 from quickstudy.hub import need_hub, reaching
 from quickstudy.saved import FILES, SavedLearner
@@ -19,7 +18,6 @@ from quickstudy.saved import FILES, SavedLearner
 __all__ = ["from_hub", "hub_class", "push"]
 
 _CONFIG = "config.json"
-_PICKLES = (".pkl", ".pickle", ".bin", ".pt", ".pth", ".ckpt", ".joblib")
 
 
 @functools.cache
@@ -53,7 +51,6 @@ def hub_class() -> Any:
                 if Path(model_id).is_dir()
                 else hub.snapshot_download(repo_id=model_id, allow_patterns=[*FILES, _CONFIG], **known)
             )
-            _refuse_pickles(Path(folder))
             return cls(SavedLearner.load(folder))
 
     return HubLearner
@@ -85,18 +82,9 @@ def from_hub(name: str | Path, **options: Any) -> SavedLearner:
         options: of ``ModelHubMixin.from_pretrained``.
 
     Raises:
-        InputError: it is not there, or the hub cannot be reached.
-        CheckpointError: a file is missing, was changed, or is a pickle.
+        InputError: it is not there, or the hub cannot be reached, or there is a pickle in it.
+        CheckpointError: a file is missing, or was changed.
     """
     with reaching("load the learner", str(name)):
         found: SavedLearner = hub_class().from_pretrained(str(name), **options).saved
     return found
-
-
-def _refuse_pickles(folder: Path) -> None:
-    found = sorted(path.name for path in folder.iterdir() if path.suffix.lower() in _PICKLES)
-    if found:
-        raise CheckpointError(
-            f"Cannot load the learner {folder}: it holds a pickle, {found[0]}, which could run anything, and which no "
-            "learner of quickstudy needs. Remove it, or take another learner."
-        )

@@ -145,8 +145,9 @@ class SavedLearner:
             options: of ``huggingface_hub.ModelHubMixin.from_pretrained``, such as ``revision="v1"``.
 
         Raises:
-            InputError: ``huggingface_hub`` is not installed, there is no such learner, or the hub cannot be reached.
-            CheckpointError: a file is missing, was changed, or is a pickle.
+            InputError: ``huggingface_hub`` is not installed, there is no such learner, the hub cannot be reached, or
+                there is a pickle in it.
+            CheckpointError: a file is missing, or was changed.
         """
         from quickstudy.hublearner import from_hub
 
@@ -205,7 +206,7 @@ class SavedLearner:
         """Read what :meth:`save` wrote.
 
         Raises:
-            InputError: no saved learner is there.
+            InputError: no saved learner is there, or there is a pickle in it.
             CheckpointError: a file is missing, cut off or was changed.
         """
         place = Path(folder)

@@ -1,4 +1,7 @@
-"""Floor 6: a folder of files, and one in JSON that knows the digests of all: what was cut off or changed is found."""
+"""Floor 6: a folder of files, and one in JSON that knows the digests of all: what was cut off or changed is found.
+
+Such folders are handed on. They are data, and hold no program: one with a pickle in it is refused.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,11 @@ from typing import Any
 from quickstudy.errors import CheckpointError, InputError
 from quickstudy.files import atomic_write_bytes
 
-__all__ = ["broken", "seal", "unseal"]
+__all__ = ["broken", "refuse_pickles", "seal", "unseal"]
+
+_PICKLES = (".pkl", ".pickle", ".bin", ".pt", ".pth", ".ckpt", ".joblib", ".dill", ".npy", ".npz")
+_TENSORS = ".safetensors"  # whose first bytes are a length, any
+_MARKS = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")  # how pickles of protocols 2 to 5 begin
 
 
 def seal(folder: Path, name: str, about: Mapping[str, Any], others: tuple[str, ...]) -> None:
@@ -60,8 +67,10 @@ def unseal(folder: Path, name: str, schema: int, what: str) -> dict[str, Any]:
         what: how errors call the folder, such as ``"learner"``.
 
     Raises:
+        InputError: there is a pickle in it.
         CheckpointError: a file is missing, cut off or was changed.
     """
+    refuse_pickles(folder)
     try:
         about = json.loads((folder / name).read_bytes())
     except ValueError as error:
@@ -83,6 +92,26 @@ def unseal(folder: Path, name: str, schema: int, what: str) -> dict[str, Any]:
 def broken(what: str, folder: Path, why: str) -> CheckpointError:
     """The sentence for a folder that cannot be loaded."""
     return CheckpointError(f"Cannot load the {what} {folder}: {why}. Copy it again, or make it anew.")
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Refuse a folder of a task or of a learner with a file that may run a program when it is read.
+
+    Nothing here would read it, but whoever gets the folder from us might; quickstudy never writes one.
+
+    Raises:
+        InputError: there is such a file; names it.
+    """
+    for file in sorted(folder.rglob("*")):
+        if not file.is_file():
+            continue
+        with file.open("rb") as opened:
+            begins = opened.read(2) in _MARKS
+        if (begins and file.suffix != _TENSORS) or file.suffix.lower() in _PICKLES:
+            raise InputError(
+                f"Cannot use {folder}: it holds {file.relative_to(folder)}, which is or may be a pickle, and "
+                "quickstudy writes none. Get the folder from whoever made it, or remove that file if you know it."
+            )
 
 
 def _check_texts(part: Any, name: str) -> None:

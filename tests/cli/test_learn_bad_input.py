@@ -18,8 +18,8 @@ from PIL import Image
 from quickstudy.data import picturefiles
 from quickstudy.errors import InputError, StorageError
 from quickstudy.estimators import FewShotClassifier, load_task
-from quickstudy.estimators.foreign import refuse_pickles
 from quickstudy.estimators.tasklock import held
+from quickstudy.sealed import refuse_pickles
 from tests.cli.conftest import Command
 
 

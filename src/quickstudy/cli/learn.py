@@ -65,8 +65,8 @@ def learn(
     del debug  # read by `outcome`
     from quickstudy.estimators import FewShotClassifier, FewShotRegressor
     from quickstudy.estimators.files import Asked, labelled
-    from quickstudy.estimators.foreign import refuse_pickles
     from quickstudy.estimators.tasklock import held
+    from quickstudy.sealed import refuse_pickles
 
     if Path(learner).is_dir():
         refuse_pickles(Path(learner))
@@ -245,10 +245,7 @@ def inspect(task: TaskFolder, json: Json = False, debug: Debug = False) -> None:
 
 def _task(folder: Path) -> AbstractFewShot:
     from quickstudy.estimators import load_task
-    from quickstudy.estimators.foreign import refuse_pickles
 
-    if folder.is_dir():
-        refuse_pickles(folder)
     return load_task(folder)
 
 

@@ -116,7 +116,7 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
         device: where it shall compute.
 
     Raises:
-        InputError: no task is there.
+        InputError: no task is there, or there is a pickle in it.
         CheckpointError: a file is missing, cut off or was changed.
     """
     found = places(folder)
