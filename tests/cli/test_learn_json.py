@@ -54,6 +54,16 @@ def test_texts_that_are_no_files(quickstudy: Command, monkeypatch: pytest.Monkey
     assert blank.status == 2 and "Cannot read text 0: expected words" in blank.err
 
 
+def test_examples_that_look_unlike_training_are_said_once(quickstudy: Command) -> None:
+    wild = np.exp(4 * np.random.default_rng(0).normal(size=(40, 4)))
+    rows = [",".join([*map(str, row), f"c{number % 2}"]) for number, row in enumerate(wild.tolist())]
+    Path("wild.csv").write_text("\n".join(["a,b,c,d,label", *rows]) + "\n")
+    done = quickstudy("learn", "wild.csv", "--out", "wild", "--learner", "rows")
+    assert (done.out + done.err).count("look unlike what rows was trained on") == 1
+    warning = json.loads(quickstudy("inspect", "wild", "--json").out)["warning"]
+    assert f"warning: {warning}\n" in done.out
+
+
 def test_a_folder_is_answered_piece_by_piece(quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     draw = np.random.default_rng(0)
     for label, level in (("dark", 40), ("light", 200)):

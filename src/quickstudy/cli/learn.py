@@ -276,5 +276,3 @@ def _show(model: AbstractFewShot, json: bool, found: Found | None = None) -> Non
         return
     for line in in_words(model):
         typer.echo(line)
-    if model.warning_ is not None:
-        typer.echo(f"note: {model.warning_}", err=True)

@@ -26,7 +26,7 @@ def about(model: AbstractFewShot) -> dict[str, Any]:
     from quickstudy.estimators import FewShotClassifier
 
     said: dict[str, Any] = {"kind": model.kind_, "learner": model.chosen_.name, "why": model.chosen_.why}
-    said["warning"] = getattr(model, "warning_", None) or None  # what was learned from looks unlike training
+    said["warning"] = model.warning_
     if isinstance(model, FewShotClassifier):
         counts = Counter(map(_plain, model.labels_))
         classes = [{"label": label, "examples": counts[label]} for label in map(_plain, model.classes_)]
@@ -48,7 +48,7 @@ def in_words(model: AbstractFewShot) -> list[str]:
         n = said["numbers"]
         lines = [f"a number for {model.kind_}: {n['examples']} examples, {n['least']:g} to {n['most']:g}"]
     lines.append(f"learner: {said['learner']} ({said['why']})")
-    lines += [f"warning: {said['warning']}"] if said.get("warning") else []
+    lines += [f"warning: {said['warning']}"] if said["warning"] else []
     return lines + [f"column {name!r} is not used: {why}" for name, why in said.get("columns_left_out", {}).items()]
 
 
