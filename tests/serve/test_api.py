@@ -205,6 +205,9 @@ def test_a_learner_that_cannot_learn_a_task_says_why(client: TestClient) -> None
     assert not found["ready"] and found["learner"]["name"] is None and "TF-IDF reads texts" in found["learner"]["why"]
     refused = error_of(client.post(f"/v1/tasks/{task}/classify", json={"queries": [{"row": [1, 2]}]}))
     assert refused[:2] == (422, "cannot_learn") and "TF-IDF reads texts" in refused[2]
+    beside = client.post(f"/v1/tasks/{task}/compare", json={"query": {"row": [1, 2]}}).json()["learners"]
+    assert beside[0]["name"] == "tf-idf" and "TF-IDF reads texts" in beside[0]["error"]
+    assert {"rows", "knn"} <= {one["name"] for one in beside if one.get("label")}
     assert client.patch(f"/v1/tasks/{task}", json={"learner": "auto"}).json()["ready"]
 
 

@@ -133,6 +133,7 @@ ZIPS: dict[str, tuple[bytes, int, str]] = {
     "a bomb that lies": (understated(), 422, "it is no zip, or damaged"),
     "many bombs": (zipped(about(*"abcd"), {name: b"a" * 19_000 for name in "abcd"}), 413, "at most"),
     "one bomb many times": (zipped(about(*["a"] * 4), {"a": b"a" * 19_000}), 413, "at most"),
+    "a list of files alone": (b"PK\x01\x02" * 200, 413, "it has 200 files; at most 120"),
     "many files": (zipped(about(), {f"f{n}": b"" for n in range(130)}), 413, "it has 131 files; at most 120"),
     "many examples": (zipped(about(*["a"] * 21), {"a": b"x"}), 413, "it has 21 examples; at most 20"),
     "two kinds": (

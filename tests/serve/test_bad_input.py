@@ -101,6 +101,7 @@ EXAMPLES: dict[str, tuple[Any, int, str]] = {
     "a cut sound": ([{"label": "a", "audio": b64(tone(300)[:400])}], 422, "it is cut off"),
     "a long sound": ([{"label": "a", "audio": b64(tone(300, 3))}], 413, "it has 3 seconds; at most 2"),
     "twenty channels": ([{"label": "a", "audio": b64(wide_sound())}], 422, "20 channels of 8000"),
+    "absurdly long row": ([{"label": "a", "row": [1] * 100_001}], 422, "row: List should have at most 100000 items"),
     "two kinds": ([{"label": "a", "text": "b"}, {"label": "a", "row": [1]}], 422, "these are rows and texts"),
     "too many at once": ([{"label": "a", "row": [1]}] * 21, 413, "There are 21 examples; at most 20"),
     "too many classes": ([{"label": str(n), "row": [1]} for n in range(5)], 422, "have 5 classes; at most 4"),

@@ -32,6 +32,7 @@ __all__ = ["Packed", "pack", "unpack"]
 
 SCHEMA = 1
 _ABOUT, _EXAMPLES, _LEARNED = "task.json", "examples", "learned"
+_ENTRY = b"PK\x01\x02"  # how each entry of a zip's list of files begins
 _MOST_ABOUT = 4 * 1024 * 1024
 _MOST_FILES = 100  # beside the examples
 _DAMAGED = (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, OSError, ValueError, KeyError)
@@ -98,9 +99,9 @@ def unpack(content: bytes, limits: Limits) -> tuple[Packed, str | None, list[New
     Raises:
         Refused: it is no zip, not of a task, damaged, or larger than allowed.
     """
+    _refuse_many(content, limits)
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            _refuse_many(archive, limits)
             about = _about(_read(archive, _ABOUT, _MOST_ABOUT))
             return _examples(archive, about, limits)
     except _DAMAGED as error:
@@ -149,10 +150,11 @@ def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:
     return content
 
 
-def _refuse_many(archive: zipfile.ZipFile, limits: Limits) -> None:
-    most = limits.examples_per_task + _MOST_FILES
-    if len(archive.infolist()) > most:
-        raise _too_large(f"{len(archive.infolist()):,} files", f"{most:,}")
+def _refuse_many(content: bytes, limits: Limits) -> None:
+    """Before it is opened: by then each entry of its list is an object of Python."""
+    most, found = limits.examples_per_task + _MOST_FILES, content.count(_ENTRY)
+    if found > most:
+        raise _too_large(f"{found:,} files", f"{most:,}")
 
 
 def _none(why: str) -> Refused:

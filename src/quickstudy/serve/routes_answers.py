@@ -70,10 +70,12 @@ async def compare(request: Request, task: str) -> Response:
     for name in names or ():
         service.roster.check(name)
     queries = await queries_of(request, [question.query])
+    found = []
     if names is None:
-        own = (await service.brain(there)).name  # what `auto` took may be none that can be asked for
-        names = [there.asked, *(name for name in service.roster.beside(there.kind or "rows") if name != own)]
-    found = [await _said(service, there, name, queries) for name in dict.fromkeys(names)]
+        found = [await _said(service, there, there.asked, queries)]  # by the name of what `auto` took
+        known = (there.asked, found[0].name)
+        names = [name for name in service.roster.beside(there.kind or "rows") if name not in known]
+    found += [await _said(service, there, name, queries) for name in dict.fromkeys(names)]
     answer = schemas.Compared(learners=found)
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json")
 

@@ -50,6 +50,7 @@ def plain(text: str) -> str:
 # The limits of lengths are the operator's (settings.py); these keep what is absurd from being looked at.
 Label = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(plain)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
+_MOST = 100_000  # numbers of a row, and parts of a list
 
 
 class _Body(BaseModel):
@@ -61,7 +62,7 @@ class Content(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"row": [5.1, 3.5, 1.4, 0.2]}, {"text": "a fine day"}]})
     text: str | None = None
-    row: list[FiniteFloat] | None = Field(default=None, min_length=1)
+    row: list[FiniteFloat] | None = Field(default=None, min_length=1, max_length=_MOST)
     image: str | None = Field(default=None, description="base64 of a PNG, JPEG, GIF, BMP, WebP or TIFF")
     audio: str | None = Field(default=None, description="base64 of a WAV, FLAC, OGG or MP3")
 
@@ -108,7 +109,7 @@ class NewExamples(_Body):
             "examples": [{"examples": [{"label": "glad", "text": "a fine day"}, {"label": "sad", "text": "it rains"}]}]
         }
     )
-    examples: list[NewExample] = Field(min_length=1)
+    examples: list[NewExample] = Field(min_length=1, max_length=_MOST)
 
 
 class Renamed(_Body):
@@ -122,7 +123,7 @@ class ClassifyQuestion(_Body):
     """What are these?"""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"queries": [{"text": "what a fine day"}]}]})
-    queries: list[Content] = Field(min_length=1)
+    queries: list[Content] = Field(min_length=1, max_length=_MOST)
     nearest: int = Field(default=3, ge=0, le=100, strict=True)
     coverage: Rate | None = 0.9
 
@@ -132,14 +133,14 @@ class CompareQuestion(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"query": {"text": "what a fine day"}}]})
     query: Content
-    learners: list[Label] | None = Field(default=None, min_length=1)
+    learners: list[Label] | None = Field(default=None, min_length=1, max_length=_MOST)
 
 
 class MapQuestion(_Body):
     """Where do the examples, and these, lie?"""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"queries": [{"text": "what a fine day"}]}]})
-    queries: list[Content] = Field(default_factory=list)
+    queries: list[Content] = Field(default_factory=list, max_length=_MOST)
 
 
 # --- answers -----------------------------------------------------------------------------------------
