@@ -17,7 +17,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_html_repr
 from sklearn.utils.validation import check_array, validate_data
 from torch import Tensor
-from torch.nn import functional as F
 
 from quickstudy.episode import Examples, first_leaf, map_leaves
 from quickstudy.errors import InputError
@@ -25,6 +24,7 @@ from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.familiar import MOST, unlike
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
+from quickstudy.estimators.joining import joined, joined_labels
 from quickstudy.estimators.scaling import moments
 from quickstudy.estimators.showing import beside_html, beside_text
 from quickstudy.estimators.tablereader import TableReader
@@ -182,20 +182,20 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
     def _fit_more(self, X: Any, y: Any) -> None:
         """Examples are read as the first ones were; of rows the learner is chosen anew, by how many there are now."""
         X, y = self._checked(X, y, first=False)
-        joined = _joined_labels(self.labels_, y)
-        labels, target, outputs = self._understood(joined)
+        every = joined_labels(self.labels_, y)
+        labels, target, outputs = self._understood(every)
         if isinstance(X, Table):  # words and deviations are measured anew, on all labelled rows
             assert isinstance(self.reader_, TableReader)
             self.reader_ = self.reader_.followed_by(X)
             inputs: Inputs = self.reader_.read(self.reader_.table)
         else:
-            inputs = _joined(self.support_, self.reader_.read(X))
+            inputs = joined(self.support_, self.reader_.read(X))
         if self.kind_ == "rows":
             assert isinstance(inputs, Tensor)
             self.chosen_ = choose(self.learner, self._task(inputs.shape[1], labels, outputs), X)
         self._adapt(inputs, labels, target)
         self.names_ += [str(number) for number in range(len(self.names_), len(labels))]
-        self.labels_ = joined
+        self.labels_ = every
 
     def name_examples(self, names: Sequence[str], columns: Sequence[str] = ()) -> None:
         """Say what the last labelled examples are called, so that they can be shown beside a new one.
@@ -402,25 +402,3 @@ def _keys() -> Keys:
 
 def _columns(first: int, last: int) -> Callable[[Tensor], Tensor]:
     return lambda leaf: leaf[:, first:last]
-
-
-def _joined(known: Inputs, more: Inputs) -> Inputs:
-    """One after the other; texts are as long as the longest."""
-    if isinstance(known, Tensor) and isinstance(more, Tensor):
-        return torch.cat(_as_long(known, more))
-    assert isinstance(known, dict) and isinstance(more, dict)
-    return {name: torch.cat(_as_long(known[name], more[name])) for name in known}
-
-
-def _as_long(known: Tensor, more: Tensor) -> list[Tensor]:
-    if known.dim() != 2 or known.shape[1] == more.shape[1]:
-        return [known, more]
-    long = max(known.shape[1], more.shape[1])
-    return [F.pad(part, (0, long - part.shape[1])) for part in (known, more)]
-
-
-def _joined_labels(known: Any, more: Any) -> Any:
-    arrays = isinstance(known, np.ndarray) and isinstance(more, np.ndarray)
-    if arrays and known.dtype.kind == more.dtype.kind and known.shape[1:] == more.shape[1:]:
-        return np.concatenate([known, more])
-    return [*known, *more]
