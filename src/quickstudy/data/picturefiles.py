@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quickstudy.errors import DataError
 
-__all__ = ["SUFFIXES", "decode", "fitted", "read"]
+__all__ = ["SUFFIXES", "decode", "fitted", "read", "settled"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """Files that are read as pictures, in small letters."""
@@ -59,7 +59,16 @@ def decode(content: bytes, name: str) -> Image.Image:
     if not content:
         raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Copy it again or remove it.")
     _refuse_cut_png(content, name)
-    return _on_white(_eight_bits(_open(content, name), name))
+    return settled(_open(content, name), name)
+
+
+def settled(picture: Image.Image, name: str) -> Image.Image:
+    """A picture upright, of 8 bits and without transparency, as :func:`decode` gives that of a file.
+
+    Raises:
+        DataError: its numbers are no brightness.
+    """
+    return _on_white(_eight_bits(ImageOps.exif_transpose(picture), name))
 
 
 def _refuse_cut_png(content: bytes, name: str) -> None:
@@ -87,7 +96,7 @@ def _open(content: bytes, name: str) -> Image.Image:
             if picture.width * picture.height > _MOST:
                 raise _too_large(name, f"{picture.width} x {picture.height}")
             picture.load()
-            return ImageOps.exif_transpose(picture)
+            return ImageOps.exif_transpose(picture)  # here, where whatever odd EXIF data raises is caught
     except DataError:
         raise
     except Image.DecompressionBombError as error:

@@ -29,6 +29,7 @@ from quickstudy.estimators.doubt import (
     threshold,
 )
 from quickstudy.estimators.fewshot import AbstractFewShot
+from quickstudy.estimators.labelling import in_order
 from quickstudy.targets import Target
 
 __all__ = ["FewShotClassifier"]
@@ -241,12 +242,9 @@ def _classes(y: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return found, codes.astype(np.int64)
     labels = list(y)
     try:
-        names = sorted(set(labels))
-    except TypeError:
-        try:
-            names = list(dict.fromkeys(labels))
-        except TypeError as error:
-            raise InputError(f"Labels must be something that can be told apart (hashable): {error}.") from error
+        names = in_order(labels)
+    except TypeError as error:
+        raise InputError(f"Labels must be something that can be told apart (hashable): {error}.") from error
     number = {name: place for place, name in enumerate(names)}
     if {type(name) for name in names} in ({str}, {int}, {float}, {bool}):
         return np.array(names), np.array([number[label] for label in labels], dtype=np.int64)

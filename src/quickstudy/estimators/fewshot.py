@@ -24,7 +24,9 @@ from quickstudy.estimators.choosing import Chosen, Task, choose, reader_for
 from quickstudy.estimators.doubt import embedded, has_features
 from quickstudy.estimators.familiar import MOST, unlike
 from quickstudy.estimators.inputs import AbstractReader, Kind, kind_of
-from quickstudy.estimators.joining import joined, joined_labels
+from quickstudy.estimators.joining import joined
+from quickstudy.estimators.labelling import as_scikit_learn_knows, joined_labels, plain_labels
+from quickstudy.estimators.refusals import alone, refuse_names_of_files, refuse_none, refuse_ragged
 from quickstudy.estimators.scaling import moments
 from quickstudy.estimators.showing import beside_html, beside_text
 from quickstudy.estimators.tablereader import TableReader
@@ -35,7 +37,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.learners.parts.innerloop import InnerLoop
 from quickstudy.targets import Inputs, Target
 
-__all__ = ["AbstractFewShot", "as_scikit_learn_knows", "device_of", "place_learner"]
+__all__ = ["AbstractFewShot", "device_of", "place_learner"]
 
 _AT_ONCE = 256
 """Queries that go through a learner together: what is said of one does not depend on the others."""
@@ -167,6 +169,22 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         """Labels as a learner is given them, ``[n]`` or ``[n, D]``; what they mean; how many outputs that takes."""
 
     def _fit(self, X: Any, y: Any) -> None:
+        self._as_one(self._learn, X, y)
+
+    def _fit_more(self, X: Any, y: Any) -> None:
+        self._as_one(self._learn_more, X, y)
+
+    def _as_one(self, learn: Callable[[Any, Any], None], X: Any, y: Any) -> None:
+        """All or nothing: where ``learn`` fails, what was learned before is there as it was."""
+        before = vars(self).copy()
+        try:
+            learn(X, y)
+        except BaseException:  # Ctrl-C, too
+            vars(self).clear()
+            vars(self).update(before)
+            raise
+
+    def _learn(self, X: Any, y: Any) -> None:
         X, y = self._checked(X, y, first=True)
         labels, target, outputs = self._understood(y)
         table = TableReader.of(X) if isinstance(X, Table) else None
@@ -179,7 +197,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
         self.labels_ = y
         self.names_, self.columns_ = [str(number) for number in range(len(labels))], ()
 
-    def _fit_more(self, X: Any, y: Any) -> None:
+    def _learn_more(self, X: Any, y: Any) -> None:
         """Examples are read as the first ones were; of rows the learner is chosen anew, by how many there are now."""
         X, y = self._checked(X, y, first=False)
         every = joined_labels(self.labels_, y)
@@ -194,7 +212,7 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             assert isinstance(inputs, Tensor)
             self.chosen_ = choose(self.learner, self._task(inputs.shape[1], labels, outputs), X)
         self._adapt(inputs, labels, target)
-        self.names_ += [str(number) for number in range(len(self.names_), len(labels))]
+        self.names_ = [*self.names_, *(str(number) for number in range(len(self.names_), len(labels)))]
         self.labels_ = every
 
     def name_examples(self, names: Sequence[str], columns: Sequence[str] = ()) -> None:
@@ -302,25 +320,26 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
             ValueError: as scikit-learn says it, of rows.
         """
         kind = kind_of(X, self.rate)
+        y = None if y is None else plain_labels(y)
         if not first and kind != self.kind_:
-            raise InputError(f"Cannot use {kind}: this {type(self).__name__} learned {self.kind_}.")
+            raise InputError(f"Cannot use {kind}: this {type(self).__name__} learned {self.kind_}.{alone(X)}")
         self.kind_ = kind
+        refuse_none(X)
         if kind == "rows":
             X, y, done = self._checked_rows(X, y, first)
             if done:
                 return X, y
-        if len(X) == 0:
-            raise InputError("There are no examples. Give at least one.")
         if hasattr(X, "iloc"):  # a column of texts or of paths, by place and not by its index
             X = list(X)
-        if y is not None:
-            y = np.asarray(y) if hasattr(y, "iloc") else y if hasattr(y, "__len__") else list(y)
-            if len(y) != len(X):
-                raise InputError(f"There are {len(X)} examples and {len(y)} labels. Give each example its label.")
+        if kind == "texts" and first:
+            refuse_names_of_files(X)
+        if y is not None and len(y) != len(X):
+            raise InputError(f"There are {len(X)} examples and {len(y)} labels. Give each example its label.")
         return X, y
 
     def _checked_rows(self, X: Any, y: Any, first: bool) -> tuple[Any, Any, bool]:
         """Rows and labels, and whether scikit-learn has looked at both."""
+        refuse_ragged(X, type(self).__name__)
         known = y is not None and as_scikit_learn_knows(y)
         words = None if first or not isinstance(self.reader_, TableReader) else self.reader_.is_words
         table = table_of(X) if first else None if words is None else table_of(X, words)
@@ -382,14 +401,6 @@ def device_of(name: str) -> torch.device:
     except (RuntimeError, AssertionError, TypeError) as error:  # as torch says it, by what it was compiled with
         said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise InputError(f"Cannot compute on the device {name!r} here: {said}. Take 'cpu'.") from error
-
-
-def as_scikit_learn_knows(y: Any) -> bool:
-    """Whether labels are numbers or texts, and not a list of whatever can be told apart."""
-    if not isinstance(y, list | tuple):
-        return not (isinstance(y, np.ndarray) and y.dtype == object)
-    kinds = {str if isinstance(label, str) else float if isinstance(label, float | int) else None for label in y}
-    return kinds in ({str}, {float}) and not any(isinstance(label, bool) for label in y)
 
 
 def _plain(label: Any) -> Any:

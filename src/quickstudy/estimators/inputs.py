@@ -27,10 +27,11 @@ from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.data import audio
-from quickstudy.data.picturefiles import decode, fitted
+from quickstudy.data.picturefiles import decode, fitted, settled
 from quickstudy.data.source import TaskShape
 from quickstudy.data.tokens import HubTokens
 from quickstudy.errors import InputError
+from quickstudy.estimators.refusals import refuse_several_kinds
 from quickstudy.estimators.tables import Table
 from quickstudy.targets import Inputs
 
@@ -81,10 +82,7 @@ def kind_of(X: Any, rate: int | None = None) -> Kind:
     items = list(X) if not isinstance(X, np.ndarray) or X.ndim == 1 else []
     kinds = {_kind_of_one(item) for item in items}
     if len(kinds) > 1:
-        raise InputError(
-            f"Examples are of several kinds: {', '.join(sorted(kinds))}. Give examples of one kind; strings are texts, "
-            "and pictures in files are given as pathlib.Path."
-        )
+        refuse_several_kinds(items, kinds)
     return kinds.pop() if kinds else "rows"
 
 
@@ -358,19 +356,23 @@ def _picture(item: Any, number: int, white: float) -> Image.Image:
         except OSError as error:
             raise InputError(f"Cannot read {item}: {error.strerror or error}.") from error
     if isinstance(item, Image.Image):
-        return item.convert("RGB" if len(item.getbands()) > 2 or item.mode == "P" else "L")
+        shown = settled(item, f"picture {number}")
+        return shown.convert("RGB" if len(shown.getbands()) > 2 or shown.mode == "P" else "L")
     pixels = np.asarray(item.detach().cpu() if isinstance(item, Tensor) else item)
+    if isinstance(item, Tensor) and pixels.ndim == 3 and pixels.shape[0] in (1, 3):
+        pixels = np.moveaxis(pixels, 0, 2) if pixels.shape[2] not in (1, 3, 4) else pixels  # as PyTorch has channels
     if pixels.ndim == 3 and pixels.shape[2] == 1:
         pixels = pixels[..., 0]
     if pixels.ndim not in (2, 3) or (pixels.ndim == 3 and pixels.shape[2] not in (3, 4)) or not pixels.size:
         raise InputError(
-            f"Cannot read picture {number}: expected pixels [H, W] or [H, W, 3], found shape {list(pixels.shape)}."
+            f"Cannot read picture {number}: expected pixels [H, W] or [H, W, 3], found shape {list(pixels.shape)}. "
+            "Where channels come first, move them: numpy.moveaxis(X, 1, -1)."
         )
     if not np.isfinite(pixels.astype(np.float64)).all() or pixels.min() < 0:
         raise InputError(f"Cannot read picture {number}: it has pixels that are negative, NaN or infinite.")
     if pixels.dtype != np.uint8:
         pixels = np.clip(pixels.astype(np.float64) * (255 / white), 0, 255).round().astype(np.uint8)
-    return Image.fromarray(np.ascontiguousarray(pixels[..., :3] if pixels.ndim == 3 else pixels))
+    return settled(Image.fromarray(np.ascontiguousarray(pixels)), f"picture {number}")
 
 
 def _edge(pixels: NDArray[Any]) -> NDArray[Any]:

@@ -1,17 +1,14 @@
-"""Floor 6: further labelled examples behind those that are known."""
+"""Floor 6: further examples behind those that are known, as learners read them."""
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from quickstudy.targets import Inputs
 
-__all__ = ["joined", "joined_labels"]
+__all__ = ["joined"]
 
 
 def joined(known: Inputs, more: Inputs) -> Inputs:
@@ -27,11 +24,3 @@ def _as_long(known: Tensor, more: Tensor) -> list[Tensor]:
         return [known, more]
     long = max(known.shape[1], more.shape[1])
     return [F.pad(part, (0, long - part.shape[1])) for part in (known, more)]
-
-
-def joined_labels(known: Any, more: Any) -> Any:
-    """Labels likewise: an array of arrays of one kind, else a list."""
-    arrays = isinstance(known, np.ndarray) and isinstance(more, np.ndarray)
-    if arrays and known.dtype.kind == more.dtype.kind and known.shape[1:] == more.shape[1:]:
-        return np.concatenate([known, more])
-    return [*known, *more]

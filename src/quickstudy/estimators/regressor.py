@@ -12,6 +12,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from quickstudy.episode import Real
+from quickstudy.errors import InputError
 from quickstudy.estimators.fewshot import AbstractFewShot
 from quickstudy.targets import Target
 
@@ -64,7 +65,16 @@ class FewShotRegressor(MultiOutputMixin, RegressorMixin, AbstractFewShot):  # ty
 
     @override
     def _understood(self, y: Any) -> tuple[Tensor, Target, int]:
-        values = torch.tensor(np.asarray(y, dtype=np.float64))
+        try:
+            values = torch.tensor(np.asarray(y, dtype=np.float64))
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                f"A FewShotRegressor learns numbers, and these labels are none ({error}). For classes take a "
+                "FewShotClassifier."
+            ) from error
+        if not torch.isfinite(values).all():
+            place = int((~torch.isfinite(values.reshape(len(values), -1))).any(1).nonzero()[0])
+            raise InputError(f"The label of example {place} is no finite number. Correct it, or leave the example out.")
         self._flat = values.dim() == 1
         values = values[:, None] if self._flat else values
         return values, Real(values.shape[1]), values.shape[1]

@@ -110,6 +110,8 @@ class Logistic(AbstractLearner):
             return np.zeros((1, x.shape[1])), np.zeros(1)
         with warnings.catch_warnings():
             warnings.simplefilter("error", ConvergenceWarning)
+            # One or two examples of each class are what few shots are; it would have them numbers, not classes.
+            warnings.filterwarnings("ignore", message="The number of unique classes is greater than 50%")
             try:
                 # With two classes W = (-w, w) / 2, so that 1/2 |W|² = 1/4 |w|²: half of what scikit-learn penalises.
                 strength = 2 * self.c if len(np.unique(y)) == 2 else self.c
