@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 from PIL import Image
@@ -14,6 +13,7 @@ from sklearn.datasets import load_digits, load_iris
 from quickstudy.errors import InputError
 from quickstudy.estimators import FewShotClassifier, FewShotRegressor
 
+pd: Any = pytest.importorskip("pandas")
 DIGITS = load_digits()
 
 
@@ -70,6 +70,7 @@ def test_gaps_and_ragged_lists_and_nothing_are_said() -> None:
             model.fit(["a text", gap], [0, 1])
     with pytest.raises(InputError, match=r"found 3 to 4\. If they are waveforms.*FewShotClassifier\(rate=16000\)"):
         model.fit([np.zeros(4), np.zeros(3)], [0, 1])
+    nothing: Any
     for nothing in ([], np.zeros((0, 3)), np.zeros((0, 8, 8)), pd.Series([], dtype=str)):
         with pytest.raises(InputError, match="There are no examples"):
             model.fit(nothing, [])

@@ -65,6 +65,7 @@ def learn(
     del debug  # read by `outcome`
     from quickstudy.estimators import FewShotClassifier, FewShotRegressor
     from quickstudy.estimators.files import Asked, labelled
+    from quickstudy.estimators.savedtask import is_task
     from quickstudy.estimators.tasklock import held
     from quickstudy.sealed import refuse_pickles
 
@@ -81,7 +82,10 @@ def learn(
     found = _fitted(model, found, skip)
     model.name_examples(found.names, found.columns)
     with held(out):
+        again = is_task(out)
         model.save(out)
+    if again:
+        typer.echo(f"the task that was at {out} is replaced; `quickstudy add` keeps what was learned", err=True)
     say_left(found.left)
     _show(model, json, found)
 

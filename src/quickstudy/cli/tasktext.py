@@ -48,8 +48,14 @@ def in_words(model: AbstractFewShot) -> list[str]:
         n = said["numbers"]
         lines = [f"a number for {model.kind_}: {n['examples']} examples, {n['least']:g} to {n['most']:g}"]
     lines.append(f"learner: {said['learner']} ({said['why']})")
-    lines += [f"warning: {said['warning']}"] if said["warning"] else []
+    lines += [f"columns: {_columns_in_words(said['columns'])}"] if said.get("columns") else []
+    lines += [f"warning: {said['warning']}"] if said.get("warning") else []
     return lines + [f"column {name!r} is not used: {why}" for name, why in said.get("columns_left_out", {}).items()]
+
+
+def _columns_in_words(names: list[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more (--json names all)" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
 
 
 def _columns(model: AbstractFewShot) -> dict[str, Any]:
@@ -137,7 +143,7 @@ def say_promise(model: AbstractFewShot) -> None:
 def say_left(left: dict[str, str]) -> None:
     """Which examples were left out, and why."""
     for name, why in list(left.items())[:_SHOWN]:
-        typer.echo(f"left out: {name}: {why}", err=True)
+        typer.echo(f"left out: {name}: {why.removeprefix(f'Cannot read {name}: ')}", err=True)
     if len(left) > _SHOWN:
         typer.echo(f"left out: {len(left) - _SHOWN} more; --json names them all", err=True)
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from quickstudy.errors import DataError
 
@@ -22,6 +22,10 @@ __all__ = ["Labelled", "header_of", "read_texts", "read_unlabelled"]
 _SEPARATED = {".csv": ",;", ".tsv": "\t", ".tab": "\t"}
 _JSON_LINES = (".jsonl", ".ndjson")
 _KINDS = ", ".join((*_SEPARATED, *_JSON_LINES))
+
+
+_Row: TypeAlias = tuple[int, list[Any] | DataError]
+"""The line where a row begins, and its values or what is wrong with it."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +43,9 @@ class Labelled:
     line: int
 
 
-def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Labelled]:
+def read_texts(
+    path: Path, text: str = "text", label: str = "label", *, left: dict[int, str] | None = None
+) -> list[Labelled]:
     """All texts of a file, in its order.
 
     Args:
@@ -47,9 +53,11 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Lab
             first line of names; ``.jsonl`` or ``.ndjson``, an object a line.
         text: the column, or key, of the text.
         label: that of the class.
+        left: where rows that cannot be used are left out, and put down: the line, and what is wrong with it.
 
     Raises:
-        DataError: it is missing, of another kind, empty, no text, lacks a column, or has a row that cannot be used.
+        DataError: it is missing, of another kind, empty, no text, lacks a column, or has a row that cannot be used
+            (unless these are left out).
     """
     kind = path.suffix.lower()
     if kind not in _SEPARATED and kind not in _JSON_LINES:
@@ -58,14 +66,13 @@ def read_texts(path: Path, text: str = "text", label: str = "label") -> list[Lab
     content = _decoded(path)
     rows = _json_lines(path, content, (text, label)) if kind in _JSON_LINES else _table(path, content, (text, label))
     with _long_fields():
-        read = [(line, _words(path, line, values, (text, label))) for line, values in rows]
-    found = [Labelled(words, name, line) for line, (words, name) in read]
-    if not found:
+        found = [Labelled(words, name, line) for line, (words, name) in _usable(path, rows, (text, label), left)]
+    if not found and not left:
         raise DataError(f"Cannot read texts from {path}: it holds none. Give rows of a {text} and a {label}.")
     return found
 
 
-def read_unlabelled(path: Path, text: str = "text") -> list[Labelled]:
+def read_unlabelled(path: Path, text: str = "text", *, left: dict[int, str] | None = None) -> list[Labelled]:
     """As :func:`read_texts`, of texts whose label nobody knows: it is empty."""
     kind, content = path.suffix.lower(), _decoded(path)
     if kind in _JSON_LINES:
@@ -75,7 +82,22 @@ def read_unlabelled(path: Path, text: str = "text") -> list[Labelled]:
     else:  # a text a line
         rows = ((line, [words]) for line, words in enumerate(content.splitlines(), 1) if words.strip())
     with _long_fields():
-        return [Labelled(_words(path, line, values, (text,))[0], "", line) for line, values in rows]
+        return [Labelled(words, "", line) for line, (words,) in _usable(path, rows, (text,), left)]
+
+
+def _usable(
+    path: Path, rows: Iterable[_Row], names: Sequence[str], left: dict[int, str] | None
+) -> Iterator[tuple[int, list[str]]]:
+    """The line and the words of each row; of one that cannot be used the error is raised, or put down."""
+    for line, values in rows:
+        try:
+            if isinstance(values, DataError):
+                raise values
+            yield line, _words(path, line, values, names)
+        except DataError as error:
+            if left is None:
+                raise
+            left[line] = str(error).removeprefix(_refusal(path, line))
 
 
 def header_of(path: Path) -> list[str]:
@@ -108,7 +130,7 @@ def _decoded(path: Path) -> str:
         raise _bad(path, line, f"byte {error.start} of the file is not UTF-8", "Save it as text in UTF-8") from error
 
 
-def _table(path: Path, content: str, names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+def _table(path: Path, content: str, names: Sequence[str]) -> Iterator[_Row]:
     head, *_ = content.split("\n", 1)
     marks = _SEPARATED[path.suffix.lower()]
     mark = next((mark for mark in marks if mark in head), marks[0])
@@ -120,14 +142,11 @@ def _table(path: Path, content: str, names: Sequence[str]) -> Iterator[tuple[int
     titles = [title.strip() for title in first[1]]
     places = [_place(path, titles, name) for name in names]
     for line, fields in records:
-        if len(fields) != len(titles):
-            raise _bad(
-                path,
-                line,
-                f"it has {len(fields)} columns, the first line names {len(titles)}",
-                'Put texts that hold the separator or a line break into quotes, "..."',
-            )
-        yield line, [fields[place] for place in places]
+        if len(fields) == len(titles):
+            yield line, [fields[place] for place in places]
+            continue
+        why = f"it has {len(fields)} columns, the first line names {len(titles)}"
+        yield line, _bad(path, line, why, 'Put texts that hold the separator or a line break into quotes, "..."')
 
 
 def _records(path: Path, reader: Any) -> Iterator[tuple[int, list[str]]]:
@@ -162,25 +181,24 @@ def _place(path: Path, titles: Sequence[str], name: str) -> int:
     )
 
 
-def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[tuple[int, list[Any]]]:
+def _json_lines(path: Path, content: str, names: Sequence[str]) -> Iterator[_Row]:
     for line, row in enumerate(content.split("\n"), 1):  # not splitlines, which also cuts at U+2028 inside a text
-        if not row.strip():
-            continue
-        try:
-            found = json.loads(row)
-        except ValueError as error:
-            raise _bad(path, line, f"it is no JSON ({error})", "Write one object a line") from error
-        if not isinstance(found, dict):
-            raise _bad(path, line, f"it is {type(found).__name__}, not an object", 'Write {"text": ..., "label": ...}')
-        missing = [name for name in names if name not in found]
-        if missing:
-            raise _bad(
-                path,
-                line,
-                f"it has no key {missing[0]!r} among {', '.join(map(repr, found))}",
-                "Say which keys: --data.text NAME, --data.label NAME",
-            )
-        yield line, [found[name] for name in names]
+        if row.strip():
+            yield line, _object(path, line, row, names)
+
+
+def _object(path: Path, line: int, row: str, names: Sequence[str]) -> list[Any] | DataError:
+    try:
+        found = json.loads(row)
+    except ValueError as error:
+        return _bad(path, line, f"it is no JSON ({error})", "Write one object a line")
+    if not isinstance(found, dict):
+        return _bad(path, line, f"it is {type(found).__name__}, not an object", 'Write {"text": ..., "label": ...}')
+    missing = [name for name in names if name not in found]
+    if missing:
+        why = f"it has no key {missing[0]!r} among {', '.join(map(repr, found))}"
+        return _bad(path, line, why, "Say which keys: --data.text NAME, --data.label NAME")
+    return [found[name] for name in names]
 
 
 def _words(path: Path, line: int, values: Sequence[Any], names: Sequence[str]) -> list[str]:
@@ -213,4 +231,8 @@ def _as_words(value: Any, *, number: bool) -> str | None:
 
 
 def _bad(path: Path, line: int, why: str, advice: str) -> DataError:
-    return DataError(f"Cannot use line {line} of {path}: {why}. {advice}.")
+    return DataError(f"{_refusal(path, line)}{why}. {advice}.")
+
+
+def _refusal(path: Path, line: int) -> str:
+    return f"Cannot use line {line} of {path}: "

@@ -176,12 +176,11 @@ class AbstractFewShot(BaseEstimator):  # type: ignore[misc]  # scikit-learn has 
 
     def _as_one(self, learn: Callable[[Any, Any], None], X: Any, y: Any) -> None:
         """All or nothing: where ``learn`` fails, what was learned before is there as it was."""
-        before = vars(self).copy()
+        before = self.__dict__.copy()
         try:
             learn(X, y)
         except BaseException:  # Ctrl-C, too
-            vars(self).clear()
-            vars(self).update(before)
+            self.__dict__ = before
             raise
 
     def _learn(self, X: Any, y: Any) -> None:

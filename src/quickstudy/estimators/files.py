@@ -108,8 +108,10 @@ def labelled(source: Path, asked: Asked | None = None, *, learned: AbstractReade
     _refuse_absent(source)
     with _as_options():
         if _is_of_texts(source, asked.text):
-            rows = read_texts(source, asked.text, asked.answer)
-            return Found("texts", [r.text for r in rows], _answers(source, asked, rows), _lines(source, rows))
+            bad: dict[int, str] = {}
+            rows = read_texts(source, asked.text, asked.answer, left=bad if asked.skip else None)
+            left = _left_lines(source, bad)
+            return Found("texts", [r.text for r in rows], _answers(source, asked, rows), _lines(source, rows), (), left)
         return _labelled_rows(source, asked, learned)
 
 
@@ -218,8 +220,9 @@ def _of_files(path: Path, kind: Kind) -> Found:
 
 
 def _of_texts(path: Path, asked: Asked) -> Found:
-    rows = read_unlabelled(path, asked.text)
-    return Found("texts", [row.text for row in rows], [], _lines(path, rows))
+    bad: dict[int, str] = {}
+    rows = read_unlabelled(path, asked.text, left=bad if asked.skip else None)
+    return Found("texts", [row.text for row in rows], [], _lines(path, rows), (), _left_lines(path, bad))
 
 
 def _of_rows(path: Path, asked: Asked, columns: Sequence[str], learned: AbstractReader | None) -> Found:
@@ -378,11 +381,16 @@ def _is_of_texts(source: Path, text: str) -> bool:
             f"Cannot learn from {source}: its name ends in {kind!r}. Give a folder with a folder for each class, or a "
             f"file that ends in {known}."
         )
-    return text in header_of(source)
+    named = [name.lower() for name in header_of(source)]
+    return text != "text" or text in named  # whoever names a column means texts, and is told where there is none
 
 
 def _lines(source: Path, rows: Sequence[Any]) -> list[str]:
     return [f"{source.name}:{row.line}" for row in rows]
+
+
+def _left_lines(source: Path, bad: dict[int, str]) -> dict[str, str]:
+    return {f"{source.name}:{line}": why.replace("--data.", "--") for line, why in bad.items()}
 
 
 def _refuse_absent(path: Path) -> None:

@@ -121,7 +121,10 @@ def read_task(folder: Path, model_of: Mapping[str, type[AbstractFewShot]], devic
     """
     found = places(folder)
     if not found or not is_task(found[0]):
-        raise InputError(f"There is no saved task at {folder}: it holds no {_ABOUT}. Name a folder that `save` wrote.")
+        raise InputError(
+            f"There is no saved task at {folder}: it holds no {_ABOUT}. Name a folder that `quickstudy learn` "
+            "or `save` wrote."
+        )
     place = found[0]
     about = unseal(place, _ABOUT, SCHEMA, _WHAT)
     try:
