@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 from sklearn.datasets import load_digits, load_iris
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from quickstudy.errors import InputError
 from quickstudy.estimators import FewShotClassifier, FewShotRegressor
@@ -130,3 +132,13 @@ def test_a_regressor_says_that_it_learns_numbers() -> None:
         FewShotRegressor(learner="ridge").fit(DIGITS.images[:2], [1.0, np.inf])
     with pytest.raises(InputError, match="label of example 1 is no finite number"):
         FewShotRegressor(learner="ridge").fit(DIGITS.data[:2], [1.0, None])
+
+
+def test_in_a_pipeline_that_hands_on_tables() -> None:
+    X, y = load_iris(return_X_y=True, as_frame=True)
+    tables = make_pipeline(StandardScaler(), FewShotClassifier(learner="knn")).set_output(transform="pandas")
+    found = tables.fit(X[::5], y[::5]).transform(X[1:4])
+    assert found.columns.tolist() == [f"fewshotclassifier{number}" for number in range(4)]
+    assert found.index.tolist() == [1, 2, 3]
+    shown = FewShotClassifier(learner="knn").set_output(transform="pandas").fit(DIGITS.images[:9], DIGITS.target[:9])
+    assert shown.transform(DIGITS.images[:2]).shape[0] == 2

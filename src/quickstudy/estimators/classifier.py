@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from scipy.special import softmax
-from sklearn.base import ClassifierMixin, TransformerMixin
+from sklearn.base import ClassifierMixin, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import column_or_1d
 from torch import Tensor
@@ -35,7 +35,7 @@ from quickstudy.targets import Target
 __all__ = ["FewShotClassifier"]
 
 
-class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # type: ignore[misc]
+class FewShotClassifier(ClassNamePrefixFeaturesOutMixin, ClassifierMixin, TransformerMixin, AbstractFewShot):  # type: ignore[misc]
     """Learns classes from a few examples of each, with a learner that was meta-trained on other tasks.
 
     Predictions are inductive: what is said of an example depends on the labelled ones and on itself alone.
@@ -214,6 +214,11 @@ class FewShotClassifier(ClassifierMixin, TransformerMixin, AbstractFewShot):  # 
         Numbers of rows are in deviations of the labelled ones.
         """
         return self._embedded(self._read(X)).double().numpy()
+
+    @property
+    def _n_features_out(self) -> int:
+        """How many features :meth:`transform` gives: scikit-learn numbers them, for ``set_output``."""
+        return self._embedded(map_leaves(lambda leaf: leaf[:1], self.support_)).shape[1]
 
     def predict_proba(self, X: Any) -> NDArray[np.float64]:
         """The probability of each class, ``[n, classes]``, in the order of ``classes_``."""
