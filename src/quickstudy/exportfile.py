@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stdout
@@ -37,6 +38,7 @@ _LOUD = (
     "onnxscript",
 )
 _BATCHES = (1, 2, 7)  # examples at once, when the file is compared
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def write(exported: Exported, path: str | Path, form: Format) -> float:
@@ -130,10 +132,13 @@ def _traced(exported: Exported) -> torch.export.ExportedProgram:
 
 
 def _cannot(name: str, error: BaseException) -> str:
-    said = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    while error.__cause__ is not None:  # what was wrong, and not in which of its steps PyTorch met it
+        error = error.__cause__
+    said = _COLOURS.sub("", next((line.strip() for line in str(error).splitlines() if line.strip()), ""))
+    said = said.split(". ")[0].rstrip(".:")[:200]  # what follows is advice to whoever wrote the network
     return (
         f"Cannot export {name}: some of what it computes cannot be written down as a graph of tensors "
-        f"({type(error).__name__}: {said.rstrip('.')[:200]}). Use it through quickstudy, or export another learner."
+        f"({type(error).__name__}{said and f': {said}'}). Use it through quickstudy, or export another learner."
     )
 
 

@@ -50,7 +50,7 @@ def is_saved(path: Path) -> bool:
     return (path / _ABOUT).is_file()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class SavedLearner:
     """A trained learner, and what whoever gets it must know.
 
@@ -69,6 +69,11 @@ class SavedLearner:
     results: tuple[Result, ...] = ()
     licence: str | None = None
     calibration: Mapping[str, Any] | None = None
+
+    def __repr__(self) -> str:
+        """In a line, where a dataclass would show each layer of the network and each number that was measured."""
+        measured = f", {self.results[-1]}" if self.results else ""
+        return f"SavedLearner({self.recipe.learner.name}, by {self.recipe.name}{measured})"
 
     @cached_property
     def digest(self) -> str:

@@ -13,7 +13,9 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from quickstudy.errors import InputError
-from quickstudy.estimators import FewShotClassifier, FewShotRegressor
+from quickstudy.estimators import FewShotClassifier, FewShotRegressor, load_task
+from quickstudy.exportfile import _cannot
+from quickstudy.shipped import shipped
 
 pd: Any = pytest.importorskip("pandas")
 DIGITS = load_digits()
@@ -142,3 +144,35 @@ def test_in_a_pipeline_that_hands_on_tables() -> None:
     assert found.index.tolist() == [1, 2, 3]
     shown = FewShotClassifier(learner="knn").set_output(transform="pandas").fit(DIGITS.images[:9], DIGITS.target[:9])
     assert shown.transform(DIGITS.images[:2]).shape[0] == 2
+
+
+def test_labels_that_are_numbers_of_numpy_are_kept_in_a_file(tmp_path: Path) -> None:
+    labels = [np.int64(3), np.str_("x"), np.bool_(False)]
+    FewShotClassifier(learner="knn").fit(DIGITS.images[:3], labels).save(tmp_path / "task")
+    assert list(load_task(tmp_path / "task").predict(DIGITS.images[:3])) == [3, "x", False]
+
+
+def test_texts_that_no_graph_can_hold_are_refused_in_a_sentence(tmp_path: Path) -> None:
+    model = FewShotClassifier(learner="tf-idf").fit(["a parcel", "some money"], [0, 1])
+    with pytest.raises(InputError, match=r"task of tf-idf: it reads texts letter by letter.* no graph of tensors"):
+        model.export_onnx(tmp_path / "task.onnx")
+
+
+def test_a_table_of_texts_says_how_texts_are_read() -> None:
+    table = pd.DataFrame({"message": [f"text {number}" for number in range(30)]})
+    with pytest.raises(
+        InputError, match=r"\(message: 30 different words.*\)\. A column of texts is read as such where"
+    ):
+        FewShotClassifier().fit(table, [0, 1] * 15)
+
+
+def test_why_a_file_cannot_be_exported_is_said_without_the_steps_of_pytorch() -> None:
+    error = RuntimeError("Failed.\n\x1b[96mThis is step 3/3\x1b[0m of exporting the model to ONNX. Next steps:")
+    error.__cause__ = NotImplementedError("\x1b[91mno such operator\x1b[0m: topk. Please write one.")
+    said = _cannot("the task of knn", error)
+    assert "(NotImplementedError: no such operator: topk). Use it through quickstudy" in said
+
+
+def test_a_saved_learner_shows_itself_in_a_line() -> None:
+    assert repr(shipped("drawings")).startswith("SavedLearner(protonet, by ")
+    assert len(repr(shipped("drawings"))) < 400

@@ -174,8 +174,11 @@ def measure(source: str, columns: Sequence[Column], training: Integers) -> Codin
             scales.append(Scale(column.name, None, float(known.mean()), float(known.std())))
         else:
             scales.append(Scale(column.name, tuple(column.words[int(kind)] for kind in kinds)))
+    worded = any(column.words is not None for column in columns)
     if not scales:
-        raise DataError(f"Cannot learn from {source}: no column says anything in the training rows ({left_out}).")
+        why = ", ".join(f"{name}: {reason}" for name, reason in left_out.items())
+        texts = " A column of texts is read as such where it is called text, or named by --text." if worded else ""
+        raise DataError(f"Cannot learn from {source}: no column says anything in the training rows ({why}).{texts}")
     return Coding(tuple(scales), left_out)
 
 

@@ -63,6 +63,7 @@ def write_task(folder: Path, model: AbstractFewShot) -> None:
     if folder.exists() and not is_task(folder) and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"Cannot save a task to {folder}: something else is there. Give a new or an empty folder.")
     labels = model.labels_.tolist() if isinstance(model.labels_, np.ndarray) else list(model.labels_)
+    labels = [label.item() if isinstance(label, np.number | np.bool_ | np.str_) else label for label in labels]
     odd = next((label for label in labels if not isinstance(label, (*_LABELS, list))), None)
     if odd is not None:
         raise InputError(

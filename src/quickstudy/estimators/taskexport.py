@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from quickstudy import exporting
-from quickstudy.errors import RunError
+from quickstudy.errors import InputError, RunError
 from quickstudy.exportfile import Format, write
 
 if TYPE_CHECKING:
@@ -28,6 +28,11 @@ def export_task(model: AbstractFewShot, path: str | Path, form: Format) -> float
         form: of the file.
     """
     chosen = model.chosen_
+    if isinstance(model.support_, dict) and list(model.support_) == ["text"] and chosen.made is not None:
+        raise InputError(
+            f"Cannot export the task of {chosen.name}: it reads texts letter by letter, and what makes numbers "
+            "of them is no graph of tensors. Use it through quickstudy, or export another learner."
+        )
     about: dict[str, Any] = {
         "learner": chosen.name,
         "why": chosen.why,
