@@ -142,6 +142,8 @@ ZIPS: dict[str, tuple[bytes, int, str]] = {
                {"t": b"x", "r": b"[1]"}), 422, "several kinds: rows and texts"),
     "a learner from elsewhere": (zipped(about(learner="mine")), 422, "There is no learner called 'mine'"),
     "a learner by path": (zipped(about(learner="../x")), 422, "There is no learner called '../x'"),
+    "a row of NaN": (zipped(about("a", media="application/json"), {"a": b"[NaN]"}), 422, "is not finite"),
+    "a row of infinity": (zipped(about("a", media="application/json"), {"a": b"[-Infinity]"}), 422, "is not finite"),
     "no picture": (zipped(about("a", media="image/png"), {"a": b"x"}), 422, "Cannot read examples[0] of the zip"),
     "a long label": (zipped({**about(), "examples": [{"label": "a" * 101, "file": "a", "media": "text/plain"}]}),
                      422, "A label has at most 100 letters"),

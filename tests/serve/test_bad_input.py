@@ -1,6 +1,7 @@
 """Whatever is sent: a 4xx of one sentence, and the task is what it was."""
 
 import io
+import itertools
 import json
 import re
 import struct
@@ -9,8 +10,10 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,7 +24,8 @@ from starlette.testclient import TestClient
 
 from quickstudy import FewShotClassifier
 from quickstudy.errors import InputError
-from quickstudy.serve import Limits, Settings, create_app, service
+from quickstudy.serve import Limits, Settings, content, create_app, requests, service
+from quickstudy.serve.errors import Refused
 from quickstudy.serve.store import Store
 from tests.serve.things import b64, client_of, drawing, error_of, make, rows, shapes, tone
 
@@ -91,6 +95,11 @@ EXAMPLES: dict[str, tuple[Any, int, str]] = {
     "rows of two lengths": ([{"label": "a", "row": [1]}, {"label": "b", "row": [1, 2]}], 422, "found 1 and 2"),
     "huge number": ([{"label": "a", "row": [1e300]}], 422, "not finite, or larger than"),
     "words in a row": ([{"label": "a", "row": ["x"]}], 422, r"row\[0\]: Input should be a valid number"),
+    "a number as a text": ([{"label": "a", "row": ["1.5"]}], 422, r"row\[0\]: Input should be a valid number"),
+    "a truth in a row": ([{"label": "a", "row": [True]}], 422, r"row\[0\]: Input should be a valid number"),
+    "a label of marks": ([{"label": "\u200b\u202e", "text": "b"}], 422, "at least one letter that can be seen"),
+    "a blank letter": ([{"label": "\u3164", "text": "b"}], 422, "at least one letter that can be seen"),
+    "two lines in a label": ([{"label": "a\u2028b", "text": "b"}], 422, r"no control characters, found U\+2028"),
     "no base64": ([{"label": "a", "image": "!"}], 422, r"Cannot read examples\[0\]: it is no base64"),
     "empty image": ([image(b"")], 422, "it is empty"),
     "no picture": ([image(b"hello")], 422, "it is no picture"),
@@ -264,6 +273,17 @@ def test_what_a_method_allows_is_said(client: TestClient) -> None:
     assert client.put(f"/v1/tasks/{'0' * 24}").headers["allow"] == "DELETE, GET, PATCH"
 
 
+def test_labels_that_no_path_holds(client: TestClient) -> None:
+    task = make(client, [{"label": label, "row": [place]} for place, label in enumerate(("..", ".", "a", "b"))])
+    url = f"/v1/tasks/{task}/classes"
+    renamed = client.put(url, params={"label": ".."}, json={"label": "up"})
+    assert [one["label"] for one in renamed.json()["classes"]] == [".", "a", "b", "up"]
+    left = client.delete(url, params={"label": "."})
+    assert [one["label"] for one in left.json()["classes"]] == ["a", "b", "up"]
+    assert error_of(client.delete(url))[0] == 422
+    assert error_of(client.delete(url, params={"label": "."}))[:2] == (404, "no_such_class")
+
+
 def test_bad_classes_and_examples(client: TestClient) -> None:
     task = make(client, rows())
     base = f"/v1/tasks/{task}"
@@ -398,6 +418,56 @@ def test_folds_that_take_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         go.set()
         assert error_of(busy)[:2] == (503, "busy")
         assert client.post(f"/v1/tasks/{task}/classify", json=question).json()["promise"] == "own examples"
+
+
+def test_what_has_one_class_waits_for_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another task that is long in learning does not keep it from being told what it needs."""
+    go = threading.Event()
+    monkeypatch.setattr(FewShotClassifier, "fit", lambda self, X, y: go.wait(30))
+    monkeypatch.setattr(service, "_GLANCE", 0.05)
+    limits = Limits(compute_seconds=2)
+    with client_of(create_app(Settings(tasks=tmp_path / "t", limits=limits, warm=False))) as client:
+        make(client, rows(), learner="knn")
+        alone = make(client, [{"label": "a", "row": [1, 2]}])
+        found = error_of(client.post(f"/v1/tasks/{alone}/classify", json={"queries": [{"row": [1, 1]}]}))
+        go.set()
+        assert found[:2] == (409, "not_ready") and "has 'a'" in found[2]
+
+
+def test_what_takes_too_long_to_read(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few bytes, many pixels, many times: refused before all is read, and meanwhile others are answered."""
+    task, others = make(client), make(client)
+    clock = itertools.count(step=20)
+    monkeypatch.setattr(content, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    many = [{"label": "a", "text": str(n)} for n in range(5)]
+    found = error_of(client.post(f"/v1/tasks/{task}/examples", json={"examples": many}))
+    assert found[:2] == (413, "too_large") and "longer than 30 seconds. Nothing was changed" in found[2]
+    assert client.post(f"/v1/tasks/{others}/examples", json={"examples": many[:1]}).status_code == 201
+    packed = client.get(f"/v1/tasks/{make(client, many[:1])}/export").content
+    monkeypatch.setattr(content, "time", SimpleNamespace(monotonic=itertools.count(step=40).__next__))
+    head = {"Content-Type": "application/zip"}
+    assert error_of(client.post("/v1/tasks/import", content=packed, headers=head))[:2] == (413, "too_large")
+
+
+def test_whoever_reads_keeps_nobody_from_the_database(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    go = threading.Event()
+
+    def slow(*given: Any) -> Any:
+        go.wait(6)
+        raise Refused(422, "late")
+
+    monkeypatch.setattr(requests, "_checked", slow)
+    task = make(client)
+    with ThreadPoolExecutor(12) as pool:
+        url, one = f"/v1/tasks/{task}/examples", {"examples": [{"label": "a", "text": "b"}]}
+        waiting = [pool.submit(client.post, url, json=one) for _ in range(12)]
+        time.sleep(1)  # they are all being read, or wait for it
+        began = time.monotonic()
+        assert client.get(f"/v1/tasks/{task}").status_code == 200
+        waited = time.monotonic() - began
+        go.set()
+        assert waited < 3
+        assert {answer.result().status_code for answer in waiting} == {422}
 
 
 def test_limits_that_are_none() -> None:

@@ -240,6 +240,18 @@ def test_changes_are_taken_back(taught: Page) -> None:
     expect(answer(page)).to_have_count(0)
 
 
+def test_classes_whose_names_mean_something_in_an_address(page: Page, address: str) -> None:
+    open_page(page, seed(address, [("..", circle()), (".", star()), ("a/b?c#%2F", circle(0.2))]))
+    for name in ("..", ".", "a/b?c#%2F"):
+        page.get_by_role("button", name=f"Rename {name}", exact=True).click()
+        page.get_by_label(f"New name of {name}", exact=True).fill(f"{name} or so")
+        page.keyboard.press("Enter")
+        expect(faces(page, f"{name} or so")).to_have_count(1)
+    page.locator("#undo").click()
+    page.get_by_role("button", name="Remove ..", exact=False).first.click()
+    expect(page.locator("#chips li")).to_have_count(2)
+
+
 def test_a_task_is_exported_deleted_and_imported(taught: Page, tmp_path: Path) -> None:
     page = taught
     page.locator("#open-tasks").click()

@@ -21,7 +21,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quickstudy.serve.brains import Brain
-from quickstudy.serve.content import file_of, kind_of, suffix_of
+from quickstudy.serve.content import deadline, file_of, kind_of, suffix_of
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.records import Example, New, Task
 from quickstudy.serve.requests import label_of, one_sentence
@@ -115,7 +115,9 @@ def _examples(archive: zipfile.ZipFile, about: Packed, limits: Limits) -> tuple[
         raise _too_large(f"{len(about.examples):,} examples", f"{limits.examples_per_task:,}")
     new: list[New] = []
     size = 0
+    in_time = deadline(limits)
     for place, one in enumerate(about.examples):
+        in_time()
         label = label_of(one.label, limits)
         content = _read(archive, one.file, limits.content_bytes)
         size += len(content)
@@ -132,7 +134,7 @@ def _about(content: bytes) -> Packed:
     try:
         return Packed.model_validate_json(content)
     except ValidationError as error:
-        raise _none(f"{_ABOUT} does not describe a task: {one_sentence(error.errors())}") from error
+        raise _none(f"{_ABOUT} does not describe a task: {one_sentence(error.errors()).rstrip('.')}") from error
 
 
 def _read(archive: zipfile.ZipFile, name: str, most: int) -> bytes:

@@ -36,7 +36,7 @@ from quickstudy.serve.metrics import Metrics
 from quickstudy.serve.records import Example, Task
 from quickstudy.serve.store import Store
 
-__all__ = ["LEARNS", "Brain", "Brains"]
+__all__ = ["LEARNS", "Brain", "Brains", "not_ready"]
 
 _Key: TypeAlias = tuple[str, int, str]
 LEARNS = "quickstudy-learns"
@@ -145,6 +145,12 @@ class Brains:
                 self._coming[key] = self._thread.submit(self._learn, task.owner, key, learner is None)
             return self._coming[key]
 
+    def knows(self, task: Task, learner: str | None = None) -> bool:
+        """Whether a task was learned, or is being learned, at its revision."""
+        key = (task.id, task.revision, learner or task.asked)
+        with self._lock:
+            return key in self._known or key in self._coming
+
     def warm(self, loaded: Callable[[], object] | None = None) -> Future[None]:
         """Load what is loaded once, before somebody waits for it.
 
@@ -191,7 +197,7 @@ class Brains:
 
     def _learned(self, task: Task, examples: Sequence[Example], asked: str) -> Brain:
         if not task.full:
-            raise _not_ready(task)
+            raise not_ready(task)
         began, rate = time.perf_counter(), self._roster.rate(asked)
         own = asked == task.asked
         try:
@@ -225,7 +231,8 @@ class Brains:
         share_learner(model, self._learners.setdefault(key, chosen.learner))
 
 
-def _not_ready(task: Task) -> Refused:
+def not_ready(task: Task) -> Refused:
+    """Why a task of one class, or of none, is not learned."""
     there = ", ".join(map(repr, task.classes)) or "none"
     return Refused(
         409,

@@ -9,14 +9,13 @@ import base64
 import binascii
 import io
 import json
-import math
 import threading
+import time
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from quickstudy.data import audio, picturefiles
@@ -26,7 +25,7 @@ from quickstudy.serve.records import New
 from quickstudy.serve.schemas import Content
 from quickstudy.serve.settings import Limits
 
-__all__ = ["KINDS", "Decoder", "file_of", "kind_of", "of_content", "suffix_of"]
+__all__ = ["KINDS", "Decoder", "deadline", "file_of", "kind_of", "of_content", "suffix_of"]
 
 PICTURES = {
     "image/png": ".png", "image/jpeg": ".jpg", "image/gif": ".gif", "image/bmp": ".bmp", "image/webp": ".webp",
@@ -41,6 +40,7 @@ _SOUND_FORMATS = {"WAV": "audio/wav", "WAVEX": "audio/wav", "FLAC": "audio/flac"
                   "MP3": "audio/mpeg", "MPEG": "audio/mpeg"}  # fmt: skip
 _MOST_CHANNELS, _MOST_RATE = 8, 192_000
 _MOST_SAMPLES = 12_000_000  # of all channels: a minute of 96,000 a second in stereo; a few bytes may hold far more
+_LARGEST = 1e38  # below what 32 bits hold
 KINDS = ("pictures", "texts", "sounds", "rows")
 
 
@@ -101,6 +101,24 @@ def file_of(content: bytes, declared: str, label: str, limits: Limits, where: st
     if declared.startswith("audio/") or _sounds_like(content):
         return _sound(content, label, limits, where)
     return _picture(content, label, limits, where)
+
+
+def deadline(limits: Limits) -> Callable[[], None]:
+    """To be called between examples: a few bytes may be many pixels, and many of them would be read for minutes.
+
+    The call raises Refused once reading has taken as long as is allowed.
+    """
+    end = time.monotonic() + limits.compute_seconds
+
+    def in_time() -> None:
+        if time.monotonic() > end:
+            raise Refused(
+                413,
+                f"Reading this takes longer than {limits.compute_seconds} seconds. Nothing was changed. Send less at "
+                "once, or smaller pictures and recordings.",
+            )
+
+    return in_time
 
 
 class Decoder:
@@ -178,9 +196,7 @@ def _text(text: str, label: str, limits: Limits, where: str) -> New:
 def _row(row: list[float], label: str, limits: Limits, where: str) -> New:
     if len(row) > limits.row_numbers:
         raise _too_large(where, f"{len(row):,} numbers", f"{limits.row_numbers:,}")
-    if not all(math.isfinite(np.float32(number)) for number in row if abs(number) < 1e38) or any(
-        abs(number) >= 1e38 for number in row
-    ):
+    if not all(abs(number) < _LARGEST for number in row):  # which NaN is not, either
         raise _unreadable(where, "a number of the row is not finite, or larger than 1e38")
     return New(label, ROW, json.dumps([float(number) for number in row]).encode(), len(row))
 

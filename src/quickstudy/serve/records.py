@@ -256,9 +256,9 @@ def sent_before(connection: sa.Connection, task: Task, change: Change, digest: s
     """
     if change.key is None:
         return None
-    if len(change.key) > _LONGEST_KEY or not change.key.isprintable():
+    if not 1 <= len(change.key) <= _LONGEST_KEY or not change.key.isprintable():
         raise Refused(
-            400, f"Idempotency-Key: expected at most {_LONGEST_KEY} printable letters, received {len(change.key)}."
+            400, f"Idempotency-Key: expected 1 to {_LONGEST_KEY} printable letters, received {len(change.key)}."
         )
     row = connection.execute(
         sa.select(requests).where(requests.c.task == task.id, requests.c.key == change.key)

@@ -12,7 +12,7 @@ from fastapi import Request
 from pydantic import BaseModel, ValidationError
 from starlette.datastructures import UploadFile
 
-from quickstudy.serve.content import file_of, kind_of, of_content
+from quickstudy.serve.content import deadline, file_of, kind_of, of_content
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.records import Change, New
 from quickstudy.serve.schemas import Content, LeftOut, NewExamples, plain
@@ -100,7 +100,7 @@ async def body_of(request: Request, model: type[_M]) -> _M:
     try:
         if len(content) < _LONG:
             return model.model_validate_json(content)
-        return await service_of(request).work(model.model_validate_json, content)
+        return await service_of(request).read(model.model_validate_json, content)
     except ValidationError as error:
         status = 400 if error.errors(include_url=False)[0]["type"] == "json_invalid" else 422
         raise Refused(status, one_sentence(error.errors(include_url=False, include_input=False))) from error
@@ -156,7 +156,7 @@ async def examples_of(request: Request, skip: bool) -> tuple[str, list[New], lis
             _Part(label_of(one.label, limits), f"examples[{place}]", one) for place, one in enumerate(body.examples)
         ]
     _refuse_many(len(parts), limits.examples_per_request, "examples")
-    new, left = await service.work(_checked, parts, limits, skip)
+    new, left = await service.read(_checked, parts, limits, skip)
     if not new:
         raise Refused(
             422, f"Not one of the {len(left)} examples can be read. The first: {left[0].message}", "unreadable"
@@ -173,14 +173,14 @@ async def queries_of(request: Request, queries: Sequence[Content]) -> list[New]:
     service = service_of(request)
     _refuse_many(len(queries), service.limits.queries_per_request, "queries")
     parts = [_Part("", f"queries[{place}]", one) for place, one in enumerate(queries)]
-    return (await service.work(_checked, parts, service.limits, False))[0]
+    return (await service.read(_checked, parts, service.limits, False))[0]
 
 
 async def form_queries(request: Request) -> tuple[dict[str, str], list[New]]:
     """Fields, and queries that came as files."""
     service = service_of(request)
     fields, parts = await _form(request, service.limits.queries_per_request)
-    return fields, (await service.work(_checked, parts, service.limits, False))[0]
+    return fields, (await service.read(_checked, parts, service.limits, False))[0]
 
 
 def is_form(request: Request) -> bool:
@@ -214,7 +214,9 @@ def _called(name: str | None, place: int) -> str:
 def _checked(parts: Sequence[_Part], limits: Limits, skip: bool) -> tuple[list[New], list[LeftOut]]:
     new: list[New] = []
     left: list[LeftOut] = []
+    in_time = deadline(limits)
     for place, part in enumerate(parts):
+        in_time()
         try:
             new.append(part.new(limits))
         except Refused as error:

@@ -34,7 +34,7 @@ async def export(request: Request, task: str) -> Response:
                 raise
         if brain is not None and brain.task.revision != there.revision:  # somebody was quicker: export that
             there, examples = await service.work(service.store.everything, owner, there.id)
-    content = await service.work(pack, there, examples, brain)
+    content = await service.read(pack, there, examples, brain)
     name = quote(f"{there.name}.zip", safe="")
     headers = {"Content-Disposition": f"attachment; filename=\"task.zip\"; filename*=UTF-8''{name}"}
     return Response(content, media_type="application/zip", headers=headers)
@@ -50,7 +50,7 @@ async def import_task(
     """A new task from such a zip, whole or not at all. Its examples are learned anew."""
     service = service_of(request)
     content = await _zip(request)
-    about, kind, new = await service.work(unpack, content, service.limits)
+    about, kind, new = await service.read(unpack, content, service.limits)
     asked = service.roster.check(learner or about.learner)
     name = about.name[: service.limits.name_letters]
     made = await service.work(service.store.make, owner_of(request), name, asked, about.reject_unknown, kind, new)

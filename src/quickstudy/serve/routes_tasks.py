@@ -177,6 +177,12 @@ async def remove_example(request: Request, task: str, example: str) -> Response:
 
 
 @router.put(
+    "/tasks/{task}/classes",
+    summary="Rename a class of any label",
+    response_model=schemas.TaskBody,
+    openapi_extra=body("Renamed"),
+)
+@router.put(
     "/tasks/{task}/classes/{label:path}",
     summary="Rename a class",
     response_model=schemas.TaskBody,
@@ -192,6 +198,7 @@ async def rename_class(request: Request, task: str, label: str) -> Response:
     return await answered(service, done)
 
 
+@router.delete("/tasks/{task}/classes", summary="Remove a class of any label", response_model=schemas.TaskBody)
 @router.delete("/tasks/{task}/classes/{label:path}", summary="Remove a class", response_model=schemas.TaskBody)
 async def remove_class(request: Request, task: str, label: str) -> Response:
     """The task without that class and its examples."""

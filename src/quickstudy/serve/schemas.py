@@ -5,7 +5,16 @@ from __future__ import annotations
 import unicodedata
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, FiniteFloat, StringConstraints, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    FiniteFloat,
+    Strict,
+    StringConstraints,
+    model_validator,
+)
 
 __all__ = [
     "Answers",
@@ -32,6 +41,10 @@ Kind: TypeAlias = Literal["pictures", "texts", "sounds", "rows"]
 _DOT = "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAAAAADhZOFXAAAAFElEQVR4nGNgwAL+QwETjEFlBgAzzwf5Qwr5qwAAAABJRU5ErkJggg=="
 
 
+_UNSEEN = ("Cf", "Zs", "Zl", "Zp", "Mn", "Me")  # marks of direction, joiners, spaces, accents of nothing
+_BLANK = "\u115f\u1160\u2800\u3164\uffa0"  # letters by Unicode's tables, but drawn as nothing
+
+
 def plain(text: str) -> str:
     """A label or a name: without spaces around it, composed, and without what cannot be seen.
 
@@ -39,9 +52,9 @@ def plain(text: str) -> str:
         ValueError: it is empty, or has control characters or half of a pair of UTF-16.
     """
     text = unicodedata.normalize("NFC", text).strip()
-    if not text:
+    if all(unicodedata.category(letter) in _UNSEEN or letter in _BLANK for letter in text):
         raise ValueError("expected at least one letter that can be seen")
-    odd = next((letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs")), None)
+    odd = next((letter for letter in text if unicodedata.category(letter) in ("Cc", "Cs", "Zl", "Zp")), None)
     if odd is not None:
         raise ValueError(f"expected no control characters, found U+{ord(odd):04X}")
     return text
@@ -51,6 +64,7 @@ def plain(text: str) -> str:
 Label = Annotated[str, StringConstraints(min_length=1, max_length=10_000), AfterValidator(plain)]
 Rate = Annotated[float, Field(gt=0, lt=1)]
 _MOST = 100_000  # numbers of a row, and parts of a list
+Number = Annotated[FiniteFloat, Strict()]  # neither "1.5" nor true
 
 
 class _Body(BaseModel):
@@ -62,7 +76,7 @@ class Content(_Body):
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"row": [5.1, 3.5, 1.4, 0.2]}, {"text": "a fine day"}]})
     text: str | None = None
-    row: list[FiniteFloat] | None = Field(default=None, min_length=1, max_length=_MOST)
+    row: list[Number] | None = Field(default=None, min_length=1, max_length=_MOST)
     image: str | None = Field(default=None, description="base64 of a PNG, JPEG, GIF, BMP, WebP or TIFF")
     audio: str | None = Field(default=None, description="base64 of a WAV, FLAC, OGG or MP3")
 

@@ -1,8 +1,8 @@
 """Floor 6: what the service does, whatever the protocol: the parts, and how they work together.
 
-Four kinds of threads: a few for the database and for reading pictures, one that learns, one that answers, and a few
-that reckon what an answer needs of all labelled examples. So a task that takes long keeps nobody waiting who asks about
-another one; and what is computed for nobody any more, when the service stops, is not waited for.
+Five kinds of threads: a few for the database, a few that read what clients send, one that learns, one that answers, and
+a few that reckon what an answer needs of all labelled examples. So a task that takes long keeps nobody waiting who asks
+about another one that was learned; and what is computed for nobody any more, when the service stops, is not waited for.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from quickstudy.estimators.together import Said
 from quickstudy.serve import schemas
 from quickstudy.serve.access import Access, Keys, check_start
 from quickstudy.serve.batching import Batcher
-from quickstudy.serve.brains import LEARNS, Brain, Brains
+from quickstudy.serve.brains import LEARNS, Brain, Brains, not_ready
 from quickstudy.serve.content import kind_of
 from quickstudy.serve.errors import Refused
 from quickstudy.serve.gate import State
@@ -35,6 +35,7 @@ __all__ = ["Service"]
 
 _T = TypeVar("_T")
 _THREADS, _RECKONERS = 8, 4
+_READERS = 4  # of what clients send: they never keep the database's threads from answering others
 _PULSE = 0.5  # seconds after which who waits for an answer looks whether the service stops
 _GLANCE = 2.0  # seconds for which an answer about a task waits for the name of its learner
 _WHOLE = 6  # digits of numbers in answers: what is beyond depends on who else asked
@@ -65,6 +66,7 @@ class Service:
         self.batcher = Batcher(self.metrics)
         self.threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="quickstudy-serves")
         self._reckoning = ThreadPoolExecutor(_RECKONERS, thread_name_prefix=f"{LEARNS}-folds")
+        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="quickstudy-reads")
         self._warming: Future[None] | None = None
 
     def start(self) -> None:
@@ -82,6 +84,7 @@ class Service:
         self.state.stopping = True
         self.threads.shutdown(wait=True, cancel_futures=False)
         self._reckoning.shutdown(wait=False, cancel_futures=True)
+        self._readers.shutdown(wait=True, cancel_futures=False)
         self.brains.close()
         self.batcher.close()
         self.engine.dispose()
@@ -97,6 +100,10 @@ class Service:
             Refused: it takes longer than the limits allow.
         """
         return await self.timely(self._reckoning.submit(function, *given))
+
+    async def read(self, function: Callable[..., _T], *given: Any) -> _T:
+        """Call a function that reads or writes pictures, sounds or zips, which may take long, in a thread."""
+        return await asyncio.get_running_loop().run_in_executor(self._readers, function, *given)
 
     async def timely(self, future: Future[_T], seconds: float | None = None) -> _T:
         """What a thread is computing.
@@ -148,6 +155,10 @@ class Service:
         Raises:
             Refused: it has too few classes, or its learner cannot learn it, or takes too long.
         """
+        if not self.brains.knows(task, learner):  # what cannot be learned waits for nothing that is being learned
+            task = await self.work(self.store.task, task.owner, task.id)
+            if not task.full:
+                raise not_ready(task)
         found = self.brains.of(task, learner)
         return await self.timely(found, seconds) if isinstance(found, Future) else found
 
@@ -176,7 +187,7 @@ class Service:
         Raises:
             Refused: they are of another kind than the task, or cannot be read, or it takes too long.
         """
-        asked = await self.work(self._asked, brain, queries)
+        asked = await self.read(self._asked, brain, queries)
         return await self.timely(self.batcher.submit(asked))
 
     def _asked(self, brain: Brain, queries: Sequence[New]) -> Any:

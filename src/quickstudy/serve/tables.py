@@ -92,11 +92,12 @@ def open_database(folder: Path, address: str | None = None) -> sa.Engine:
         if address is None:
             folder.mkdir(parents=True, exist_ok=True)
             address = f"sqlite:///{(folder / FILE).resolve()}"
-        engine = sa.create_engine(_with_driver(address), **_options(address))
+        url = _with_driver(address)
+        if url.get_backend_name() not in ("sqlite", "postgresql"):
+            raise InputError(f"Cannot keep tasks in {url.get_backend_name()}: SQLite and PostgreSQL are known here.")
+        engine = sa.create_engine(url, **_options(address))
         if engine.dialect.name == "sqlite":
             _make_durable(engine)
-        elif engine.dialect.name != "postgresql":
-            raise InputError(f"Cannot keep tasks in {engine.dialect.name}: SQLite and PostgreSQL are known here.")
         with engine.begin() as connection:
             if engine.dialect.name == "postgresql":  # replicas that start together make the tables once
                 connection.execute(sa.text("SELECT pg_advisory_xact_lock(7308327)"))

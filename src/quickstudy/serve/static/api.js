@@ -98,6 +98,8 @@ async function call(method, path, options = {}) {
 
 const json = async (...args) => (await call(...args)).json();
 const at = (task, ...parts) => ["tasks", task, ...parts].map(encodeURIComponent).join("/");
+/** A browser makes `..` in a path, written in whatever way, the folder above. */
+const ofLabel = (task, label) => `${at(task, "classes")}?label=${encodeURIComponent(label)}`;
 
 export const service = {
   learners: async () => (await json("GET", "learners")).learners,
@@ -121,8 +123,8 @@ export const service = {
   add: (id, examples) =>
     json("POST", at(id, "examples"), { json: { examples }, headers: { "Idempotency-Key": once() } }),
   removeExample: (id, example) => json("DELETE", at(id, "examples", example)),
-  renameClass: (id, label, name) => json("PUT", at(id, "classes", label), { json: { label: name } }),
-  removeClass: (id, label) => json("DELETE", at(id, "classes", label)),
+  renameClass: (id, label, name) => json("PUT", ofLabel(id, label), { json: { label: name } }),
+  removeClass: (id, label) => json("DELETE", ofLabel(id, label)),
   classify: (id, queries, signal) => json("POST", at(id, "classify"), { json: { queries }, signal }),
   compare: (id, query, learners, signal) => json("POST", at(id, "compare"), { json: { query, learners }, signal }),
   map: (id, queries, signal) => json("POST", at(id, "map"), { json: { queries }, signal }),
