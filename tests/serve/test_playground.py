@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import re
+import urllib.request
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -463,6 +464,17 @@ def test_a_refused_drawing_is_on_the_sheet_again(taught: Page) -> None:
     expect(faces(page, "Circle")).to_have_count(1)
     expect(answer(page)).to_have_text("Circle")
     expected_to_complain(page, "422")
+
+
+def test_a_task_that_was_deleted_elsewhere(taught: Page, address: str) -> None:
+    page = taught
+    id_ = page.url.partition("#task=")[2]
+    with urllib.request.urlopen(urllib.request.Request(f"{address}v1/tasks/{id_}", method="DELETE")):
+        pass
+    draw(page, circle(0.25))
+    page.locator("#chips li button").first.click()
+    expect(page.locator("#notices")).to_contain_text("This task is gone: it was deleted elsewhere.")
+    expected_to_complain(page, "404")
 
 
 def test_a_key_is_asked_for_and_kept_for_the_tab(page: Page, address: str) -> None:

@@ -44,9 +44,14 @@ function wantKey(why) {
   return asking;
 }
 
+/** What is said otherwise to who uses the page than to who writes a program. */
+const PLAIN = {
+  no_such_task: "This task is gone: it was deleted elsewhere. Open another one, or a new one, from the menu at the top.",
+};
+
 async function refusal(response) {
   const said = await response.json().catch(() => null);
-  const message = said?.error?.message ?? `The service answered ${response.status} ${response.statusText}.`;
+  const message = PLAIN[said?.error?.code] ?? said?.error?.message ?? `The service answered ${response.status} ${response.statusText}.`;
   return new Refused(response.status, said?.error?.code ?? "", message);
 }
 
