@@ -217,15 +217,22 @@ def test_interrupted(task: Path) -> None:
     Path("more.csv").write_text("x,y,label\n1,1,c\n")
     with held(task):
         running = subprocess.Popen(
-            command("add", "task", "more.csv"), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+            command("add", "task", "more.csv"),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            # Whoever was started in the background ignores Ctrl-C, and so would its children.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
-        assert running.stderr is not None
-        until = time.monotonic() + 60
-        while not any("task.lock" in os.readlink(f"/proc/{running.pid}/fd/{fd}") for fd in _fds(running.pid)):
-            assert time.monotonic() < until and running.poll() is None
-            time.sleep(0.1)
-        running.send_signal(signal.SIGINT)
-        _, said = running.communicate(timeout=60)
+        try:
+            until = time.monotonic() + 60
+            while not any("task.lock" in os.readlink(f"/proc/{running.pid}/fd/{fd}") for fd in _fds(running.pid)):
+                assert time.monotonic() < until and running.poll() is None
+                time.sleep(0.1)
+            running.send_signal(signal.SIGINT)
+            _, said = running.communicate(timeout=60)
+        finally:
+            running.kill()
     assert running.returncode == 130 and said.strip().endswith("interrupted."), said
     assert len(load_task("task").labels_) == 6
 
