@@ -248,6 +248,7 @@ def test_classes_whose_names_mean_something_in_an_address(page: Page, address: s
         page.get_by_label(f"New name of {name}", exact=True).fill(f"{name} or so")
         page.keyboard.press("Enter")
         expect(faces(page, f"{name} or so")).to_have_count(1)
+        page.wait_for_timeout(300)  # the cards are in their places
     page.locator("#undo").click()
     page.get_by_role("button", name="Remove ..", exact=False).first.click()
     expect(page.locator("#chips li")).to_have_count(2)
@@ -474,6 +475,7 @@ def test_a_task_that_was_deleted_elsewhere(taught: Page, address: str) -> None:
     draw(page, circle(0.25))
     page.locator("#chips li button").first.click()
     expect(page.locator("#notices")).to_contain_text("This task is gone: it was deleted elsewhere.")
+    page.goto("about:blank")  # it asks no more
     expected_to_complain(page, "404")
 
 
