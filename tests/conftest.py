@@ -3,12 +3,15 @@
 import os
 from pathlib import Path
 
-import hypothesis
 import pytest
 
-# A busy machine takes any time for anything; what takes too long is the whole suite's concern.
-hypothesis.settings.register_profile("house", deadline=None)
-hypothesis.settings.load_profile("house")
+try:
+    import hypothesis
+except ImportError:  # beside other meta-learning libraries, tests/peers
+    pass
+else:  # a busy machine takes any time for anything; what takes too long is the whole suite's concern
+    hypothesis.settings.register_profile("house", deadline=None)
+    hypothesis.settings.load_profile("house")
 
 
 @pytest.fixture(scope="session")
