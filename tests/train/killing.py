@@ -153,12 +153,15 @@ class _Written:
 
 def content(runs: Path) -> tuple[Any, ...]:
     """What the finished run holds: weights, the best of them, curves without times."""
+    from quickstudy.files import places
     from quickstudy.runs import is_run
 
     run = [path for path in sorted(runs.glob("*")) if is_run(path)][-1]
+    # One that was killed between the two renames of its last checkpoint has it beside its place, from where it loads.
+    kept = [places(run / "checkpoints" / which)[0] for which in ("last", "best")]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    parts = [(run / "checkpoints" / which / "weights.safetensors").read_bytes() for which in ("last", "best")]
-    states = [json.loads((run / "checkpoints" / which / "state.json").read_bytes()) for which in ("last", "best")]
+    parts = [(place / "weights.safetensors").read_bytes() for place in kept]
+    states = [json.loads((place / "state.json").read_bytes()) for place in kept]
     return parts, states, [{name: value for name, value in line.items() if name != "seconds"} for line in lines]
 
 

@@ -27,6 +27,7 @@ from quickstudy.train import (
     ValidationEvent,
 )
 from quickstudy.train.checkpoint import (
+    has_checkpoint,
     load_checkpoint,
     load_weights,
     optimizer_tensors,
@@ -104,6 +105,18 @@ def test_damage_is_refused_and_the_one_before_is_used(damage: Any, message: str,
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"There is no checkpoint at .*last\. Train first, or name another run"):
         load_checkpoint(tmp_path / "last")
+
+
+def test_a_run_that_was_killed_before_its_first_one_was_whole_has_none(tmp_path: Path) -> None:
+    """Its weights are there, or half of them, and what says that they are whole is not: the run begins at step 0."""
+    half = tmp_path / ".last.new"
+    half.mkdir()
+    (half / "weights.safetensors").write_bytes(b"half")
+    assert not has_checkpoint(tmp_path / "last")
+    with pytest.raises(CheckpointError, match=r"There is no checkpoint at .*last"):
+        load_checkpoint(tmp_path / "last")
+    (tmp_path / "last").mkdir()  # one in its place that lacks a part is broken, and not absent
+    assert has_checkpoint(tmp_path / "last")
 
 
 def test_a_kill_between_the_two_renames_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

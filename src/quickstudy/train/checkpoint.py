@@ -68,7 +68,7 @@ def load_checkpoint(folder: Path) -> Checkpoint:
         CheckpointError: none there, or none that is whole.
     """
     problems = []
-    for place in places(folder):
+    for place in _written(folder):
         try:
             return _read(place)
         except CheckpointError as error:
@@ -80,7 +80,12 @@ def load_checkpoint(folder: Path) -> Checkpoint:
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is anything to load."""
-    return bool(places(folder))
+    return bool(_written(folder))
+
+
+def _written(folder: Path) -> list[Path]:
+    """Where one may lie, the best first; not where a run was killed before its first one was whole."""
+    return [place for place in places(folder) if place == folder or (place / "state.json").is_file()]
 
 
 def load_weights(learner: nn.Module, checkpoint: Checkpoint, where: Path) -> None:
