@@ -141,7 +141,8 @@ def measure(given: argparse.Namespace) -> None:
     """
     keep_large_blocks()
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
-    wanted = [cast(Precision, name) for name in ("float32", "tf32", "bf16", "fp16") if remark(name, given.device) is None]
+    known = ("float32", "tf32", "bf16", "fp16")
+    wanted = [cast(Precision, name) for name in known if remark(name, given.device) is None]
     chip = torch.cuda.get_device_name(given.device) if given.device.type == "cuda" else processor()
     print(f"{chip}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, Python {platform.python_version()}")
     for name in given.recipes:
