@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -38,6 +36,7 @@ from quickstudy.train import (
     linear,
 )
 from tests.data.test_classtasks import STORE, source
+from tests.train.small import StopAfter, metrics, same, weights
 
 TASKS = source(way=4, shot=2, query=2)
 CLASSES = len(STORE.classes)
@@ -74,30 +73,6 @@ def distilled() -> AbstractLearner:
 def pretraining(steps: int = 4, **options: Any) -> Pretraining:
     given: dict[str, Any] = {"optimizer": "sgd", "lr": 0.05, "momentum": 0.9, "weight_decay": 1e-3}
     return Pretraining(TASKS.batches(16), steps, **given, schedule=cosine(), **options)
-
-
-def weights(learner: nn.Module) -> dict[str, Tensor]:
-    return {name: value.clone() for name, value in learner.state_dict().items()}
-
-
-def same(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
-    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
-
-
-def metrics(path: Path) -> list[dict[str, Any]]:
-    lines = [json.loads(line) for line in path.read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "seconds"} for line in lines]
-
-
-class StopAfter(Silent):
-    """Ctrl-C during a step."""
-
-    def __init__(self, step: int) -> None:
-        self.at = step
-
-    def step(self, event: StepEvent) -> None:
-        if event.step == self.at:
-            os.kill(os.getpid(), signal.SIGINT)
 
 
 SECOND: dict[str, Any] = {"steps": 3, "tasks_per_step": 2, "optimizer": "adamw", "lr": 0.01, "schedule": linear(0.1)}

@@ -43,8 +43,8 @@ from quickstudy.train.precision import (
 from tests.cli import conftest as cli
 from tests.table import ROWS, Row, make, tasks
 from tests.train.inturn import side_by_side, values
-from tests.train.small import Small, StopAfter
-from tests.train.test_phases import CLASSES, TASKS, same, weights
+from tests.train.small import Small, StopAfter, same, weights
+from tests.train.test_phases import CLASSES, TASKS
 
 TRAINED = [row for row in ROWS if make(row).traits.trainable and "episodes" in make(row).traits.phases]
 DIGITS = 2.0**-8
