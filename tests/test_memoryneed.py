@@ -71,7 +71,7 @@ def test_what_is_not_trained_on_tasks_is_not_measured() -> None:
     built = build(load_recipe("sinusoid-maml", {"train.steps": 0}), None)
     assert memory_need(built, CPU, 1) is None
     built = build(load_recipe("sinusoid-maml"), None)
-    built.learner.meta_loss = lambda *_, **__: 1 / 0  # type: ignore
+    built.learner.meta_loss = lambda *_, **__: 1 / 0  # type: ignore[method-assign,assignment]
     assert memory_need(built, CPU, 1) is None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import re
 import sys
@@ -27,14 +28,7 @@ def need_transformers(for_what: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
-    try:
-        import transformers
-    except ImportError as error:
-        raise InputError(
-            f"{for_what} needs the package transformers, which is not installed ({error}). Run pip install "
-            "'quickstudy[text]'."
-        ) from error
-    return transformers
+    return _needed("transformers", for_what, "'quickstudy[text]'")
 
 
 def need_hub(for_what: str) -> Any:
@@ -46,14 +40,16 @@ def need_hub(for_what: str) -> Any:
     Raises:
         InputError: it is not installed.
     """
+    return _needed("huggingface_hub", for_what, "'quickstudy[text]' or 'quickstudy[vision]', which bring it")
+
+
+def _needed(package: str, for_what: str, by: str) -> Any:
     try:
-        import huggingface_hub
+        return importlib.import_module(package)
     except ImportError as error:
         raise InputError(
-            f"{for_what} needs the package huggingface_hub, which is not installed ({error}). Run pip install "
-            "'quickstudy[text]' or 'quickstudy[vision]', which bring it."
+            f"{for_what} needs the package {package}, which is not installed ({error}). Run pip install {by}."
         ) from error
-    return huggingface_hub
 
 
 def is_hub_id(name: str) -> bool:
