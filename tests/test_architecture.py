@@ -27,6 +27,7 @@ FLOORS = {
     5: {"recipes", "doctor", "domains"},
     6: {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "runlist", "progress", "notes"),
+        "resuming",
         *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
         *("reporting", "sweeps", "reports", "memoryneed"),
     },

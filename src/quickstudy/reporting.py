@@ -25,10 +25,10 @@ from quickstudy.evaluate import (
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.runs import recipe_of, results_of
+from quickstudy.runs import changes_of, recipe_of, results_of
 from quickstudy.train import RunFolder
 
-__all__ = ["by_column", "heard", "records_of", "write_run_report"]
+__all__ = ["by_column", "changes_in_words", "heard", "records_of", "write_run_report"]
 
 
 def write_run_report(
@@ -70,7 +70,13 @@ def write_run_report(
         sections=[*heard(learner, source), *sections],
         settings=trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=environment,
+        notes=[f"The run was changed on the way: {what}" for what in changes_in_words(run)],
     )
+
+
+def changes_in_words(run: RunFolder) -> list[str]:
+    """A sentence for each time that a run went on by other settings, on other data or by another version."""
+    return [f"after step {step}, {what}." for step, what in changes_of(run)]
 
 
 def by_column(results: list[Result], data: str | None = None) -> dict[str, Result]:

@@ -6,18 +6,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import IO, Any, Literal, TypeAlias
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
+from typing import Any, Literal, TypeAlias
 
 from quickstudy.errors import QuickstudyError
 from quickstudy.runs import is_run, recipe_of, state_of
 from quickstudy.train import RunFolder
+from quickstudy.train.runlock import is_held
 
-__all__ = ["RunSummary", "Status", "is_training", "list_runs", "note_end", "summary", "try_lock"]
+__all__ = ["RunSummary", "Status", "is_training", "list_runs", "note_end", "summary"]
 
 Status: TypeAlias = Literal["finished", "interrupted", "failed", "pruned", "running"]
 
@@ -86,28 +82,7 @@ def summary(path: Path) -> RunSummary:
 
 def is_training(path: Path) -> bool:
     """Whether a process trains in a run's folder at this moment."""
-    try:
-        file = (path / ".lock").open()
-    except OSError:  # nobody ever did
-        return False
-    with file:
-        return not try_lock(file, shared=True)
-
-
-def try_lock(file: IO[str], *, shared: bool = False) -> bool:
-    """Lock an open file until it is closed; False where another process holds it.
-
-    Args:
-        file: on a file system that knows locks; on systems without them it is as if nobody held it.
-        shared: with others that ask so.
-    """
-    if fcntl is None:  # not a POSIX system
-        return True
-    try:
-        fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
+    return is_held(path / ".lock")
 
 
 def note_end(run: RunFolder, outcome: Status | None, why: str = "") -> None:

@@ -18,8 +18,10 @@ from quickstudy.progress import Line
 from quickstudy.rankcount import threads_of_a_rank
 from quickstudy.recipes import Built, Recipe, build, to_toml
 from quickstudy.recipes.fitting import fit_built
-from quickstudy.runs import as_trained, identity
+from quickstudy.resuming import is_accepted
+from quickstudy.runs import as_trained, binding, identity
 from quickstudy.train import Callback, Checkpointing, EndEvent, JsonLines, RunFolder, Silent, TensorBoard, Trained
+from quickstudy.train.changes import flat
 from quickstudy.train.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
 from quickstudy.train.ranks_messages import Job
@@ -48,7 +50,13 @@ def train_in(
         ranks: those that divide the tasks, of which this process is one; rank 0 alone writes.
     """
     ranks, recipe = ranks or OneRank(), built.recipe
-    checkpoints = Checkpointing(folder.checkpoints, _every(recipe), identity(recipe, built.train.shape))
+    checkpoints = Checkpointing(
+        folder.checkpoints,
+        _every(recipe),
+        identity(recipe, built.train.shape),
+        settings=flat(binding(recipe)),
+        accept_changes=is_accepted(folder, built),
+    )
     if ranks.rank:
         return fit_built(built, callbacks=[MemoryNotes()], checkpoints=checkpoints, resume=True, ranks=ranks)
     metrics = JsonLines(folder.metrics, resumed_at=_steps_done(folder))

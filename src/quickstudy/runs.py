@@ -23,11 +23,15 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe, load_recipe
 from quickstudy.recipes.building import build_learner
 from quickstudy.train import RunFolder, load_checkpoint, load_weights
+from quickstudy.train.changes import in_history
 from quickstudy.train.checkpoint import has_checkpoint
 
 __all__ = [
     "Which",
     "as_trained",
+    "binding",
+    "changes_of",
+    "digest_of",
     "identity",
     "is_run",
     "learner_of",
@@ -63,18 +67,27 @@ def recipe_of(run: RunFolder, overrides: Mapping[str, Any] | None = None) -> Rec
 _OF_SOME = ("vocabulary", "environment")
 
 
+def binding(recipe: Recipe) -> dict[str, Any]:
+    """What a recipe says that has to stay as it is while a run goes on: all but what only tests read, and places."""
+    settings = recipe.settings(exclude=_FREE)
+    settings["episodes"].pop("test")
+    settings["data"]["options"].pop("path", None)
+    return settings
+
+
+def digest_of(recipe: Recipe) -> str:
+    """Of what is :func:`binding`."""
+    return hashlib.sha256(json.dumps(binding(recipe), sort_keys=True).encode()).hexdigest()
+
+
 def identity(recipe: Recipe, shape: TaskShape) -> dict[str, Any]:
     """What a checkpoint says of the run that it belongs to, as JSON: the recipe's settings and the tasks' shape.
 
     With the shape the learner can be built again where the data is not.
     """
-    settings = recipe.settings(exclude=_FREE)
-    settings["episodes"].pop("test")
-    settings["data"]["options"].pop("path", None)
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
     # What only some tasks have is left out of others, as in runs that are older than these.
     about = {name: value for name, value in asdict(shape).items() if name not in _OF_SOME or value is not None}
-    return {"recipe": digest, "shape": json.loads(json.dumps(about))}
+    return {"recipe": digest_of(recipe), "shape": json.loads(json.dumps(about))}
 
 
 def which_checkpoint(run: RunFolder) -> Which:
@@ -262,15 +275,21 @@ def _shape(state: Mapping[str, Any], folder: Path) -> TaskShape:
         ) from error
 
 
-def newest_run_of(recipe: Recipe, runs: Path) -> RunFolder | None:
-    """The run of this recipe that was begun last; runs that cannot be read are passed over."""
+def newest_run_of(recipe: Recipe, runs: Path, *, same: bool = True) -> RunFolder | None:
+    """The run of this recipe that was begun last; runs that cannot be read are passed over.
+
+    Args:
+        recipe: whose.
+        runs: the folder of runs.
+        same: only one with these settings; else any of this recipe's name and seed.
+    """
     found = [path for path in runs.glob(f"{recipe.name}-s{recipe.seed}-*") if is_run(path)]
     for path in sorted(found, key=_number, reverse=True):
         try:
-            same = _comparable(recipe_of(RunFolder(path))) == _comparable(recipe)
+            as_asked = binding(recipe_of(RunFolder(path))) == binding(recipe)
         except QuickstudyError:
             continue
-        if same:
+        if as_asked or not same:
             return RunFolder(path)
     return None
 
@@ -280,8 +299,10 @@ def _number(path: Path) -> int:
     return int(digits) if digits.isdigit() else -1
 
 
-def _comparable(recipe: Recipe) -> dict[str, Any]:
-    return recipe.settings(exclude=_FREE)
+def changes_of(run: RunFolder) -> list[tuple[int, str]]:
+    """What was changed while the run was trained: after which step, and what, in words; oldest first."""
+    found = state_of(run.checkpoints / "last").get("changes", [])
+    return [(int(one["step"]), in_history(one["changed"])) for one in found]
 
 
 def results_of(run: RunFolder) -> list[Result]:

@@ -22,10 +22,11 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.memoryneed import memory_need
 from quickstudy.progress import Line, TrainingProgress
 from quickstudy.rankcount import RankCount, Ranks, ranks_to_train
-from quickstudy.recipes import Built, Recipe, build, load_recipe, to_toml
+from quickstudy.recipes import Built, Recipe, build, to_toml
+from quickstudy.resuming import accepts, remark_on_torch, resolved, to_go_on
 from quickstudy.runlist import note_end
 from quickstudy.running import train_by_ranks, train_in
-from quickstudy.runs import as_trained, is_run, newest_run_of, note_classes, recipe_of, seen_by
+from quickstudy.runs import as_trained, newest_run_of, note_classes, recipe_of, seen_by
 from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent, Trained
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
@@ -70,6 +71,7 @@ def train(
     progress: bool = False,
     tensorboard: bool = False,
     resume: bool = False,
+    accept_changes: bool = False,
     ranks: Ranks | None = None,
 ) -> Run:
     """Meta-train a learner from a recipe, in a new run folder.
@@ -85,7 +87,9 @@ def train(
         progress: show progress on stderr.
         tensorboard: write event files into the run's folder too (the extra ``tracking``).
         resume: go on with the newest run of this recipe, or with the run that ``recipe`` names. The result is the
-            same, bit for bit, as if it had never stopped. Only ``train.steps`` can be overridden then.
+            same, bit for bit, as if it had never stopped. ``train.steps`` may grow then; another setting, other data or
+            another version is refused.
+        accept_changes: go on even so; checkpoints keep what changed, and after which step.
         ranks: processes that divide the tasks of each step, see docs/ranks.md, for a process that is alone (one that
             torchrun or srun started is one of theirs); ``"auto"``: as many as pay. One by
             default; a run that goes on takes as many as before. The result is the same but for rounding.
@@ -100,17 +104,21 @@ def train(
     overrides = kebab_keys(overrides)
     root = None if data_root is None else Path(data_root)
     place = seat(os.environ)
+    plan = _Plan(recipe, overrides, Path(runs), root, resume, accept_changes)
+    if accept_changes and not resume:
+        raise InputError(
+            "Changes are accepted of a run that goes on (--accept-changes, accept_changes): give --resume (resume) too."
+        )
     if place is not None:
-        plan = _Plan(recipe, overrides, Path(runs), root, resume)
         return _train_in_group(place, plan, device, callbacks, progress=progress, tensorboard=tensorboard)
-    old, resolved = _to_go_on(recipe, overrides, Path(runs)) if resume else (None, _resolved(recipe, overrides))
+    old, asked = plan.run() if resume else (None, resolved(recipe, overrides))
     # Before there is a folder: recipes and data that cannot be used shall leave none behind.
-    built = _built(old, resolved, root)
+    built = _built(old, asked, root)
     where = pick_device(device)
     built.learner.to(where)
     count = ranks_to_train(ranks, built, where, None if old is None else old.about.get("ranks"))
     line = Line() if progress else None
-    with _folder_for(old, built, Path(runs), count, line) as folder:
+    with _folder_for(old, built, plan, count, line) as folder:
         shown: list[Callback] = []
         if line is not None:
             shown = [_SaysRanks(count, line)] if ranks is not None else []
@@ -123,7 +131,7 @@ def train(
                 folder, built, count.number, callbacks=told, line=line, tensorboard=tensorboard, data_root=data_root
             )
     built.learner.seen = seen_by(folder, built.train.shape)
-    return Run(folder, resolved, built.learner, trained)
+    return Run(folder, asked, built.learner, trained)
 
 
 @dataclass(frozen=True)
@@ -135,6 +143,11 @@ class _Plan:
     runs: Path
     root: Path | None
     resume: bool
+    accept: bool
+
+    def run(self) -> tuple[RunFolder, Recipe]:
+        """That which is gone on with."""
+        return to_go_on(self.recipe, self.overrides, self.runs, accept=self.accept)
 
 
 def _train_in_group(
@@ -165,16 +178,16 @@ def _train_as(
     progress: bool,
     tensorboard: bool,
 ) -> Run:
-    asked = f"{plan.recipe} {plan.overrides}{' --resume' if plan.resume else ''}"
+    asked = f"{plan.recipe} {plan.overrides} {plan.resume} {plan.accept}"
     versions = {"the version of quickstudy": version("quickstudy"), "that of torch": torch.__version__}
     check_agreement(group, versions | {"what is to be trained": asked})
     with alike(group):
         found = _found_by_first(place, plan) if group.rank == 0 else None
-    old_path, resolved = group.exchange(found)[0] or (None, None)
-    assert resolved is not None
+    old_path, recipe = group.exchange(found)[0] or (None, None)
+    assert recipe is not None
     old = None if old_path is None else RunFolder(old_path)
     with alike(group):
-        built = _built(old, resolved, plan.root)
+        built = _built(old, recipe, plan.root)
         built.learner.to(where)
     check_agreement(group, {"the hash of the data": built.train.hash})
     line = Line() if progress and group.rank == 0 else None
@@ -184,7 +197,7 @@ def _train_as(
         folder = None
         with alike(group):
             if group.rank == 0:
-                folder = stack.enter_context(_folder_for(old, built, plan.runs, count, line))
+                folder = stack.enter_context(_folder_for(old, built, plan, count, line))
                 folder.note(job=place.job)
         path = group.exchange(None if folder is None else folder.path)[0]
         assert path is not None
@@ -192,44 +205,48 @@ def _train_as(
         trained = train_in(folder, built, callbacks=told, line=line, tensorboard=tensorboard, ranks=group)
     with alike(group):
         built.learner.seen = seen_by(folder, built.train.shape) if group.rank == 0 else built.learner.seen
-    return Run(folder, resolved, built.learner, trained)
+    return Run(folder, recipe, built.learner, trained)
 
 
 def _found_by_first(place: Seat, plan: _Plan) -> tuple[Path | None, Recipe]:
     """The run to go on with, if any: also the one that these ranks trained before they were started again."""
     if plan.resume:
-        old, resolved = _to_go_on(plan.recipe, plan.overrides, plan.runs)
-        return old.path, resolved
-    resolved = _resolved(plan.recipe, plan.overrides)
-    before = newest_run_of(resolved, plan.runs) if place.start else None
+        old, recipe = plan.run()
+        return old.path, recipe
+    recipe = resolved(plan.recipe, plan.overrides)
+    before = newest_run_of(recipe, plan.runs) if place.start else None
     if before is not None and before.about.get("job") == place.job:
         return before.path, recipe_of(before)
-    return None, resolved
+    return None, recipe
 
 
-def _built(old: RunFolder | None, resolved: Recipe, root: Path | None) -> Built:
+def _built(old: RunFolder | None, recipe: Recipe, root: Path | None) -> Built:
     began = {} if old is None else {"as_trained": partial(as_trained, old)}
-    return build(resolved, root, **began)
+    return build(recipe, root, **began)
 
 
 @contextmanager
 def _folder_for(
-    old: RunFolder | None, built: Built, runs: Path, count: RankCount, line: Line | None
+    old: RunFolder | None, built: Built, plan: _Plan, count: RankCount, line: Line | None
 ) -> Iterator[RunFolder]:
     """The run's folder, in which nobody else trains while it lasts, with everything noted that is known beforehand."""
-    resolved = built.recipe
+    recipe = built.recipe
     where = next(built.learner.parameters(), torch.empty(0)).device
-    folder = old or RunFolder.create(runs, resolved.name, resolved.seed, to_toml(resolved))
+    folder = old or RunFolder.create(plan.runs, recipe.name, recipe.seed, to_toml(recipe))
     with folder.locked(), _cleared(folder, new=old is None):
         note_end(folder, None)
         folder.note(**count.record)
         if old is None:
-            sources: dict[str, TaskSource] = {resolved.train.role: built.train}
+            sources: dict[str, TaskSource] = {recipe.train.role: built.train}
             if built.validation is not None:
                 sources["validation"] = built.validation
             note_classes(folder, built.data, sources)
-        say(remark(resolved.train.precision, where), line)
-        say(_remark_on_compiling(resolved, where), line)
+        else:
+            say(remark_on_torch(old), line)
+        if plan.accept:
+            accepts(folder, built)
+        say(remark(recipe.train.precision, where), line)
+        say(_remark_on_compiling(recipe, where), line)
         need = memory_need(built, where, count.number)
         if need is not None:
             folder.note(**need.record)
@@ -291,58 +308,6 @@ def _cleared(folder: RunFolder, *, new: bool) -> Iterator[None]:
         elif not isinstance(error, InputError | StorageError):  # nothing to be noted, or no place for it
             note_end(folder, "failed", in_words(error))
         raise
-
-
-def _to_go_on(recipe: str | Path | Recipe, overrides: dict[str, Any], runs: Path) -> tuple[RunFolder, Recipe]:
-    """The run to go on with, and its recipe with the new number of steps."""
-    if not isinstance(recipe, Recipe) and is_run(Path(recipe)):
-        refused = sorted(set(overrides) - {"train.steps"})
-        if refused:
-            raise InputError(
-                f"Cannot go on with {recipe} and another {refused[0]}: only train.steps may change. "
-                "Start a new run without resume."
-            )
-        folder = RunFolder(Path(recipe))
-        return folder, _with_more_steps(recipe_of(folder), recipe_of(folder, overrides))
-    resolved = _resolved(recipe, overrides)
-    found = newest_run_of(resolved, runs)
-    if found is None:
-        raise InputError(
-            f"There is no run of {resolved.name!r} with these settings in {runs} to go on with. "
-            "Name the run's folder, or start one without resume."
-        )
-    return found, _with_more_steps(recipe_of(found), resolved)
-
-
-def _with_more_steps(before: Recipe, now: Recipe) -> Recipe:
-    """The recipe to go on with; its steps may only grow, and only where the steps done do not depend on them."""
-    if now.train.steps == before.train.steps:
-        return now
-    schedule = now.train.schedule.name
-    if schedule not in ("constant", "step"):
-        raise InputError(
-            f"Cannot go on to {now.train.steps} steps: the {schedule} schedule of this run was laid out for "
-            f"{before.train.steps}. Resume without steps, or start a new run."
-        )
-    if now.train.steps < before.train.steps:
-        raise InputError(
-            f"Cannot go on to {now.train.steps} steps: this run is to have {before.train.steps}. Resume without steps."
-        )
-    return now
-
-
-def _resolved(recipe: str | Path | Recipe, overrides: dict[str, Any]) -> Recipe:
-    if isinstance(recipe, Recipe):
-        if overrides:
-            raise InputError(
-                "Cannot apply overrides to a Recipe that is resolved already. Give the recipe's name or file with them."
-            )
-        return recipe
-    if is_run(Path(recipe)):
-        raise InputError(
-            f"{recipe} is a run, not a recipe. Go on with it by resume (--resume), or name the recipe to begin anew."
-        )
-    return load_recipe(recipe, overrides)
 
 
 def kebab_keys(overrides: Mapping[str, Any] | None) -> dict[str, Any]:

@@ -81,12 +81,20 @@ DAMAGE: list[tuple[Any, str]] = [
     (lambda folder: (folder / "weights.safetensors").unlink(), r"weights\.safetensors is missing"),
     (lambda folder: (folder / "state.json").unlink(), r"state\.json is missing"),
     (lambda folder: (folder / "state.json").write_text('{"step": 1'), r"state\.json is cut off or no JSON"),
-    (lambda folder: (folder / "state.json").write_text('{"schema": 99}'), r"state\.json is not of this version"),
+    (lambda folder: (folder / "state.json").write_text('{"schema": "x"}'), r"state\.json is none that"),
     (
         lambda folder: (folder / "state.json").write_text((folder / "state.json").read_text().replace("1,", "3,", 1)),
-        r"state\.json is not of this version|state\.json was changed",
+        r"its format is number 3|state\.json was changed",
     ),
-    (lambda folder: (folder / "state.json").write_text("[]"), r"state\.json is not of this version"),
+    (lambda folder: (folder / "state.json").write_text("[]"), r"state\.json is none that quickstudy wrote"),
+    (
+        lambda folder: (folder / "state.json").write_text('{"schema": 99, "made_by": {"quickstudy": "9.1"}}'),
+        r"its format is number 99, of a newer quickstudy \(9\.1\), and this one \(\S+\) reads number 1\. Upgrade",
+    ),
+    (
+        lambda folder: (folder / "state.json").write_text('{"schema": 0}'),
+        r"its format is number 0, of an older quickstudy, and this one \(\S+\) reads number 1\. Install that",
+    ),
 ]
 
 

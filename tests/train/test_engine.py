@@ -221,9 +221,12 @@ def test_a_full_disk_while_replacing_a_checkpoint(call: str, tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"seed": 1}, r"its seed was 0, now it is 1"),
-        ({"tasks_per_step": 2}, r"its tasks_per_step was 1, now it is 2"),
-        ({"tasks_at_once": 1}, r"its tasks_at_once was None, now it is 1"),
+        (
+            {"seed": 1},
+            r"last as it was: seed was 0 so far and is now 1\. Go on as before, start a new run, or go on all the same",
+        ),
+        ({"tasks_per_step": 2}, r"tasks-per-step was 1 so far and is now 2\."),
+        ({"tasks_at_once": 1}, r"tasks-at-once was not set so far and is now 1\."),
     ],
 )
 def test_a_changed_run_does_not_go_on(change: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def _show_run(path: Path, json: bool) -> None:
     from quickstudy.recipes import to_toml
     from quickstudy.reporting import by_column
     from quickstudy.runlist import summary
-    from quickstudy.runs import open_run, recipe_of, results_of
+    from quickstudy.runs import changes_of, open_run, recipe_of, results_of
 
     run = open_run(path)
     recipe, results, found = recipe_of(run), results_of(run), summary(path)
@@ -75,6 +75,7 @@ def _show_run(path: Path, json: bool) -> None:
                 **vars(found),
                 "path": str(path),
                 "recipe": recipe.model_dump(mode="json", by_alias=True),
+                "changes": [{"step": at, "what": what} for at, what in changes_of(run)],
                 "evaluations": [json_of(result.to_json()) for result in results],
             }
         )
@@ -82,6 +83,8 @@ def _show_run(path: Path, json: bool) -> None:
     step = "nothing saved yet" if found.step is None else f"step {found.step} of {found.steps}"
     best = "" if found.best is None else f", best validation {found.best:.4g}"
     typer.echo(f"# {path}: {step}{best}")
+    for at, what in changes_of(run):
+        typer.echo(f"# after step {at}: {what}")
     typer.echo(to_toml(recipe).rstrip())
     for metric in sorted({result.metric for result in results}):
         mine = by_column([result for result in results if result.metric == metric], recipe.data.name)

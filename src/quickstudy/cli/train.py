@@ -43,6 +43,12 @@ def train(
     data_root: DataRoot = None,
     runs: Runs = Path("runs"),
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run, or the recipe's newest run.")] = False,
+    accept_changes: Annotated[
+        bool,
+        typer.Option(
+            "--accept-changes", help="Go on though settings, data or version changed; the run keeps what did."
+        ),
+    ] = False,
     tensorboard: Annotated[
         bool, typer.Option("--tensorboard", help="Write TensorBoard files into the run's folder (extra: tracking).")
     ] = False,
@@ -80,6 +86,7 @@ def train(
             progress=True,
             tensorboard=tensorboard,
             resume=resume,
+            accept_changes=accept_changes,
             ranks=number,
         )
     except Interrupted as interrupted:

@@ -17,7 +17,7 @@ from quickstudy.evaluate.figures import draw_curves
 from quickstudy.evaluate.wording import count, metric_name, number
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.reporting import by_column, heard, records_of
+from quickstudy.reporting import by_column, changes_in_words, heard, records_of
 from quickstudy.reports.classes import classes_section
 from quickstudy.reports.comparing import RunsCompared, compare_runs
 from quickstudy.reports.hardest import hardest_pictures, hardest_section
@@ -91,6 +91,8 @@ def report(
         where, root = pick_device(device), None if data_root is None else Path(data_root)
         for name, folder in named.items():
             _ask(found, name, folder, role, episodes, root, where, line)
+    for name, folder in named.items():
+        found.notes += [f"{name} was changed on the way: {what}" for what in changes_in_words(folder)]
     first = recipe_of(folders[0])
     write_report(
         path,

@@ -13,9 +13,7 @@ sweeps/<recipe>/
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,8 +23,8 @@ from typing import Any
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.recipes import Recipe, load_recipe
-from quickstudy.runlist import try_lock
 from quickstudy.runs import is_run
+from quickstudy.train.runlock import held_alone
 
 __all__ = ["SweepFolder"]
 
@@ -134,20 +132,16 @@ class SweepFolder:
         new = not self.path.exists()
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            file = (self.path / ".lock").open("a+")
         except OSError as error:
-            raise storage_error(self.path / ".lock", error) from error
-        with file:
-            if not try_lock(file):
-                file.seek(0)
-                holder = file.read().strip() or "another process"
-                raise InputError(
-                    f"A sweep is going on in {self.path} already ({holder}). Wait for it to end, or name another "
-                    "folder with --out."
-                )
-            file.truncate(0)
-            file.write(f"process {os.getpid()} on {socket.gethostname()}")
-            file.flush()
+            raise storage_error(self.path, error) from error
+
+        def refuse(whose: str) -> InputError:
+            return InputError(
+                f"A sweep is going on in {self.path} already{whose or ' (another process)'}. Wait for it to end, or "
+                "name another folder with --out."
+            )
+
+        with held_alone(self.path / ".lock", refuse):
             try:
                 yield
             finally:

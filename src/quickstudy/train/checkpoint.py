@@ -11,6 +11,8 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -123,8 +125,10 @@ def _read(place: Path) -> Checkpoint:
         raise broken("state.json is cut off or no JSON") from error
     except OSError as error:
         raise broken(str(error.strerror)) from error
-    if not isinstance(state, dict) or state.get("schema") != SCHEMA:
-        raise broken("state.json is not of this version of quickstudy")
+    if not isinstance(state, dict) or not isinstance(state.get("schema"), int):
+        raise broken("state.json is none that quickstudy wrote")
+    if state["schema"] != SCHEMA:
+        raise CheckpointError(_of_another_format(place, state))
     if hashlib.sha256(weights).hexdigest() != state.get("weights_sha256"):
         raise broken("weights.safetensors is cut off or was changed (its SHA-256 is not the one in state.json)")
     if _state_digest(state) != state.get("state_sha256"):
@@ -135,6 +139,31 @@ def _read(place: Path) -> Checkpoint:
         raise broken(f"weights.safetensors is no safetensors file ({error})") from error
     learner, optimizer, moved = (_under(part, tensors) for part in ("learner.", "optimizer.", "moved."))
     return Checkpoint(learner, optimizer, state, moved)
+
+
+def _of_another_format(place: Path, state: dict[str, Any]) -> str:
+    made_by = state.get("made_by")
+    of = made_by.get("quickstudy") if isinstance(made_by, dict) else None
+    age, advice = (
+        ("a newer", "Upgrade quickstudy") if state["schema"] > SCHEMA else ("an older", "Install that version")
+    )
+    return (
+        f"Cannot load the checkpoint {place}: its format is number {state['schema']}, of {age} quickstudy"
+        f"{f' ({of})' if of else ''}, and this one ({_own_version()}) reads number {SCHEMA}. {advice}, or train again."
+    )
+
+
+def versions() -> dict[str, str]:
+    """Whose steps a checkpoint holds."""
+    return {"quickstudy": _own_version(), "torch": str(torch.__version__)}
+
+
+@cache
+def _own_version() -> str:
+    try:
+        return version("quickstudy")
+    except PackageNotFoundError:  # run from the sources without being installed
+        return "not installed"
 
 
 def _state_digest(state: dict[str, Any]) -> str:

@@ -18,20 +18,15 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import torch
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None  # type: ignore[assignment]
-
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write_bytes, storage_error
+from quickstudy.train.runlock import held_alone
 
 
 @dataclass(frozen=True)
@@ -102,31 +97,19 @@ class RunFolder:
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """While it lasts no other process may train in this folder. The system lets go of it when a process dies.
+        """While it lasts no other process may train in this folder. One that dies lets go of it (``runlock.py``).
 
         Raises:
             InputError: another process trains here; names it.
             StorageError: the folder cannot be written to.
         """
-        if fcntl is None:  # not a POSIX system
-            yield
-            return
-        try:
-            file = (self.path / ".lock").open("a+")
-        except OSError as error:
-            raise storage_error(self.path / ".lock", error) from error
-        with file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                whose = _holder(file)
-                raise InputError(
-                    f"Another process is training in {self.path}{whose}. Wait for it to end, or start a new run."
-                ) from error
-            file.truncate(0)
-            began = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-            file.write(f"process {os.getpid()} on {platform.node()}, since {began}")
-            file.flush()
+
+        def refuse(whose: str) -> InputError:
+            return InputError(
+                f"Another process is training in {self.path}{whose}. Wait for it to end, or start a new run."
+            )
+
+        with held_alone(self.path / ".lock", refuse):
             yield
 
     @property
@@ -205,13 +188,6 @@ class RunFolder:
     def report(self) -> Path:
         """One page for people."""
         return self.path / "report.html"
-
-
-def _holder(file: TextIO) -> str:
-    """Who holds a lock, as it says itself; nothing where it has not said so yet."""
-    file.seek(0)
-    said = file.read(200).strip()
-    return f" ({said})" if said else ""
 
 
 def _read(path: Path) -> dict[str, list[str]] | None:

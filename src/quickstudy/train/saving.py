@@ -9,6 +9,7 @@ from typing import Any
 
 from quickstudy.errors import CheckpointError
 from quickstudy.train.callbacks import Callback
+from quickstudy.train.changes import HOW_TO_GO_ON, Changes, changed, flat, in_sentence
 from quickstudy.train.checkpoint import (
     Checkpoint,
     has_checkpoint,
@@ -17,10 +18,14 @@ from quickstudy.train.checkpoint import (
     optimizer_tensors,
     restore_optimizer,
     save_checkpoint,
+    versions,
 )
 from quickstudy.train.phases import Pretraining
 from quickstudy.train.precision import LossScale
 from quickstudy.train.stepping import Engine
+
+_DATA = "the content hash of the data set"
+_VERSION = "the version of quickstudy"
 
 
 @dataclass(frozen=True)
@@ -31,11 +36,15 @@ class Checkpointing:
         folder: gets ``last/`` and ``best/``.
         every: steps between checkpoints.
         identity: what must be the same for a run to go on (recipe, data); compared by :func:`fit`.
+        settings: what the recipe says, key by key, so that a difference can be named.
+        accept_changes: go on even so; each checkpoint then says what changed, and after which step.
     """
 
     folder: Path
     every: int = 500
     identity: dict[str, Any] = field(default_factory=dict)
+    settings: dict[str, Any] = field(default_factory=dict)
+    accept_changes: bool = False
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,8 @@ class Saver:
 
     engine: Engine
     options: Checkpointing
+    history: list[dict[str, Any]] = field(default_factory=list)
+    """What was changed on the way, oldest first: ``step``, and ``changed``: name -> [before, after]."""
 
     @property
     def _identity(self) -> dict[str, Any]:
@@ -97,7 +108,13 @@ class Saver:
             "best_step": progress.best_step,
             "ended": ended,
             "identity": self._identity,
+            "made_by": versions(),
+            "optimizer_name": type(engine.optimizer).__name__,
         }
+        if self.options.settings:
+            state["settings"] = self.options.settings
+        if self.history:
+            state["changes"] = self.history
         tensors, averaging = optimizer_tensors(engine.learner, engine.optimizer), engine.averaging
         if engine.at_once != engine.tasks_at_once:
             state["tasks_at_once"] = engine.at_once  # memory was short: sums go on being rounded as they were
@@ -122,21 +139,18 @@ class Saver:
                 f"Cannot go on from {folder}: its state.json does not say {sorted(absent)[0]!r}. "
                 "Use a checkpoint that training wrote."
             )
-        before, now = found.state["identity"], self._identity
-        changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
-        if changed:
-            name = changed[0]
-            raise CheckpointError(
-                f"Cannot go on from {folder}: its {name} was {before.get(name)!r}, now it is {now.get(name)!r}. "
-                "Start a new run, or use the settings of the old one."
-            )
+        self._compare(found.state, folder)
         load_weights(self.engine.learner, found, folder)
         averaging = self.engine.averaging
         if averaging is not None and found.moved:
             averaging.values = {name: value.clone() for name, value in self.engine.learner.state_dict().items()}
             load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
         if self.engine.enter(found.state["step"]):
-            restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+            was, now = found.state.get("optimizer_name"), type(self.engine.optimizer).__name__
+            if was in (None, now):
+                restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
+            elif not self.options.accept_changes:  # moments of another one say nothing to this one: it begins anew
+                raise _refused(folder, {"the optimiser": (was, now)})
         self.engine.at_once = found.state.get("tasks_at_once", self.engine.tasks_at_once)
         if self.engine.scale is not None and "loss_scale" in found.state:
             self.engine.scale = LossScale(*found.state["loss_scale"])
@@ -148,6 +162,62 @@ class Saver:
                 "Ask for more steps."
             )
         return Trained(found.state["step"], found.state["best"], found.state["best_step"])
+
+    def _compare(self, state: dict[str, Any], folder: Path) -> None:
+        """Refuse what differs from the run so far, or keep it.
+
+        Raises:
+            CheckpointError: something does, and nobody said that it is meant.
+        """
+        before, now = state["identity"], self._identity
+        found = self._differences(state, before, now)
+        phases = [None if one.get("pretrain") is None else one["pretrain"]["steps"] for one in (before, now)]
+        if phases[0] != phases[1]:
+            raise CheckpointError(
+                f"Cannot go on from {folder}: its first phase has {phases[0] or 0} steps and is to have "
+                f"{phases[1] or 0} now, by which the steps that are done would count otherwise. Start a new run."
+            )
+        if not found:
+            self.history = list(state.get("changes", []))
+            return
+        if not self.options.accept_changes:
+            raise _refused(folder, found)
+        torch_before, torch_now = (one.get("torch") for one in (state.get("made_by", {}), versions()))
+        if torch_before not in (None, torch_now):
+            found["torch"] = (torch_before, torch_now)
+        kept = {name: list(pair) for name, pair in found.items()}
+        self.history = [*state.get("changes", []), {"step": state["step"], "changed": kept}]
+
+    def _differences(self, state: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> Changes:
+        """The recipe's keys that differ; where none does, the data's; where that is the same, all else."""
+        found: Changes = {}
+        if before.get("recipe") != now.get("recipe"):
+            found = changed(state["settings"], self.options.settings) if "settings" in state else {}
+            # Checkpoints of older versions keep a digest of the recipe alone.
+            found = found or {"the recipe's hash": (_short(before.get("recipe")), _short(now.get("recipe")))}
+        if not found and before.get("source_hash") != now["source_hash"]:
+            data = f"{_DATA} {self.engine.source.settings.get('data', '')}".rstrip()
+            found = {data: (_short(before.get("source_hash")), _short(now["source_hash"]))}
+        if not found:  # what older versions did not keep is not known to differ
+            known = flat(before)
+            found = changed(known, {name: value for name, value in flat(now).items() if name in known})
+        version = state.get("made_by", {}).get("quickstudy")
+        if version not in (None, versions()["quickstudy"]):
+            found[_VERSION] = (version, versions()["quickstudy"])
+        return found
+
+
+def _refused(folder: Path, found: Changes) -> CheckpointError:
+    hint = ""
+    if all(name.startswith(_DATA) for name in found):
+        hint = "Other examples are in that place: bring the old ones back, or name where they lie (--data-root). "
+    elif list(found) == [_VERSION]:
+        hint = "Another version may compute other steps: install the old one to go on to the last bit. "
+    return CheckpointError(f"Cannot go on from {folder} as it was: {in_sentence(found)}. {hint}{HOW_TO_GO_ON}")
+
+
+def _short(digest: object) -> str:
+    return str(digest)[:12]
 
 
 def _identity_of(pretrain: Pretraining | None) -> dict[str, Any] | None:
