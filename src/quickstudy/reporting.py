@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from quickstudy.data.controltasks import ControlTasks
 from quickstudy.data.picturetasks import PictureTasks
 from quickstudy.data.soundtasks import SoundTasks
 from quickstudy.data.source import TaskSource
@@ -23,12 +25,13 @@ from quickstudy.evaluate import (
     write_report,
 )
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.learners.parts.agents import AbstractAgent
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.fitting import curves_of
 from quickstudy.runs import changes_of, recipe_of, results_of
 from quickstudy.train import RunFolder
 
-__all__ = ["by_column", "changes_in_words", "heard", "records_of", "write_run_report"]
+__all__ = ["by_column", "changes_in_words", "heard", "of_control", "records_of", "write_run_report"]
 
 
 def write_run_report(
@@ -109,6 +112,24 @@ def heard(learner: AbstractLearner, source: TaskSource) -> list[Section]:
     if not isinstance(source, SoundTasks):
         return []
     return [spectrograms_of(f"{source.settings['data']}, {source.settings['split']}", source, learner)]
+
+
+def of_control(learner: AbstractLearner, source: TaskSource, result: Result, name: str = "") -> tuple[Section, ...]:
+    """What a test in an environment looks like: returns against steps of adaptation, and rollouts; nothing of others.
+
+    Args:
+        learner: as tested.
+        source: what it was tested on.
+        result: of that test.
+        name: what the page calls the learner, where it shows several.
+    """
+    if not (isinstance(learner, AbstractAgent) and isinstance(source, ControlTasks)):
+        return ()
+    from quickstudy.domains.control.pictures import return_curves, rollouts  # not loaded by other tests
+
+    column = f"{result.split} tasks of {source.environment.name}"
+    found = (return_curves({name or result.learner or "": {column: result}}), rollouts(learner, source))
+    return tuple(replace(one, title=f"{one.title}: {name}") for one in found) if name else found
 
 
 def records_of(metrics: Path) -> list[dict[str, Any]]:

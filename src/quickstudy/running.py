@@ -11,7 +11,8 @@ from typing import TextIO, cast
 import torch
 from typing_extensions import override
 
-from quickstudy.files import atomic_write_bytes
+from quickstudy.errors import StorageError
+from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.nets.strategy import StrategyRecord, recorded
 from quickstudy.notes import MemoryNotes, StrategyNotes
 from quickstudy.progress import Line
@@ -159,9 +160,17 @@ class _RecipeWithFirstCheckpoint(Silent):
 
     @override
     def saving(self, step: int) -> None:
-        """Before a checkpoint."""
-        del step
-        if self._path.read_bytes() != self._text:
+        """Before a checkpoint, which would make the folder anew if that is gone."""
+        try:
+            same = self._path.read_bytes() == self._text
+        except FileNotFoundError as error:
+            raise StorageError(
+                f"Cannot save step {step}: {self._path} is gone, so the run's folder was moved or deleted, or its disk "
+                "taken away. Nothing is written in its place. Put it back and resume from its last checkpoint."
+            ) from error
+        except OSError as error:
+            raise storage_error(self._path, error) from error
+        if not same:
             atomic_write_bytes(self._path, self._text)
 
 

@@ -41,6 +41,7 @@ __all__ = [
     "place_of",
     "recipe_of",
     "results_of",
+    "save_result",
     "seen_by",
     "shape_from",
     "shape_of",
@@ -305,9 +306,40 @@ def changes_of(run: RunFolder) -> list[tuple[int, str]]:
     return [(int(one["step"]), in_history(one["changed"])) for one in found]
 
 
+_ORDER = ".order"  # no result: `evaluations/*.json` passes it over
+
+
+def save_result(run: RunFolder, result: Result) -> None:
+    """Keep a result with its run, as the newest one.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    result.save(run.evaluations / f"{result.id}.json")
+    before = [one for one in _order(run) if one != result.id]
+    atomic_write_bytes(run.evaluations / _ORDER, "".join(f"{one}\n" for one in [*before, result.id]).encode())
+
+
+def _order(run: RunFolder) -> list[str]:
+    try:
+        return (run.evaluations / _ORDER).read_text(encoding="utf-8").split()
+    except (OSError, ValueError):
+        return []
+
+
 def results_of(run: RunFolder) -> list[Result]:
-    """The results that a run holds, oldest first; files that are no results are passed over."""
-    paths = sorted(run.evaluations.glob("*.json"), key=lambda path: (path.stat().st_mtime_ns, path.name))
+    """The results that a run holds, oldest first; files that are no results are passed over.
+
+    The order is the one that they were saved in, whatever clocks said then; those of older versions, which kept none,
+    come first, by their files' times.
+    """
+    order = {name: place for place, name in enumerate(_order(run))}
+
+    def when(path: Path) -> tuple[int, int, str]:
+        place = order.get(path.stem)
+        return (-1, path.stat().st_mtime_ns, path.name) if place is None else (place, 0, "")
+
+    paths = sorted(run.evaluations.glob("*.json"), key=when)
     results = []
     for path in paths:
         try:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,21 +12,21 @@ from typing import Any
 
 import torch
 
-from quickstudy.data.controltasks import ControlTasks
 from quickstudy.data.counts import Count
-from quickstudy.data.source import Origin, TaskSource
-from quickstudy.errors import InputError
-from quickstudy.evaluate import Result, Section, meta_test
+from quickstudy.data.source import Origin
+from quickstudy.errors import InputError, StorageError
+from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.evaluate.metatest import check_tasks
+from quickstudy.evaluate.wording import count as count_of
+from quickstudy.evaluate.wording import figure, metric_name
 from quickstudy.learners.learner import AbstractLearner
-from quickstudy.learners.parts.agents import AbstractAgent
 from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.rankcount import Ranks, ranks_to_test, threads_of_a_rank
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import TEST_SEED, build_data, test_tasks
-from quickstudy.reporting import write_run_report
+from quickstudy.reporting import of_control, write_run_report
 from quickstudy.running import device_of
 from quickstudy.runs import (
     Which,
@@ -35,6 +36,7 @@ from quickstudy.runs import (
     open_run,
     place_of,
     recipe_of,
+    save_result,
     which_checkpoint,
 )
 from quickstudy.saved import SavedLearner, is_saved
@@ -97,7 +99,7 @@ def evaluate(
     Raises:
         InputError: there is no such run, or its learner cannot learn these tasks.
         CheckpointError: its checkpoint is missing, broken, or of another learner.
-        StorageError: the disk refused.
+        StorageError: the disk refused; where that was after the test, it says what was measured.
     """
     if seat(os.environ) is not None:
         raise InputError(
@@ -105,6 +107,7 @@ def evaluate(
             "several processes."
         )
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
+    _check_room(folder)
     of_test = {} if precision is None else {"evaluate.precision": precision}
     recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)
@@ -138,21 +141,37 @@ def evaluate(
         # Their logs lie in a temporary folder: that of the run belongs to its training, which may be going on.
         result, said = run_ranks(job, count.number, episodes=shown)
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
-    result.save(folder.evaluations / f"{result.id}.json")
+    with _said_at_least(result, "is not saved"):
+        save_result(folder, result)
     if report:
         sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
-        write_run_report(folder, recipe, learner, source, (*sections, *_of_control(learner, source, result)))
+        with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
+            write_run_report(folder, recipe, learner, source, (*sections, *of_control(learner, source, result)))
     return result
 
 
-def _of_control(learner: AbstractLearner, source: TaskSource, result: Result) -> tuple[Section, ...]:
-    """What a test in an environment looks like: returns against steps, and rollouts."""
-    if not (isinstance(learner, AbstractAgent) and isinstance(source, ControlTasks)):
-        return ()
-    from quickstudy.domains.control.pictures import return_curves, rollouts  # not loaded by other tests
+def _check_room(folder: RunFolder) -> None:
+    """Before a test that may take hours, what can be known is known.
 
-    column = f"{result.split} tasks of {source.environment.name}"
-    return (return_curves({result.learner: {column: result}}), rollouts(learner, source))
+    Raises:
+        StorageError: its result could not be saved.
+    """
+    place = folder.evaluations if folder.evaluations.is_dir() else folder.path
+    if not os.access(place, os.W_OK):
+        raise StorageError(
+            f"Cannot save a result in {place}: nothing can be written there. Nothing was measured. Copy the run to a "
+            "folder of your own and test that."
+        )
+
+
+@contextmanager
+def _said_at_least(result: Result, where: str) -> Iterator[None]:
+    """A disk that refuses takes no result away from who waited for it."""
+    try:
+        yield
+    except StorageError as error:
+        said = f"{metric_name(result.metric)} {figure(result)} over {count_of(result.episodes)} episodes"
+        raise StorageError(f"{error} The result, {said}, {where}.") from error
 
 
 def _test_on_rank(

@@ -233,7 +233,14 @@ def _folder_for(
     recipe = built.recipe
     where = next(built.learner.parameters(), torch.empty(0)).device
     folder = old or RunFolder.create(plan.runs, recipe.name, recipe.seed, to_toml(recipe))
-    with folder.locked(), _cleared(folder, new=old is None):
+    with ExitStack() as stack:
+        try:
+            stack.enter_context(folder.locked())
+        except StorageError:  # no room for a lock
+            if old is None:
+                shutil.rmtree(folder.path, ignore_errors=True)
+            raise
+        stack.enter_context(_cleared(folder, new=old is None))
         note_end(folder, None)
         folder.note(**count.record)
         if old is None:

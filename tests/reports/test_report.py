@@ -1,6 +1,7 @@
 """The page over runs: what it measures is what it says, and it needs nothing else."""
 
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import torch
 
 from quickstudy import api
 from quickstudy.episode import Classes, Episode, Examples
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, StorageError
 from quickstudy.evaluate import meta_test
-from quickstudy.learners import MAMLPlusPlus, MetaSGD
+from quickstudy.learners import MAMLPlusPlus, MetaCurvature, MetaSGD
+from quickstudy.learners.metacurvature import ModeMatrices
 from quickstudy.nets import MLP
 from quickstudy.reports import report
 from quickstudy.reports.classes import ClassAnswers, classes_section
@@ -51,7 +53,7 @@ def words(page: Path) -> str:
 
 def test_a_page_of_one_run(sines: Path) -> None:
     page = report([sines], episodes=8)
-    assert page == sines / "report.html"
+    assert page == sines / "full-report.html"
     html, said = page.read_text(encoding="utf-8"), words(page)
     for heading in ("Training", "Before and after each inner step", "More examples to learn from", "The hardest tasks"):
         assert heading in said
@@ -99,6 +101,40 @@ def test_a_page_of_several_runs(sines: Path, glyphs: Path, tmp_path: Path, monke
     assert "What is taken for what: A protonet" in said
     assert "The hardest task of A protonet, number" in said
     assert "The hardest tasks: B maml" in said
+
+
+def test_the_pages_of_a_test_and_of_a_report_stand_side_by_side(
+    quickstudy: Command, sines: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(sines, tmp_path / "run"))
+    done = quickstudy("evaluate", run, "--episodes", "3")
+    assert f"the page is {run / 'report.html'}" in done.err
+    tested = (run / "report.html").read_bytes()
+    assert quickstudy("report", run, "--episodes", "0").out == f"{run / 'full-report.html'}\n"
+    assert (run / "report.html").read_bytes() == tested
+
+
+def test_a_page_of_runs_that_act(tmp_path: Path) -> None:
+    """Returns after each step of adaptation with intervals, and rollouts, of each run."""
+    small = {"train.steps": 1, "train.tasks-per-step": 2, "episodes.train.shot": 20, "episodes.test.shot": 20}
+    small |= {"train.validate-every": 0, "episodes.train.query": 20, "episodes.test.query": 2}
+    runs = [
+        api.train(f"point-navigation-{name}-fast", overrides=small, runs=tmp_path, device="cpu").path
+        for name in ("maml", "reptile")
+    ]
+    page = report(runs, out=tmp_path / "both.html", episodes=3)
+    said = words(page)
+    for name in ("A maml-rl", "B reptile-rl"):
+        assert f"Return after each step of adaptation: {name} Mean return over the tasks, with 95 % intervals" in said
+        assert re.search(rf"0 steps 1 step {name} −\d+\.\d+ ± \d+\.\d+ −\d+\.\d+ ± \d", said)
+        assert f"Rollouts: {name}" in said
+    assert page.read_text().count("data:image/gif") == 6
+
+
+def test_a_page_that_cannot_be_written(sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.reports.page.os.access", lambda *given: False)
+    with pytest.raises(StorageError, match=r"Cannot write .*full-report\.html: nothing can be .* place .* with --out"):
+        report([sines])
 
 
 def test_a_page_without_questions_needs_no_data(glyphs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -205,3 +241,24 @@ def test_rates_that_were_learned() -> None:
     }
     rows: Any = rates_section("x", rates).rows
     assert all(0.005 <= float(row[1]) <= float(row[3]) <= float(row[5]) <= 0.1 and row[6] == "0" for row in rows)
+
+
+@pytest.mark.parametrize(("shape", "any_way"), [((3, 4), False), ((3, 2, 3, 3), False), ((3, 4), True), ((5,), False)])
+def test_rates_of_learned_curvature_are_what_an_entry_is_multiplied_by(shape: tuple[int, ...], any_way: bool) -> None:
+    torch.manual_seed(0)
+    matrices = ModeMatrices(torch.Size(shape), any_way=any_way)
+    for mode in matrices.parameters():
+        torch.nn.init.normal_(mode)
+    entries = torch.eye(torch.Size(shape).numel()).reshape(-1, *shape)
+    moved = matrices(entries).detach().flatten(1).diagonal()
+    found = matrices.diagonal()
+    assert torch.allclose(found.repeat(len(moved) // len(found)), moved, atol=1e-6)
+
+
+def test_rates_of_a_learner_with_curvature() -> None:
+    learner = MetaCurvature(MLP(4, (6,), norm="none"), outputs=2, inner_lr=0.25)
+    rates = learner.learned_rates()
+    assert rates.keys() == dict(learner.model.shapes).keys()
+    assert all(rate.ndim == 2 and (rate == 0.25).all() for rate in rates.values())
+    rows: Any = rates_section("x", rates).rows
+    assert rows[0][1] == "0.25"

@@ -16,7 +16,8 @@ __all__ = ["report"]
 def report(
     runs: Annotated[list[Path], typer.Argument(help="The folders of one or several runs.")],
     out: Annotated[
-        Path | None, typer.Option(help="The page; of one run report.html in its folder, of several in this one.")
+        Path | None,
+        typer.Option(help="The page; of one run full-report.html in its folder, of several report.html in this one."),
     ] = None,
     role: Annotated[
         Literal["validation", "test"] | None,

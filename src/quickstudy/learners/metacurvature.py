@@ -127,6 +127,19 @@ class MetaCurvature(AbstractLearner):
         del key
         return self.loop.meta_loss(self.model, episode, self.loss, self._update(self.loop.lr))
 
+    @override
+    def learned_rates(self) -> dict[str, Tensor]:
+        """What each entry's own gradient is multiplied by: α and the matrices' diagonals.
+
+        How entries mix is not in it.
+        """
+        matrices = {name: self.curvature[module_key(name)] for name in self.model.shapes}
+        return {
+            name: (self.loop.lr * one.diagonal()).reshape(1, -1)
+            for name, one in matrices.items()
+            if isinstance(one, ModeMatrices)
+        }
+
     def _update(self, rate: float) -> Update:
         def update(step: int, params: Params, grads: Params) -> Params:
             del step
@@ -155,6 +168,14 @@ class ModeMatrices(nn.Module):
             del lengths["filter"]
         for name, length in lengths.items():
             self.register_parameter(name, nn.Parameter(torch.eye(length)))
+
+    def diagonal(self) -> Tensor:
+        """What :meth:`forward` multiplies each entry's own gradient by, detached: ``[M]``, one for any class."""
+        found = torch.ones(1)
+        for mode in self.parameters():
+            own = mode.detach() if mode.ndim == 1 else mode.detach().diagonal()
+            found = (found.to(own)[:, None] * own).reshape(-1)
+        return found
 
     def forward(self, grad: Tensor) -> Tensor:
         """``[T, *shape] -> [T, *shape]``."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,14 +11,14 @@ from typing import Any
 import torch
 
 from quickstudy.data.controltasks import ControlTasks
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, StorageError
 from quickstudy.evaluate import Comparison, Curve, Entry, EpisodePicture, Result, Section, compare, write_report
 from quickstudy.evaluate.calibration import calibration_section
 from quickstudy.evaluate.figures import draw_curves
 from quickstudy.evaluate.wording import count, metric_name, number
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.recipes.fitting import curves_of
-from quickstudy.reporting import by_column, changes_in_words, heard, records_of
+from quickstudy.reporting import by_column, changes_in_words, heard, of_control, records_of
 from quickstudy.reports.classes import classes_section
 from quickstudy.reports.comparing import RunsCompared, compare_runs
 from quickstudy.reports.hardest import hardest_pictures, hardest_section
@@ -61,7 +62,8 @@ def report(
 
     Args:
         runs: run folders.
-        out: the page; by default ``report.html`` in the run's folder, of several runs in the working folder.
+        out: the page; by default ``full-report.html`` in the run's folder, beside the ``report.html`` of
+            ``quickstudy.evaluate``; of several runs ``report.html`` in the working folder.
         role: of the tasks that are asked, ``"validation"`` (by default, where the data has it: who looks around on
             meta-test selects on it) or ``"test"``.
         episodes: how many tasks; 0: nothing is asked.
@@ -84,7 +86,8 @@ def report(
     folders = [open_run(Path(run)) for run in runs]
     compared = compare_runs(runs) if len(folders) > 1 else None
     named = dict(zip(_names(folders, compared), folders, strict=True))
-    path = Path(out) if out is not None else folders[0].report if compared is None else Path("report.html")
+    path = Path(out) if out is not None else folders[0].full_report if compared is None else Path("report.html")
+    _check_room(path)
     line = Line() if progress else None
     found = _Found()
     if episodes:
@@ -109,6 +112,18 @@ def report(
     return path
 
 
+def _check_room(path: Path) -> None:
+    """Before learners are asked for minutes: a page that cannot be written is refused at once.
+
+    Raises:
+        StorageError: its folder is there and nothing can be written to it.
+    """
+    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
+        raise StorageError(
+            f"Cannot write {path}: nothing can be written to that folder. Name another place for the page with --out."
+        )
+
+
 # --- asking ------------------------------------------------------------------------------------
 
 
@@ -127,10 +142,8 @@ def _ask(
     if asked is None:
         return
     if isinstance(asked.source, ControlTasks):
-        found.notes.append(
-            f"{name} acts in an environment: returns by steps of adaptation and rollouts stand on the page that "
-            f"quickstudy evaluate writes."
-        )
+        acted = answered(asked, episodes, _told(line, f"episodes of {name}"))
+        found.own += of_control(asked.learner, asked.source, acted.result, name)
         return
     found.answers[name] = mine = answered(asked, episodes, _told(line, f"episodes of {name}"))
     taken = by_steps(asked, episodes, _told(line, f"numbers of inner steps of {name}"))

@@ -43,7 +43,8 @@ def rates_section(name: str, rates: Mapping[str, Tensor]) -> Section:
     else:
         head = ("weight", "least", "10 %", "median", "90 %", "most", "below 0, %")
         text = (
-            "Every entry of a weight has a rate of its own: how they are spread. The thick line holds the middle 80 %."
+            "Every entry of a weight has a rate of its own, by which its own gradient is multiplied: how they are "
+            "spread. The thick line holds the middle 80 %."
         )
         drawn = _spreads(found)
     more = len(found) - _LISTED

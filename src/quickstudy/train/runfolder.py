@@ -6,7 +6,8 @@ runs/<recipe>-s<seed>-<NNN>/
     table.json                               of tables: means, deviations, words and classes of the training rows
     texts.json                               of texts: digests of those that train and validate
     checkpoints/last/  checkpoints/best/     weights.safetensors, state.json
-    evaluations/<id>.json  report.html
+    evaluations/<id>.json  report.html       results, and the page of the last test
+    full-report.html                         the page of `quickstudy report`
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,7 +26,7 @@ from typing import Any
 
 import torch
 
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, StorageError
 from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.train.runlock import held_alone
 
@@ -57,8 +59,12 @@ class RunFolder:
             except OSError as error:
                 raise storage_error(path, error) from error
         run = RunFolder(path)
-        atomic_write_bytes(run.recipe, recipe_toml.encode())
-        atomic_write_bytes(run.environment, json.dumps(describe_environment(), indent=1).encode() + b"\n")
+        try:
+            atomic_write_bytes(run.recipe, recipe_toml.encode())
+            atomic_write_bytes(run.environment, json.dumps(describe_environment(), indent=1).encode() + b"\n")
+        except StorageError:  # half a folder is of no use
+            shutil.rmtree(path, ignore_errors=True)
+            raise
         return run
 
     @staticmethod
@@ -186,8 +192,13 @@ class RunFolder:
 
     @property
     def report(self) -> Path:
-        """One page for people."""
+        """The page of the last test, for people."""
         return self.path / "report.html"
+
+    @property
+    def full_report(self) -> Path:
+        """The page of ``quickstudy report``, which asks the learner more."""
+        return self.path / "full-report.html"
 
 
 def _read(path: Path) -> dict[str, list[str]] | None:

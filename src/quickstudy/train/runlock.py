@@ -232,17 +232,11 @@ def _beat(file: IO[bytes], over: threading.Event) -> None:
 
 
 def _place() -> str:
-    parts = [platform.node()]
-    for find in (lambda: Path("/proc/sys/kernel/random/boot_id").read_text().strip(), _container):
-        try:
-            parts.append(find())
-        except OSError:  # not Linux
-            continue
-    return " ".join(parts)
-
-
-def _container() -> str:
-    return os.readlink("/proc/self/ns/pid")
+    try:
+        start = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        return f"{platform.node()} {start} {os.readlink('/proc/self/ns/pid')}"
+    except OSError:  # not Linux
+        return platform.node()
 
 
 def _began(process: int) -> str:

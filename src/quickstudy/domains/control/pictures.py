@@ -54,9 +54,7 @@ def return_curves(results: Mapping[str, Mapping[str, Result]]) -> Section:
             rows.append([row, *said])
     return Section(
         "Return after each step of adaptation",
-        text=(
-            "Mean return over the test tasks, with 95 % intervals, against the environment steps that adapting took.",
-        ),
+        text=("Mean return over the tasks, with 95 % intervals, against the environment steps that adapting took.",),
         drawings=drawings,
         head=("", *(f"{k} steps" if k != 1 else "1 step" for k in range(stages))),
         rows=[row + [""] * (stages + 1 - len(row)) for row in rows],
@@ -108,7 +106,7 @@ def point_rollouts(learner: AbstractAgent, source: ControlTasks) -> Section:
     return Section(
         "Rollouts",
         text=(
-            f"The first {_TASKS} test tasks: {before.shape[1]} trajectories each, their first {_FRAMES} steps. The "
+            f"The first {_TASKS} tasks: {before.shape[1]} trajectories each, their first {_FRAMES} steps. The "
             "circle is the goal, which the policy does not see.",
         ),
         pictures=pictures,
