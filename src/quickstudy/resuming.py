@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from quickstudy.recipes import Built, Recipe, load_recipe
 from quickstudy.runs import binding, digest_of, is_run, newest_run_of, recipe_of, state_of
 from quickstudy.train import RunFolder
 from quickstudy.train.changes import HOW_TO_GO_ON, Changes, changed, flat, in_sentence
+from quickstudy.train.checkpoint import versions
 
 __all__ = ["accepts", "is_accepted", "remark_on_torch", "resolved", "to_go_on"]
 
@@ -98,16 +98,23 @@ def remark_on_torch(folder: RunFolder) -> str | None:
     )
 
 
+_DIGITS = 16  # of a hash, to be looked at
+
+
 # --- pieces ------------------------------------------------------------------------------------
 
 
 def _what(built: Built) -> dict[str, str]:
-    return {"recipe": digest_of(built.recipe), "data": built.train.hash, "quickstudy": version("quickstudy")}
+    return {"recipe": _short(built.recipe), "data": built.train.hash[:_DIGITS], "quickstudy": versions()["quickstudy"]}
+
+
+def _short(recipe: Recipe) -> str:
+    return digest_of(recipe)[:_DIGITS]
 
 
 def _was_accepted(folder: RunFolder, now: Recipe) -> bool:
     said = folder.about.get("accepted")
-    return isinstance(said, dict) and said.get("recipe") == digest_of(now)
+    return isinstance(said, dict) and said.get("recipe") == _short(now)
 
 
 def _newest(now: Recipe, runs: Path, accept: bool) -> RunFolder:

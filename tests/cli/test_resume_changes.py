@@ -13,7 +13,8 @@ import torch
 from quickstudy import api
 from quickstudy.errors import CheckpointError, InputError
 from quickstudy.reports import report
-from quickstudy.train import Silent, StepEvent, saving
+from quickstudy.train import Silent, StepEvent
+from quickstudy.train.checkpoint import versions
 from tests.cli.conftest import Command
 
 HOW = "Go on as before, start a new run, or go on all the same with --accept-changes (accept_changes=True)"
@@ -172,7 +173,7 @@ def test_other_data(quickstudy: Command, run: Path) -> None:
 def test_another_version(quickstudy: Command, run: Path) -> None:
     with_state(run, made_by={"quickstudy": "0.0.7", "torch": torch.__version__})
     done = quickstudy("train", run, "--resume", "--steps", "22")
-    now = saving.versions()["quickstudy"]
+    now = versions()["quickstudy"]
     assert done.status == 1
     assert f'the version of quickstudy was "0.0.7" so far and is now "{now}". Another version may compute' in done.err
     assert quickstudy("train", run, "--resume", "--accept-changes", "--steps", "22").status == 0
@@ -181,7 +182,7 @@ def test_another_version(quickstudy: Command, run: Path) -> None:
 
 
 def test_another_torch_is_said(quickstudy: Command, run: Path) -> None:
-    with_state(run, made_by={"quickstudy": saving.versions()["quickstudy"], "torch": "2.0.1"})
+    with_state(run, made_by={"quickstudy": versions()["quickstudy"], "torch": "2.0.1"})
     done = quickstudy("train", run, "--resume", "--steps", "22")
     assert done.status == 0, done.err
     assert (
