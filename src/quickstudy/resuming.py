@@ -9,9 +9,9 @@ import torch
 
 from quickstudy.errors import InputError
 from quickstudy.recipes import Built, Recipe, load_recipe
-from quickstudy.runs import binding, digest_of, is_run, newest_run_of, recipe_of, state_of
+from quickstudy.runs import digest_of, is_run, laid_out_for, named_settings, newest_run_of, recipe_of, state_of
 from quickstudy.train import RunFolder
-from quickstudy.train.changes import HOW_TO_GO_ON, Changes, changed, flat, in_sentence
+from quickstudy.train.changes import HOW_TO_GO_ON, Changes, changed, in_sentence
 from quickstudy.train.checkpoint import versions
 
 __all__ = ["accepts", "is_accepted", "remark_on_torch", "resolved", "to_go_on"]
@@ -39,6 +39,8 @@ def to_go_on(
         now = resolved(recipe, overrides)
         folder = _newest(now, runs, accept)
         before = recipe_of(folder)
+    if not accept:
+        _check_steps(before, now)
     found = _changes(folder, before, now)
     if "seed" in found:
         raise InputError(
@@ -47,8 +49,6 @@ def to_go_on(
         )
     if found and not (accept or _was_accepted(folder, now)):
         raise InputError(f"Cannot go on with {folder.path} as it was: {in_sentence(found)}. {HOW_TO_GO_ON}")
-    if not accept:
-        _check_steps(before, now)
     return folder, now
 
 
@@ -134,17 +134,17 @@ def _newest(now: Recipe, runs: Path, accept: bool) -> RunFolder:
 def _changes(folder: RunFolder, before: Recipe, now: Recipe) -> Changes:
     """What differs from the last checkpoint, which nobody edits as they may the recipe; without one, from that."""
     kept = state_of(folder.checkpoints / "last").get("settings")
-    return changed(kept if isinstance(kept, dict) else flat(binding(before)), flat(binding(now)))
+    return changed(kept if isinstance(kept, dict) else named_settings(before), named_settings(now))
 
 
 def _check_steps(before: Recipe, now: Recipe) -> None:
     """Steps may only grow, and only where the steps done do not depend on them."""
     if now.train.steps == before.train.steps:
         return
-    schedule = now.train.schedule.name
-    if schedule not in ("constant", "step"):
+    what = laid_out_for(now)
+    if what is not None:
         raise InputError(
-            f"Cannot go on to {now.train.steps} steps: the {schedule} schedule of this run was laid out for "
+            f"Cannot go on to {now.train.steps} steps: {what} of this run was laid out for "
             f"{before.train.steps}. Resume without steps, start a new run, or go on all the same with --accept-changes."
         )
     if now.train.steps < before.train.steps:

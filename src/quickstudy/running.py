@@ -20,9 +20,8 @@ from quickstudy.rankcount import threads_of_a_rank
 from quickstudy.recipes import Built, Recipe, build, to_toml
 from quickstudy.recipes.fitting import fit_built
 from quickstudy.resuming import is_accepted
-from quickstudy.runs import as_trained, binding, identity
+from quickstudy.runs import as_trained, identity, named_settings
 from quickstudy.train import Callback, Checkpointing, EndEvent, JsonLines, RunFolder, Silent, TensorBoard, Trained
-from quickstudy.train.changes import flat
 from quickstudy.train.checkpoint import Checkpoint, has_checkpoint, load_checkpoint, load_weights, save_checkpoint
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
 from quickstudy.train.ranks_messages import Job
@@ -55,7 +54,7 @@ def train_in(
         folder.checkpoints,
         _every(recipe),
         identity(recipe, built.train.shape),
-        settings=flat(binding(recipe)),
+        settings=named_settings(recipe),
         accept_changes=is_accepted(folder, built),
     )
     if ranks.rank:

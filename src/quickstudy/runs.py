@@ -23,7 +23,7 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe, load_recipe
 from quickstudy.recipes.building import build_learner
 from quickstudy.train import RunFolder, load_checkpoint, load_weights
-from quickstudy.train.changes import in_history
+from quickstudy.train.changes import flat, in_history
 from quickstudy.train.checkpoint import has_checkpoint
 
 __all__ = [
@@ -34,8 +34,10 @@ __all__ = [
     "digest_of",
     "identity",
     "is_run",
+    "laid_out_for",
     "learner_of",
     "leave_out_known",
+    "named_settings",
     "newest_run_of",
     "note_classes",
     "place_of",
@@ -74,6 +76,20 @@ def binding(recipe: Recipe) -> dict[str, Any]:
     settings["episodes"].pop("test")
     settings["data"]["options"].pop("path", None)
     return settings
+
+
+def laid_out_for(recipe: Recipe) -> str | None:
+    """What of a recipe hangs on how many steps there are to be, in words, if anything."""
+    schedule, average = recipe.train.schedule.name, recipe.train.average
+    if schedule not in ("constant", "step"):
+        return f"the {schedule} schedule"
+    return "the start of the swa average" if average is not None and average.name == "swa" and average.start else None
+
+
+def named_settings(recipe: Recipe) -> dict[str, Any]:
+    """What is :func:`binding`, key by key; the steps among it where the steps done hang on them."""
+    steps = {} if laid_out_for(recipe) is None else {"train.steps": recipe.train.steps}
+    return flat(binding(recipe)) | steps
 
 
 def digest_of(recipe: Recipe) -> str:

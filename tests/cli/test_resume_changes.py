@@ -16,6 +16,7 @@ from quickstudy.reports import report
 from quickstudy.train import Silent, StepEvent
 from quickstudy.train.checkpoint import versions
 from tests.cli.conftest import Command
+from tests.train.small import same, weights
 
 HOW = "Go on as before, start a new run, or go on all the same with --accept-changes (accept_changes=True)"
 
@@ -139,6 +140,50 @@ def test_fewer_steps(run: Path) -> None:
         api.train(run, resume=True, overrides={"train.steps": 30})
     with pytest.raises(CheckpointError, match=r"to step 30: it is of step 40\. Ask for more steps"):
         api.train(run, resume=True, accept_changes=True, overrides={"train.steps": 30})
+
+
+def begun(tmp_path: Path, **more: Any) -> Path:
+    overrides = {"train.steps": 8, "train.tasks-per-step": 2} | {name.replace("__", "."): more[name] for name in more}
+    return api.train("sinusoid-maml", overrides=overrides, runs=tmp_path, device="cpu").path
+
+
+@pytest.mark.parametrize(
+    ("more", "what"),
+    [
+        ({"train__schedule": {"name": "cosine"}}, "the cosine schedule"),
+        ({"train__average": {"name": "swa", "start": 0.5}}, "the start of the swa average"),
+    ],
+)
+def test_steps_that_others_were_laid_out_for(tmp_path: Path, more: dict[str, Any], what: str) -> None:
+    run = begun(tmp_path, **more)
+    with pytest.raises(InputError, match=rf"Cannot go on to 12 steps: {what} of this run was laid out for 8\. Resume"):
+        api.train(run, resume=True, overrides={"train.steps": 12})
+    api.train(run, resume=True, accept_changes=True, overrides={"train.steps": 12})
+    assert state(run)["changes"] == [{"step": 8, "changed": {"train.steps": [8, 12]}}]
+
+
+def test_an_average_that_is_wanted_no_more(tmp_path: Path) -> None:
+    """Training goes on from the weights that moved, not from their average."""
+    run, plain = begun(tmp_path, train__average={"name": "ema"}), begun(tmp_path)
+    dropped = api.train(run, resume=True, accept_changes=True, overrides={"train.steps": 10, "train.average": None})
+    whole = api.train(plain, resume=True, overrides={"train.steps": 10})
+    assert same(weights(dropped.learner), weights(whole.learner))
+
+
+def test_another_precision(tmp_path: Path) -> None:
+    run = begun(tmp_path)
+    found = api.train(
+        run, resume=True, accept_changes=True, overrides={"train.steps": 10, "train.precision": "float64"}
+    )
+    assert found.trained.step == 10 and {p.dtype for p in found.learner.parameters()} == {torch.float64}
+
+
+def test_best_so_far_is_of_the_same_validations(run: Path) -> None:
+    """Another number of validation tasks makes another figure: what was best is no measure any more."""
+    with_state(run, best=0.0)
+    changes = {"train.steps": 30, "train.validate-episodes": 11}
+    found = api.train(run, resume=True, accept_changes=True, overrides=changes).trained
+    assert found.best_step == 30 and found.best is not None and found.best > 0
 
 
 # --- other data, another version ----------------------------------------------------------------

@@ -196,5 +196,9 @@ def restore_optimizer(learner: nn.Module, optimizer: torch.optim.Optimizer, tens
     for name, value in tensors.items():
         parameter_name, _, key = name.rpartition("/")
         parameter = named[parameter_name]
-        # torch keeps a step counter on the CPU, and all else beside its parameter.
-        optimizer.state[parameter][key] = value.clone() if key == "step" else value.to(parameter.device, copy=True)
+        # torch keeps a step counter on the CPU, and all else beside its parameter, in its precision.
+        if key == "step":
+            optimizer.state[parameter][key] = value.clone()
+        else:
+            kind = parameter.dtype if value.is_floating_point() else value.dtype
+            optimizer.state[parameter][key] = value.to(parameter.device, kind, copy=True)

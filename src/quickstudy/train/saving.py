@@ -139,12 +139,9 @@ class Saver:
                 f"Cannot go on from {folder}: its state.json does not say {sorted(absent)[0]!r}. "
                 "Use a checkpoint that training wrote."
             )
-        self._compare(found.state, folder)
-        load_weights(self.engine.learner, found, folder)
+        comparable = self._compare(found.state, folder)
+        self._put_back(found, folder)
         averaging = self.engine.averaging
-        if averaging is not None and found.moved:
-            averaging.values = {name: value.clone() for name, value in self.engine.learner.state_dict().items()}
-            load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
         if self.engine.enter(found.state["step"]):
             was, now = found.state.get("optimizer_name"), type(self.engine.optimizer).__name__
             if was in (None, now):
@@ -161,10 +158,21 @@ class Saver:
                 f"Cannot go on from {folder} to step {self.engine.steps}: it is of step {found.state['step']}. "
                 "Ask for more steps."
             )
-        return Trained(found.state["step"], found.state["best"], found.state["best_step"])
+        best = (found.state["best"], found.state["best_step"]) if comparable else (None, None)
+        return Trained(found.state["step"], *best)
 
-    def _compare(self, state: dict[str, Any], folder: Path) -> None:
-        """Refuse what differs from the run so far, or keep it.
+    def _put_back(self, found: Checkpoint, folder: Path) -> None:
+        """The weights, and what their average is, where there is one."""
+        load_weights(self.engine.learner, found, folder)
+        if not found.moved:
+            return
+        averaging = self.engine.averaging  # None: no average is wanted any more; on from the weights themselves
+        if averaging is not None:
+            averaging.values = {name: value.clone() for name, value in self.engine.learner.state_dict().items()}
+        load_weights(self.engine.learner, replace(found, learner=found.moved), folder)
+
+    def _compare(self, state: dict[str, Any], folder: Path) -> bool:
+        """Refuse what differs from the run so far, or keep it; whether validations are of the same tasks as so far.
 
         Raises:
             CheckpointError: something does, and nobody said that it is meant.
@@ -179,7 +187,7 @@ class Saver:
             )
         if not found:
             self.history = list(state.get("changes", []))
-            return
+            return True
         if not self.options.accept_changes:
             raise _refused(folder, found)
         torch_before, torch_now = (one.get("torch") for one in (state.get("made_by", {}), versions()))
@@ -187,17 +195,16 @@ class Saver:
             found["torch"] = (torch_before, torch_now)
         kept = {name: list(pair) for name, pair in found.items()}
         self.history = [*state.get("changes", []), {"step": state["step"], "changed": kept}]
+        return not any(name.startswith((_DATA, "data.", "episodes.validation", "train.validate-")) for name in kept)
 
     def _differences(self, state: dict[str, Any], before: dict[str, Any], now: dict[str, Any]) -> Changes:
-        """The recipe's keys that differ; where none does, the data's; where that is the same, all else."""
-        found: Changes = {}
-        if before.get("recipe") != now.get("recipe"):
-            found = changed(state["settings"], self.options.settings) if "settings" in state else {}
-            # Checkpoints of older versions keep a digest of the recipe alone.
-            found = found or {"the recipe's hash": (_short(before.get("recipe")), _short(now.get("recipe")))}
-        if not found and before.get("source_hash") != now["source_hash"]:
+        """The recipe's keys that differ, and the data where none of them names other data; without these, all else."""
+        found = changed(state["settings"], self.options.settings) if "settings" in state else {}
+        if not found and before.get("recipe") != now.get("recipe"):  # older versions keep a digest alone
+            found = {"the recipe's hash": (_short(before.get("recipe")), _short(now.get("recipe")))}
+        if before.get("source_hash") != now["source_hash"] and not any(name.startswith("data.") for name in found):
             data = f"{_DATA} {self.engine.source.settings.get('data', '')}".rstrip()
-            found = {data: (_short(before.get("source_hash")), _short(now["source_hash"]))}
+            found[data] = (_short(before.get("source_hash")), _short(now["source_hash"]))
         if not found:  # what older versions did not keep is not known to differ
             known = flat(before)
             found = changed(known, {name: value for name, value in flat(now).items() if name in known})
