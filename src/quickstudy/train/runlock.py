@@ -35,6 +35,7 @@ __all__ = ["Holder", "held_alone", "is_held", "try_lock"]
 _BEAT = 5.0  # seconds between two counts
 _PATIENCE = 20.0  # seconds in which a count has to rise: some beats, as a network's file system may keep one back
 _DIGITS = 12
+_AS_IT_IS = getattr(os, "O_BINARY", 0)  # Windows would change the ends of lines
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
 
 
@@ -70,8 +71,8 @@ class Holder:
 
     @property
     def is_here(self) -> bool:
-        """Whether its number counts where this process's does."""
-        return self.place == _place()
+        """Whether its number counts where this process's does, and can be asked for (on Windows it cannot)."""
+        return self.place == _place() and os.name == "posix"
 
     @property
     def runs(self) -> bool:
@@ -173,7 +174,7 @@ def _opened(path: Path) -> tuple[IO[bytes], bool | None]:
     while True:
         try:
             # Not in append mode: there, what is written to a place goes to the end.
-            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o666), "r+b", buffering=0)
+            file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT | _AS_IT_IS, 0o666), "r+b", buffering=0)
         except OSError as error:
             raise storage_error(path, error) from error
         granted = _granted(file)
