@@ -144,6 +144,12 @@ def _unreadable(net: nn.Module, x: Inputs, said: str) -> InputError | None:
     None where it speaks of something else, such as a device that is out of memory.
     """
     leaves = x if isinstance(x, dict) else {"x": x}
+    if "DTensor" in said:
+        return InputError(
+            f"The weights of {type(net).__name__} are divided over processes (DTensor), and cannot be a task's own so: "
+            f"{said.rstrip('!')}. Gather them first (weight.full_tensor()), or take a learner whose network no task "
+            "adapts, such as ProtoNet or ANIL; docs/scaling.md says what works."
+        )
     whole = next((leaf.dtype for leaf in leaves.values() if not leaf.is_floating_point()), None)
     if whole is not None and _OF_WHOLE_NUMBERS.search(said):
         return InputError(
