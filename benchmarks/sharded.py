@@ -234,6 +234,7 @@ def _unshard_maml(rank: int) -> tuple[Gradients, Gradients]:
     assert isinstance(net, FSDPModule)
     net.set_reshard_after_backward(False)
     loss(net, rank).backward()  # type: ignore[no-untyped-call]
+    net.reshard()
     return gradients(net), mean_over_tasks(_maml)
 
 
@@ -411,6 +412,8 @@ def verdict(function: Case, rank: int) -> tuple[str, str]:
     except Exception as error:  # whatever it is, it is the finding
         line = next(iter(str(error).strip().splitlines()), "")
         return "fails", f"{type(error).__name__}: {line}"
+    if apart == float("inf"):
+        return "wrong", "gradients are missing"
     return ("works", "") if apart < 1e-9 else ("wrong", f"differs by {apart:.2g}")
 
 
