@@ -27,7 +27,12 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from quickstudy.learners.learner import AbstractLearner
 
 BASE = {"tasks": 4, "steps": 5, "way": 5, "shot": 1, "query": 5, "side": 28}
 AXES: dict[str, tuple[int, ...]] = {
@@ -107,48 +112,89 @@ def child(asked: str) -> dict[str, float]:
     return found
 
 
+def learner_of(name: str, net: nn.Module, way: int, steps: int) -> AbstractLearner:
+    """A learner by its name in the figures."""
+    from quickstudy.learners import FOMAML, IMAML, MAML, ProtoNet, Reptile
+
+    if name == "ProtoNet":
+        return ProtoNet(net)
+    if name == "FOMAML":
+        return FOMAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True)
+    if name == "Reptile":
+        return Reptile(net, way, inner_steps=steps, inner_batch=None, transductive=True)
+    if name == "iMAML":
+        return IMAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True)
+    memory: Any = "adjoint" if name.endswith("adjoint") else "unrolled"
+    return MAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True, memory=memory)
+
+
 def measure(
-    learner: str, repeats: int, tasks: int, steps: int, way: int, shot: int, query: int, side: int
+    learner: str,
+    repeats: int,
+    tasks: int,
+    steps: int,
+    way: int,
+    shot: int,
+    query: int,
+    side: int,
+    filters: int = 32,
+    at_once: int | None = None,
+    count: bool = False,
 ) -> dict[str, float]:
-    """In the child: one point."""
+    """In the child: one point.
+
+    Args:
+        learner: one that :func:`learner_of` knows.
+        repeats: steps after the first.
+        tasks: of a step.
+        steps: of the inner loop.
+        way: classes of a task.
+        shot: support examples of a class.
+        query: query examples of a class.
+        side: of a picture, in pixels.
+        filters: of Conv-4.
+        at_once: tasks that are computed together; None: all.
+        count: multiplications and additions of a step, too, by torch's counter (afterwards, as it turns kernels off).
+    """
     from quickstudy.allocator import keep_large_blocks
 
     keep_large_blocks()
     import torch
+    from torch.utils.flop_counter import FlopCounterMode
 
     from quickstudy.episode import Classes, Episode, Examples
-    from quickstudy.learners import FOMAML, MAML, ProtoNet
-    from quickstudy.learners.learner import AbstractLearner
     from quickstudy.nets import Conv4
 
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    net = Conv4(1, side, filters=32, norm="transductive")
-    model: AbstractLearner
-    if learner == "ProtoNet":
-        model = ProtoNet(net)
-    elif learner == "FOMAML":
-        model = FOMAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True)
-    else:
-        memory = "adjoint" if learner.endswith("adjoint") else "unrolled"
-        model = MAML(net, way, inner_steps=steps, inner_lr=0.01, transductive=True, memory=memory)  # type: ignore[arg-type]
+    model = learner_of(learner, Conv4(1, side, filters=filters, norm="transductive"), way, steps)
 
     def part(rows: int) -> Examples:
         y = torch.arange(way).repeat_interleave(rows).repeat(tasks, 1)
         return Examples(torch.rand(tasks, way * rows, 1, side, side), y, Classes(torch.full((tasks,), way)))
 
     episode = Episode(part(shot), part(query))
+
+    def step() -> None:
+        model.zero_grad()
+        for portion in episode.chunks(at_once):
+            model.meta_loss(portion).loss.sum().backward()  # type: ignore[no-untyped-call]
+
     held = peak()
     seconds = []
     rose = 0.0
-    for step in range(repeats + 1):
+    for number in range(repeats + 1):
         started = time.process_time()
-        model.zero_grad()
-        model.meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
+        step()
         seconds.append(time.process_time() - started)
-        if step == 1:  # later steps need no more, and their holes are the allocator's
+        if number == 1:  # later steps need no more, and their holes are the allocator's
             rose = peak() - held
-    return {"milliseconds": 1000 * statistics.median(seconds[1:]), "megabytes": rose}
+    found = {"milliseconds": 1000 * statistics.median(seconds[1:]), "megabytes": rose}
+    if count:
+        with FlopCounterMode(display=False) as counter:
+            step()
+        found["operations"] = float(counter.get_total_flops())
+    return found
 
 
 def ranked() -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ from quickstudy.errors import DataError, InputError
 __all__ = ["Source", "find", "is_remote", "reached"]
 
 _BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
-_STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "updated", "created")
+_STAMPS = ("ETag", "etag", "mtime", "LastModified", "last_modified", "Last-Modified", "updated", "created")
 """What file systems call that which changes with a file, the most telling first."""
 
 
@@ -71,7 +71,10 @@ class Source:
                     file.seek(offset)
                     return file.read(size)
             system, path = _system(self.address)
-            return bytes(system.cat_file(path, start=offset, end=offset + size))
+            found = bytes(system.cat_file(path, start=offset, end=offset + size))
+        if len(found) > size:  # the whole file, whatever was asked for
+            raise _whole_alone(self.address)
+        return found
 
 
 @contextmanager
@@ -154,14 +157,42 @@ def _remote(address: str, suffix: str) -> list[Source]:
         found = {path: system.info(path)}
     files = {one: about for one, about in found.items() if about.get("type", "file") == "file"}
     for one, about in files.items():
+        if about.get("size") is None:  # the pages that list files on the web do not say
+            about.update(system.info(one))
         if about.get("size") is None:
             raise DataError(
                 f"Cannot read {one}: its server does not say how large it is, so that no part of it can be asked for. "
                 "Copy it to this machine."
             )
+    if files and {"http", "https"} & set(system.protocol):
+        first = next(iter(files))
+        _check_parts(system, first, int(files[first]["size"]))
     return [
         Source(system.unstrip_protocol(one), int(about["size"]), _stamp(about)) for one, about in sorted(files.items())
     ]
+
+
+def _check_parts(system: Any, path: str, size: int) -> None:
+    """A server of the web gives out parts of a file; some know whole files alone, and say so when they are asked.
+
+    Raises:
+        DataError: this one does not.
+    """
+    if size < 2:
+        return
+    try:
+        with system.open(path, "rb", block_size=1) as file:
+            file.seek(1)
+            file.read(1)
+    except ValueError as error:  # of fsspec, before anything is sent
+        raise _whole_alone(path) from error
+
+
+def _whole_alone(address: str) -> DataError:
+    return DataError(
+        f"Cannot read parts of {address}: its server sends whole files alone (it ignores HTTP's Range header). Copy the "
+        "files to this machine, or have them given out by a server that knows ranges, such as nginx, Apache or S3."
+    )
 
 
 def _stamp(about: dict[str, Any]) -> str:
