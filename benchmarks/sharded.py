@@ -4,7 +4,8 @@
 
 Two processes on this machine, by gloo. Every case is what somebody would write, held against the same computed on
 whole weights in one process: "works" where the numbers agree (1e-9, float64), "wrong" where they do not, though
-nothing complained, "fails" with the first line of the error, "crashes" where a process was killed.
+nothing complained, "refused" by a sentence of quickstudy, "fails" with the first line of an error,
+"crashes" where a process was killed.
 docs/scaling.md has the table and what follows from it.
 """
 
@@ -31,6 +32,7 @@ from torch.func import functional_call
 from torch.nn import functional as F
 
 from quickstudy.episode import Classes, Episode, Examples
+from quickstudy.errors import InputError
 from quickstudy.learners import ANIL, FOMAML, MAML, ProtoNet, Reptile
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.nets import MLP
@@ -402,13 +404,15 @@ def _reptile_learner(rank: int) -> tuple[Gradients, Gradients]:
 
 
 def verdict(function: Case, rank: int) -> tuple[str, str]:
-    """``works``, ``wrong`` or ``fails``, and why."""
+    """``works``, ``wrong``, ``refused`` or ``fails``, and why."""
     try:
         found, wanted = function(rank)
         apart = max(
             float("inf") if a.shape != b.shape else float((a - b).detach().abs().max())
             for a, b in zip(found, wanted, strict=True)
         )
+    except InputError as error:
+        return "refused", str(error).split(": aten", 1)[0]
     except Exception as error:  # whatever it is, it is the finding
         line = next(iter(str(error).strip().splitlines()), "")
         return "fails", f"{type(error).__name__}: {line}"
@@ -437,7 +441,7 @@ def tried(names: list[str]) -> list[dict[str, Any]]:
         signal = re.search(r"signal \d+", str(error))
         why = f"a process ended by {signal.group()}" if signal else str(error)
         return [{"case": names[0], "what": CASES[names[0]][0], "outcome": "crashes", "why": why}]
-    order = ("works", "wrong", "fails")
+    order = ("works", "wrong", "refused", "fails")
     rows = []
     for name, said in zip(names, found, strict=True):
         outcome, why = max(said, key=lambda each: order.index(each[0]))

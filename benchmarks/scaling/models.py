@@ -105,7 +105,7 @@ TIME = Model(
 MEMORY = Model(
     "MB",
     {
-        "fixed": lambda s: 1.0,
+        "step": lambda s: 1.0,
         "MB of weights": lambda s: 4 * s.weights / 1e6,
         "MB of tasks' weights": lambda s: 4 * s.together * s.steps * s.weights / 1e6,
         "MB of maps, inner": lambda s: s.together * s.steps * s.support * s.map_bytes / 1e6,
@@ -115,7 +115,7 @@ MEMORY = Model(
 RANKS = Model(
     "ms",
     {
-        "fixed": lambda d: 1.0,
+        "step": lambda d: 1.0,
         "task": lambda d: d.mine * d.task_work,
         "other rank": lambda d: d.ranks - 1,
         "10^6 bytes": lambda d: d.ring_bytes / 1e6,
@@ -146,7 +146,7 @@ def fit(model: Model, settings: Sequence[Any], measured: Sequence[float]) -> Fit
 
 
 def left_out(model: Model, settings: Sequence[Any], measured: Sequence[float]) -> Array:
-    """Relative error of each setting, foretold by a fit to all the others.
+    """Relative error of each setting, foretold by a fit to all the others; nothing of fewer than three settings.
 
     Args:
         model: what is fitted.
@@ -154,7 +154,7 @@ def left_out(model: Model, settings: Sequence[Any], measured: Sequence[float]) -
         measured: of each setting.
     """
     errors = []
-    for n in range(len(settings)):
+    for n in range(len(settings) if len(settings) > 2 else 0):
         others = [each for m, each in enumerate(settings) if m != n]
         known = [value for m, value in enumerate(measured) if m != n]
         errors.append(float(fit(model, others, known)([settings[n]])[0]) / measured[n] - 1)

@@ -94,7 +94,8 @@ def works(factors: Mapping[str, Mapping[str, float]]) -> list[Work]:
     import torch
     from torch.utils.flop_counter import FlopCounterMode
 
-    from quickstudy.nets import Conv4, ResNet12
+    from quickstudy.nets.conv4 import Conv4
+    from quickstudy.nets.resnet12 import ResNet12
 
     found = []
     for name, net, learner, steps, shot in (
@@ -143,17 +144,18 @@ def step(work: Work, tasks: int, ranks: int, given: Given) -> dict[str, float]:
     return found
 
 
-def lost(work: Work, tasks: int, ranks: int, given: Given) -> dict[str, float]:
-    """Seconds of a step beyond one rank's divided by the ranks, by what they are lost to.
+def lost(work: Work, tasks: Callable[[int], int], ranks: int, given: Given) -> dict[str, float]:
+    """Seconds of a step beyond its share of what as many single ranks would take, by what they are lost to.
 
     Args:
         work: of each task.
-        tasks: of the step.
-        ranks: that share them.
+        tasks: of a step, by the number of ranks.
+        ranks: how many.
         given: as of :func:`step`.
     """
-    mine, alone = step(work, tasks, ranks, given), step(work, tasks, 1, given)
-    found = {name: seconds - alone[name] / ranks for name, seconds in mine.items()}
+    mine, alone = (step(work, tasks(n), n, given) for n in (ranks, 1))
+    share = tasks(ranks) / (ranks * tasks(1))
+    found = {name: seconds - alone[name] * share for name, seconds in mine.items()}
     found["too few tasks"] = found.pop("tasks")  # some ranks have fewer, or none
     return found
 

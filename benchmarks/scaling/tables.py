@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -23,7 +24,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return "not known" if math.isnan(share) else f"{100 * share:.0f} %"
 
 
 def opening(measured: Measured) -> Iterator[str]:
@@ -80,7 +81,7 @@ def fitted(measured: Measured) -> Iterator[str]:
             rows.append(
                 [learner, *(f"{c:.2g}" for c in found.coefficients), *_errors(model, learner, measured, quantity)]
             )
-        yield from _table(["learner", *(f"a {name}" for name in model.terms), "one left out", "corners"], rows)
+        yield from _table(["learner", *(f"per {name}" for name in model.terms), "one left out", "corners"], rows)
 
 
 def measured_ranks(measured: Measured) -> Iterator[str]:
@@ -114,15 +115,15 @@ def measured_ranks(measured: Measured) -> Iterator[str]:
         "of the ring",
     ]
     yield from _table(head, rows)
-    terms = ", ".join(f"{value:.3g} a {name}" for name, value in found.record.items())
+    terms = ", ".join(f"{value:.3g} per {name}" for name, value in found.record.items())
     yield f"Processor time, ms: {terms}. One left out: {_percent(models.typical(errors))}."
     sent = [(s, p["sent"]) for s, p in zip(settings, points, strict=True) if p["sent"]]
     if sent:
         some, numbers = [s for s, _ in sent], [n for _, n in sent]
         traffic = models.fit(models.TRAFFIC, some, numbers)
         typical = models.typical(models.left_out(models.TRAFFIC, some, numbers))
-        terms = ", ".join(f"{value:.3g} a {name}" for name, value in traffic.record.items())
-        yield f"Bytes that a rank sends in a step: {terms}. One left out: {100 * typical:.1f} %."
+        terms = ", ".join(f"{value:.3g} per {name}" for name, value in traffic.record.items())
+        yield f"Bytes that a rank sends in a step: {terms}. One left out: {_percent(typical)}."
     yield ""
 
 
@@ -153,7 +154,7 @@ def foreseen(measured: Measured, assumptions: Mapping[str, outlook.Assumption]) 
             row = [str(ranks)]
             for work in all_works:
                 taken, low, high = outlook.efficiency(work, tasks, ranks, assumptions)
-                away = outlook.lost(work, tasks(ranks), ranks, typical)
+                away = outlook.lost(work, tasks, ranks, typical)
                 most = max(away, key=lambda name: away[name]) if ranks > 1 else ""
                 row.append(_percent(taken) + (f" ({_percent(low)} to {_percent(high)}), {most}" if most else ""))
             rows.append(row)

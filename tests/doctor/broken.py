@@ -10,13 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from quickstudy.data.source import TaskShape, TaskSource, as_indices
 from quickstudy.doctor import small_tasks
 from quickstudy.doctor.smalltasks import numbers
 from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Integers, Keys
-from quickstudy.learners import AbstractLearner, MetaLoss, Traits
+from quickstudy.learners import MAML, AbstractLearner, MetaLoss, Traits
 from quickstudy.nets import MLP, apply
 from quickstudy.nets.norms import make_norm
 
@@ -437,3 +438,20 @@ class Fails(Prototypes):
 
     def predict(self, state: Any, query: Examples, *, key: Keys | None = None) -> Tensor:
         raise KeyError("to do")
+
+
+class _Checkpointed(nn.Module):
+    """Computes its layers again in the backward pass: with its own weights, and not with those of the task."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh())
+
+    def forward(self, x: Tensor) -> Tensor:
+        found: Tensor = checkpoint(self.layers, x, use_reentrant=False)  # type: ignore[no-untyped-call]
+        return found
+
+
+def checkpointed() -> MAML:
+    """A meta-gradient that torch gets wrong without a word."""
+    return MAML(_Checkpointed(), WAY, inner_steps=2, out_features=8, strategy="loop")

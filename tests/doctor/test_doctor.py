@@ -86,6 +86,7 @@ BROKEN: list[tuple[Callable[[], AbstractLearner], str, str, str]] = [
         r"'model\.head\.bias' is zero: what all classes of a shared head",
     ),
     (broken.HalfStopped, "meta-gradient", "problem", "Is not the derivative of the meta-loss"),
+    (broken.checkpointed, "meta-gradient", "problem", "Is not the derivative"),
     (lambda: Steps(graph=False), "meta-gradient", "problem", "Is not the derivative"),
     (lambda: Steps(graph=False), "second order", "problem", "Promised, but not there"),
     (

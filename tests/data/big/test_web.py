@@ -53,7 +53,9 @@ class InParts(Whole):
 
 @contextmanager
 def served(folder: Path, by: type[Whole]) -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(by, directory=os.fspath(folder))) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), functools.partial(by, directory=os.fspath(folder))
+    ) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
         yield f"http://127.0.0.1:{server.server_port}"
@@ -121,3 +123,5 @@ def test_what_is_not_there_and_nobody_who_answers(folder: Path) -> None:
         gone = at
     with pytest.raises(DataError, match=r"Cannot reach http://127\.0\.0\.1.*Check the address"):
         _ = Shards(f"{gone}/shards/part-000.tar").store
+    with pytest.raises(DataError, match=r"Cannot reach http://127\.0\.0\.1.*\*\.tar: .*Cannot connect to host"):
+        _ = Shards(f"{gone}/shards/*.tar").store

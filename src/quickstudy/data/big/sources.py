@@ -151,6 +151,8 @@ def _remote(address: str, suffix: str) -> list[Source]:
     system, path = _system(address)
     if glob.has_magic(path):
         found = system.glob(path, detail=True)
+        if not found and _is_web(system):  # it keeps quiet about a server that cannot be reached
+            system.info(re.split(r"[*?\[]", path)[0].rpartition("/")[0] + "/")
     elif system.isdir(path):
         found = {one: about for one, about in system.find(path, detail=True).items() if one.endswith(suffix)}
     else:
@@ -164,12 +166,16 @@ def _remote(address: str, suffix: str) -> list[Source]:
                 f"Cannot read {one}: its server does not say how large it is, so that no part of it can be asked for. "
                 "Copy it to this machine."
             )
-    if files and {"http", "https"} & set(system.protocol):
+    if files and _is_web(system):
         first = next(iter(files))
         _check_parts(system, first, int(files[first]["size"]))
     return [
         Source(system.unstrip_protocol(one), int(about["size"]), _stamp(about)) for one, about in sorted(files.items())
     ]
+
+
+def _is_web(system: Any) -> bool:
+    return "https" in system.protocol
 
 
 def _check_parts(system: Any, path: str, size: int) -> None:
@@ -190,8 +196,8 @@ def _check_parts(system: Any, path: str, size: int) -> None:
 
 def _whole_alone(address: str) -> DataError:
     return DataError(
-        f"Cannot read parts of {address}: its server sends whole files alone (it ignores HTTP's Range header). Copy the "
-        "files to this machine, or have them given out by a server that knows ranges, such as nginx, Apache or S3."
+        f"Cannot read parts of {address}: its server sends whole files alone (it ignores HTTP's Range header). Copy "
+        "the files to this machine, or have them given out by a server that knows ranges, such as nginx, Apache or S3."
     )
 
 
@@ -219,6 +225,10 @@ def _system(address: str) -> tuple[Any, str]:
 
 def _unreached(address: str, error: Exception) -> DataError:
     said = f"{type(error).__name__}: {error}".rstrip(". :")
+    if (
+        error.__cause__ is not None and str(error.__cause__) not in said
+    ):  # such as a certificate that nobody vouches for
+        said += f" ({error.__cause__})"
     return DataError(
         f"Cannot reach {address}: {said}. Check the address, the network and your rights there, or copy the files to "
         "this machine."
