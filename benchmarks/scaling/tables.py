@@ -33,7 +33,7 @@ def opening(measured: Measured) -> Iterator[str]:
     busy = measured["busy"]
     yield (
         f"{about['processor']}, family {about.get('family', '?')}, {about['cores']} cores, torch {about['torch']}, "
-        f"float32, one thread, {measured['date']}"
+        f"float32, one thread, random pictures of seed 0, {measured['date']}"
         + ("." if busy is None else f"; other programs used {_percent(busy)} of the cores before it began.")
     )
     yield ""

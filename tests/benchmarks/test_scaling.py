@@ -110,7 +110,7 @@ def test_bytes_are_those_that_the_kernel_has_sent() -> None:
 class Counted(speaking.AbstractRanks):
     """Rank 0 of 2, whose peer says the same; counts what is said."""
 
-    rank, size = 0, 2  # type: ignore[assignment]
+    rank, size = 0, 2
 
     def __init__(self) -> None:
         self.said: list[str] = []

@@ -448,7 +448,7 @@ class _Checkpointed(nn.Module):
         self.layers = nn.Sequential(nn.Linear(FEATURES, 8), nn.Tanh())
 
     def forward(self, x: Tensor) -> Tensor:
-        found: Tensor = checkpoint(self.layers, x, use_reentrant=False)  # type: ignore[no-untyped-call]
+        found: Tensor = checkpoint(self.layers, x, use_reentrant=False)
         return found
 
 
