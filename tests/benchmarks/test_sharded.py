@@ -7,8 +7,12 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.distributed as dist
 
-from benchmarks.sharded import CASES, tried
+from benchmarks.sharded import CASES, WAY, episode, tried
+from quickstudy.errors import InputError
+from quickstudy.learners import FOMAML, MAML, ProtoNet, Reptile
+from quickstudy.nets import MLP
 
 PAGE = (Path(__file__).parents[2] / "docs" / "scaling.md").read_text(encoding="utf-8")
 
@@ -27,3 +31,18 @@ def test_outcomes_are_those_of_the_page() -> None:
     if torch.__version__.split("+")[0] not in PAGE:
         pytest.skip("the page speaks of another torch")
     assert {row["what"]: row["outcome"] for row in tried(list(CASES))} == on_the_page()
+
+
+@pytest.mark.parametrize("make", [MAML, FOMAML, Reptile])
+def test_a_sharded_network_that_a_task_would_adapt_is_refused_in_a_sentence(make: type[MAML]) -> None:
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        net = MLP(8).double()
+        dist.fsdp.fully_shard(net)
+        with pytest.raises(
+            InputError, match=r"weights of FSDPMLP are divided over processes.*full_tensor\(\).*ProtoNet"
+        ):
+            make(net, WAY).double().meta_loss(episode(0))
+        assert torch.isfinite(ProtoNet(net).meta_loss(episode(0)).loss).all()
+    finally:
+        dist.destroy_process_group()
