@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.distributed as dist
+from torch.distributed import HashStore  # type: ignore[attr-defined]
 
 from benchmarks.sharded import CASES, WAY, episode, tried
 from quickstudy.errors import InputError
@@ -35,7 +36,7 @@ def test_outcomes_are_those_of_the_page() -> None:
 
 @pytest.mark.parametrize("make", [MAML, FOMAML, Reptile])
 def test_a_sharded_network_that_a_task_would_adapt_is_refused_in_a_sentence(make: type[MAML]) -> None:
-    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dist.init_process_group("gloo", store=HashStore(), rank=0, world_size=1)
     try:
         net = MLP(8).double()
         dist.fsdp.fully_shard(net)
