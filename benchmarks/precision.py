@@ -1,6 +1,7 @@
 """What shorter arithmetic costs in accuracy, and what it gains in time: ``train.precision``, measured.
 
     python benchmarks/precision.py [RECIPE ...] [--steps 300] [--seeds 3] [--episodes 600] [--device cuda]
+    python benchmarks/precision.py --quick              all precisions on small forms of two recipes, within 8 minutes
 
 Trains recipes, cut short, in each precision that the device has units for; tests each on the same tasks in float32,
 and once more in what it was trained in. Prints the figure over the episodes of all seeds with its 95 % interval; by how
@@ -40,8 +41,15 @@ from quickstudy.training import pick_device
 STEPS = {"sinusoid-maml": 2000, "omniglot-protonet-fast": 400}
 """Recipes, and steps that teach them something within minutes on a CPU."""
 
-SMALLER = {"omniglot-protonet-fast": {"episodes.train.way": 20}}
+SMALLER = {
+    "omniglot-protonet-fast": {"episodes.train.way": 20},
+    "omniglot-protonet-quick": {"episodes.train.way": 20},
+    "omniglot-maml-fast": {"train.tasks-per-step": 4},
+}
 """What is changed of a recipe, for the same reason."""
+
+QUICK, QUICK_STEPS = ("omniglot-protonet-quick", "omniglot-maml-fast"), 160
+"""Recipes of ``--quick``; few steps, as a CPU without units for float16 takes some ten times float32's time and more."""
 
 
 class Clock(Silent):
@@ -92,7 +100,7 @@ def trained(name: str, precision: Precision, seed: int, steps: int, given: argpa
     source = test_tasks(built.recipe, built.data)
     plain = meta_test(built.learner, source, episodes=given.episodes)
     own = plain
-    if precision != "float32":
+    if precision != "float32" and not given.quick:
         own = meta_test(in_precision(built.learner, precision), source, episodes=given.episodes)
     return Found(clock.median, plain.metric, plain.per_episode, own.per_episode)
 
@@ -104,7 +112,8 @@ def row(precision: str, found: list[Found], base: list[Found]) -> str:
     more = [factor * (statistics.fmean(one.plain) - statistics.fmean(other.plain)) for one, other in several]
     cells = [precision, figure([one.plain for one in found], factor, unit)]
     cells.append("" if found is base else f"{statistics.fmean(more):+.2f} ({min(more):+.2f} to {max(more):+.2f})")
-    cells.append("" if found is base else figure([one.own for one in found], factor, unit))
+    own = found is not base and any(one.own is not one.plain for one in found)
+    cells.append(figure([one.own for one in found], factor, unit) if own else "")
     seconds = [statistics.median(one.seconds for one in several) for several in (found, base)]
     cells += [f"{1000 * seconds[0]:.1f} ms", f"{seconds[0] / seconds[1]:.2f}"]
     return f"| {' | '.join(cells)} |"
@@ -119,13 +128,16 @@ def figure(values: Sequence[Sequence[float]], factor: int, unit: str) -> str:
 def main() -> None:
     """Print a table a recipe."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("recipes", nargs="*", default=list(STEPS), metavar="RECIPE")
+    parser.add_argument("recipes", nargs="*", metavar="RECIPE", help=f"by default {', '.join(STEPS)}")
     parser.add_argument("--steps", type=int, help=f"of each training; by default {STEPS}")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, help="3 by default, 2 with --quick")
     parser.add_argument("--episodes", type=int, default=600)
+    parser.add_argument("--quick", action="store_true", help="small forms, few steps, tested in float32 alone")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--data-root", type=Path)
     given = parser.parse_args()
+    given.recipes = given.recipes or list(QUICK if given.quick else STEPS)
+    given.seeds = given.seeds or (2 if given.quick else 3)
     try:
         given.device = pick_device(given.device)
         measure(given)
@@ -146,7 +158,7 @@ def measure(given: argparse.Namespace) -> None:
     chip = torch.cuda.get_device_name(given.device) if given.device.type == "cuda" else processor()
     print(f"{chip}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, Python {platform.python_version()}")
     for name in given.recipes:
-        steps = given.steps or STEPS.get(name, 100)
+        steps = given.steps or (QUICK_STEPS if given.quick else STEPS.get(name, 100))
         found: dict[Precision, list[Found]] = {precision: [] for precision in wanted}
         for seed in range(given.seeds):
             for precision in wanted:

@@ -1,6 +1,7 @@
 """Floor 2: the maths of adaptation, without data sets, files or networks."""
 
 from quickstudy.inner.adjoint import adjoint
+from quickstudy.inner.checkpointed import checkpointed
 from quickstudy.inner.descent import (
     Params,
     StepLosses,
@@ -44,6 +45,7 @@ __all__ = [
     "Update",
     "adjoint",
     "cg",
+    "checkpointed",
     "descend",
     "explained",
     "gradients",

@@ -11,8 +11,7 @@ It costs one more evaluation of each step. With the steps, memory grows by the a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +19,7 @@ import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
+from quickstudy.inner.again import Surroundings
 from quickstudy.inner.descent import Params, StepLosses, Update, explained, gradients, reads_more, trajectory
 
 
@@ -77,17 +77,18 @@ class _Program:
     steps: int
     n_reads: int
     second_order: bool
-    generators: list[_Generators] = field(default_factory=list)
-    autocast: _Autocast | None = None
+    around: list[Surroundings] = field(default_factory=list)
 
     def replay(self, step: int, before: Sequence[Tensor], reads: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """One step again, with a graph: its weights as leaves, and the weights after it."""
-        assert self.autocast is not None
-        with self.generators[step].again(), self.autocast.again(), torch.enable_grad():
-            leaves = [p.detach().requires_grad_() for p in before]
+        leaves = [p.detach().requires_grad_() for p in before]
+
+        def computed() -> Params:
             params = dict(zip(self.names, leaves, strict=True))
             grads = gradients(self.losses(step, params), params, create_graph=self.second_order)
-            after = self.update(step, params, grads)
+            return self.update(step, params, grads)
+
+        after = self.around[step].run(computed)
         outputs = [after[name] for name in self.names]
         strangers = reads_more(outputs, [*leaves, *reads])
         if strangers:
@@ -108,10 +109,9 @@ class _Adjoint(torch.autograd.Function):
         start = dict(zip(program.names, inputs[: len(program.names)], strict=True))
         run = trajectory(program.losses, start, steps=program.steps, update=program.update)
         next(run)
-        program.autocast = _Autocast.now(inputs[0].device)
         outputs: list[Tensor] = []
         for _ in range(program.steps):
-            program.generators.append(_Generators.now(inputs[0].device))
+            program.around.append(Surroundings.now(inputs[0].device))
             outputs += [p.clone() for p in _in_order(next(run), program.names)]
         ctx.save_for_backward(*inputs, *outputs)
         return tuple(outputs)
@@ -153,50 +153,3 @@ def _in_order(params: Params, names: Sequence[str]) -> list[Tensor]:
 
 def _sums(a: Sequence[Tensor | None], b: Sequence[Tensor | None]) -> list[Tensor | None]:
     return [y if x is None else x if y is None else x + y for x, y in zip(a, b, strict=True)]
-
-
-@dataclass(frozen=True)
-class _Autocast:
-    """Mixed precision as it was in the forward pass; the backward pass usually runs outside of it."""
-
-    device_type: str
-    dtype: torch.dtype
-    enabled: bool
-    cached: bool
-
-    @classmethod
-    def now(cls, device: torch.device) -> _Autocast:
-        kind = device.type
-        return cls(
-            kind,
-            torch.get_autocast_dtype(kind),
-            torch.is_autocast_enabled(kind),
-            torch.is_autocast_cache_enabled(),
-        )
-
-    def again(self) -> torch.autocast:
-        """The same inside."""
-        return torch.autocast(self.device_type, self.dtype, self.enabled, self.cached)
-
-
-@dataclass(frozen=True, eq=False)
-class _Generators:
-    """The global generators as they stood before a step, for layers that draw from them."""
-
-    device: torch.device
-    cpu: Tensor
-    gpu: Tensor | None
-
-    @classmethod
-    def now(cls, device: torch.device) -> _Generators:
-        gpu = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-        return cls(device, torch.get_rng_state(), gpu)
-
-    @contextmanager
-    def again(self) -> Iterator[None]:
-        """The same draws inside, and no trace outside."""
-        with torch.random.fork_rng([] if self.gpu is None else [self.device]):
-            torch.set_rng_state(self.cpu)
-            if self.gpu is not None:
-                torch.cuda.set_rng_state(self.gpu, self.device)
-            yield

@@ -237,22 +237,27 @@ def trajectory(
         Name -> ``[T, ...]``, ``steps + 1`` times.
     """
     check_mode()
-    recorded, plain = torch.is_grad_enabled(), update if isinstance(update, PlainStep) else None
     params = start
     yield params
     for step in range(steps):
-        with torch.enable_grad():
-            # Frozen since the learner was built, or not recorded: a leaf of its own for this step.
-            params = {
-                name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
-            }
-            # What is not to be differentiated twice is found in the first step: the others run the same layers.
-            along = gradients(
-                losses(step, params),
-                params,
-                create_graph=recorded and second_order,
-                guard=step == 0,
-                times=-plain.lr if plain else 1.0,
-            )
-        params = _moved(params, along) if plain else update(step, params, along)
+        params = advanced(losses, step, params, update, second_order=second_order)
         yield params
+
+
+def advanced(losses: StepLosses, step: int, params: Params, update: Update, *, second_order: bool = True) -> Params:
+    """The weights of each task after one step; arguments as in :func:`trajectory`."""
+    recorded, plain = torch.is_grad_enabled(), update if isinstance(update, PlainStep) else None
+    with torch.enable_grad():
+        # Frozen since the learner was built, or not recorded: a leaf of its own for this step.
+        params = {
+            name: p if recorded and p.requires_grad else p.detach().requires_grad_() for name, p in params.items()
+        }
+        # What is not to be differentiated twice is found in the first step: the others run the same layers.
+        along = gradients(
+            losses(step, params),
+            params,
+            create_graph=recorded and second_order,
+            guard=step == 0,
+            times=-plain.lr if plain else 1.0,
+        )
+    return _moved(params, along) if plain else update(step, params, along)
