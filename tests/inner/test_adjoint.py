@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, adjoint, trajectory
+from quickstudy.inner import Params, adjoint, checkpointed, trajectory
 from tests.smalltasks import assert_close, numbers
 
 X, Y = numbers("x", 2, 7, 3), numbers("y", 2, 7, 1)
@@ -109,7 +109,8 @@ def kept(method: str, steps: int) -> tuple[int, int]:
         if method == "adjoint":
             *_, phi = adjoint(losses, {"w": theta}, steps=steps, update=update)
         else:
-            *_, phi = trajectory(losses, {"w": theta}, steps=steps, update=update)
+            run = checkpointed if method == "checkpointed" else trajectory
+            *_, phi = run(losses, {"w": theta}, steps=steps, update=update)
         out = losses(steps, phi)
         gc.collect()
         held = peak = bytes_of(boxes)

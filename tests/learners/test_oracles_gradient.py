@@ -6,7 +6,7 @@ import copy
 import gc
 import weakref
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from quickstudy.learners.mamlpp import MAMLPlusPlus
 from quickstudy.learners.metacurvature import MetaCurvature, ModeMatrices
 from quickstudy.learners.metasgd import MetaSGD
 from quickstudy.learners.parts.headed import Part, TargetKind
-from quickstudy.learners.parts.innerloop import FastWeights
+from quickstudy.learners.parts.innerloop import FastWeights, Memory
 from quickstudy.learners.protomaml import FOProtoMAML, ProtoMAML
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.learners.reptile import Reptile
@@ -113,7 +113,7 @@ def test_the_rate_of_the_authors_code_is_ways_times_smaller() -> None:
     assert_close(outputs(learner, episode)[0], module(episode.query.x[0]).detach())  # type: ignore[index]
 
 
-@pytest.mark.parametrize("memory", ["unrolled", "adjoint"])
+@pytest.mark.parametrize("memory", get_args(Memory))
 def test_adapting_without_a_graph_keeps_one_set_of_weights(memory: Any) -> None:
     """However many steps: the weights that a step began with, and those that it made."""
     learner = seeded(lambda: MAML(mlp(), 3, memory=memory))
@@ -280,7 +280,7 @@ def test_anil_computes_features_once() -> None:
 
     episode = tasks()
     learners: list[ANIL | MAML] = [ANIL(Counting(), 3, inner_steps=7)]
-    learners += [MAML(Counting(), 3, part="head", memory=memory, inner_steps=7) for memory in ("unrolled", "adjoint")]
+    learners += [MAML(Counting(), 3, part="head", memory=m, inner_steps=7) for m in get_args(Memory)]
     for learner in learners:
         calls.clear()
         learner.double().meta_loss(episode).loss.sum().backward()  # type: ignore[no-untyped-call]
@@ -742,7 +742,7 @@ def outputs_of_three(learner: MAML, query: Examples) -> Tensor:
         ),
         (
             lambda: MAML(mlp(), 3, memory=cast(Any, "ajoint")),
-            r"This learner has no memory 'ajoint'\. Use one of unrolled, adjoint",
+            r"This learner has no memory 'ajoint'\. Use one of unrolled, checkpointed, adjoint",
         ),
         (
             lambda: MAML(mlp(), 3, head=cast(Any, "foo")),

@@ -1,4 +1,4 @@
-"""MAML++, CAVIA, iMAML and the adjoint against closed forms, identities and the papers' equations written plainly."""
+"""MAML++, CAVIA and iMAML against closed forms, identities and the papers' equations written plainly."""
 
 from __future__ import annotations
 
@@ -41,35 +41,6 @@ def same(a: dict[str, Tensor], b: dict[str, Tensor], tolerance: float = 1e-10) -
     assert a.keys() == b.keys()
     for name in a:
         assert_close(a[name], b[name], tolerance)
-
-
-# --- the adjoint -------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("part", ["all", "head", "body", "biases", "film", "lora"])
-@pytest.mark.parametrize("first_order", [False, True])
-def test_adjoint_maml_is_maml(part: Any, first_order: bool) -> None:
-    """Also in the weights that are not adapted but read."""
-    found = [
-        grads_of(
-            made(
-                lambda m=memory: MAML(
-                    mlp("task"), WAY, inner_steps=3, inner_lr=0.2, part=part, first_order=first_order, memory=m
-                )
-            ),
-            tasks(),
-        )
-        for memory in ("unrolled", "adjoint")
-    ]
-    same(found[0], found[1])
-    assert len(found[0]) > 6
-
-
-def test_adjoint_maml_on_a_quadratic() -> None:
-    learner = MAML(Slope(W), 1, "real", inner_steps=4, inner_lr=0.3, head="none", memory="adjoint")
-    shrink = (1 - 0.3 * A) ** 4
-    grad = grads_of(learner, quadratic(A, S, B, Q))["model.net.w"]
-    assert float(grad) == pytest.approx(B * (S + shrink * (W - S) - Q) * shrink)
 
 
 # --- MAML++ ------------------------------------------------------------------------------------------------------

@@ -16,6 +16,8 @@ ROWS: list[Row] = [
         "maml-adjoint-first-order",
         lambda: MAML(mlp(), WAY, inner_steps=3, inner_lr=0.3, memory="adjoint", first_order=True),
     ),
+    Row("maml-checkpointed", lambda: MAML(mlp("task"), WAY, inner_steps=3, inner_lr=0.1, memory="checkpointed")),
+    Row("maml++-checkpointed", lambda: MAMLPlusPlus(mlp("task"), WAY, multi_step_until=100, memory="checkpointed")),
     Row("maml++", lambda: MAMLPlusPlus(mlp("task"), WAY, inner_steps=3, inner_lr=0.1, multi_step_until=100)),
     Row("maml++-test-steps", lambda: MAMLPlusPlus(mlp("layer"), WAY, inner_steps=2, test_inner_steps=4)),
     Row("maml++-shared", lambda: MAMLPlusPlus(mlp("task"), head="shared", inner_steps=3)),

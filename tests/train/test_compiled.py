@@ -31,11 +31,11 @@ from tests.table import ROWS, Row, make, tasks
 from tests.train.inturn import side_by_side, values
 from tests.train.small import Small
 
-REFUSED = """reptile reptile-sgd reptile-shared reptile-real reptile-lora reptile-multi-label reptile-published maml++
- maml++-test-steps maml++-shared maml++-proto maml++-transductive maml++-first-order maml++-real imaml-newton feat
- lr-d2-multinomial metaoptnet metaoptnet-large-c metaoptnet-identity metaoptnet-batchnorm mann mann-batchnorm
- mann-given snail snail-tasknorm snail-conv4 snail-given snail-real in-context in-context-batchnorm tabular
- tabular-real""".split()
+REFUSED = """reptile reptile-sgd reptile-shared reptile-real reptile-lora reptile-multi-label reptile-published
+ maml++ maml++-checkpointed maml++-test-steps maml++-shared maml++-proto maml++-transductive maml++-first-order
+ maml++-real imaml-newton feat lr-d2-multinomial metaoptnet metaoptnet-large-c metaoptnet-identity
+ metaoptnet-batchnorm mann mann-batchnorm mann-given snail snail-tasknorm snail-conv4 snail-given snail-real
+ in-context in-context-batchnorm tabular tabular-real""".split()
 """They read values (how many steps to take, how many rows there are) or draw from their key in each meta-step."""
 QUICK = """maml-multi-label maml-head-proto maml-lora-tasknorm maml-smooth-conv fomaml anil-real
  metasgd protomaml imaml-real cavia protonet matching relation r2d2-batchnorm dkt-rbf-batchnorm lr-d2 simple-cnaps cnp

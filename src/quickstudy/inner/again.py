@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextvars import Context, copy_context
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from typing_extensions import override
+
+from quickstudy.episode import may_read
+from quickstudy.errors import InputError
 
 __all__ = ["Surroundings"]
 
@@ -39,9 +44,29 @@ class Surroundings:
         return cls(device, autocast, copy_context(), torch.get_rng_state(), gpu)
 
     def run(self, compute: Callable[[], _T]) -> _T:
-        """``compute()`` with gradients recorded: the same draws, and no trace of them outside."""
+        """``compute()`` with gradients recorded: the same draws, and no trace of them outside.
+
+        Raises:
+            InputError: a trace is made, which cannot draw the same again, and ``compute`` draws.
+        """
         with torch.random.fork_rng([] if self.gpu is None else [self.device]), self.autocast, torch.enable_grad():
             torch.set_rng_state(self.cpu)
             if self.gpu is not None:
                 torch.cuda.set_rng_state(self.gpu, self.device)
-            return self.context.copy().run(compute)
+            if may_read():
+                return self.context.copy().run(compute)
+            with _NoDraws():
+                return self.context.copy().run(compute)
+
+
+class _NoDraws(TorchDispatchMode):
+    """Refuses random numbers where a step is written down: the note would draw others the second time."""
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if torch.Tag.nondeterministic_seeded in func.tags:
+            raise InputError(
+                "Cannot compile inner steps that draw random numbers (dropout) and are computed twice: what was "
+                "compiled would draw others the second time. Use memory='unrolled', or train.compile = 'no'."
+            )
+        return func(*args, **(kwargs or {}))

@@ -89,7 +89,7 @@ class OneAtATime:
         outside = _hooks()
         # Who counts or moves what graphs keep hears of the weights too, which stay.
         kept = [] if outside is None else [outside[0](p.detach()) for p in read.values()]
-        step = _Step(compute, around, self, kept, outside)
+        step = _Step(compute, around, self, [*read.values()], kept, outside)
         with torch.autograd.graph.saved_tensors_hooks(step.pack, step.unpack):
             found = compute()
         step.drop()
@@ -120,9 +120,14 @@ class _Step:
     compute: Callable[[], Any]
     around: Surroundings
     path: OneAtATime
+    read: list[Tensor]
     kept: list[Any]
     outside: _Hooks | None
     places: list[weakref.ref[_Saved]] = field(default_factory=list)
+    versions: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.versions = [p._version for p in self.read]
 
     def pack(self, tensor: Tensor) -> tuple[_Step, _Saved]:
         """The first time: what is saved is there until the step is over, as its own gradient needs it."""
@@ -151,8 +156,10 @@ class _Step:
         """Compute the step once more, and keep what it saves for those places that the graph still has.
 
         Raises:
-            InputError: it saves something else.
+            InputError: it saves something else, or what it reads was written to.
         """
+        for p, version in zip(self.read, self.versions, strict=True):
+            _check_unwritten(p, version)
         self.path.fill(self)
         second = _Second(self.places, _hooks())
         self.around.run(partial(second.run, self.compute))
@@ -189,7 +196,11 @@ def _check_same(place: _Saved, tensor: Tensor) -> None:
             f"saved a tensor {list(place.shape)} of {place.dtype} at first, and in its place one {list(tensor.shape)} "
             f"of {tensor.dtype} the second time"
         )
-    if place.version != tensor._version:
+    _check_unwritten(tensor, place.version)
+
+
+def _check_unwritten(tensor: Tensor, version: int) -> None:
+    if tensor._version != version:
         raise InputError(
             f"A tensor {list(tensor.shape)} that an inner step reads was written to after the step, before its "
             "derivative was taken, which would be a wrong one. Take gradients before the optimiser's step."

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
+from functools import partial
 
 import torch
 from torch import Tensor
 
 from quickstudy.errors import InputError
-from quickstudy.inner.descent import Params, StepLosses, TaskLosses, check_mode, gradients, trajectory
+from quickstudy.inner.checkpointed import OneAtATime
+from quickstudy.inner.descent import Params, StepLosses, TaskLosses, advanced, check_mode, gradients
 from quickstudy.inner.optimizers import InnerOptimizer
 
 
@@ -20,6 +21,7 @@ def unroll(
     steps: int,
     second_order: bool = True,
     state: Params | None = None,
+    checkpoint: bool = False,
 ) -> tuple[Params, Params]:
     """``steps`` optimiser steps for each task; what comes out can be differentiated.
 
@@ -33,6 +35,8 @@ def unroll(
         steps: how many, 0 or more.
         second_order: differentiate through the gradients too; without it they are constants.
         state: the optimiser's, to go on from; fresh by default.
+        checkpoint: keep the activations of one step at a time, and compute each step once more in the backward pass, as
+            :func:`checkpointed` does.
 
     Returns:
         Weights, and the optimiser's state.
@@ -56,17 +60,25 @@ def unroll(
             f"torch.optim.{name} writes into the weights that it was built with, which cannot be differentiated. Use "
             f"the one of quickstudy.inner, such as {name if name in ('Adam', 'AdamW', 'Adagrad') else 'Sgd'}(lr)."
         )
-    memory = optimizer.init(start) if state is None else state
+    check_mode()
+    params, memory = start, optimizer.init(start) if state is None else state
+    path = OneAtATime()
 
-    def update(step: int, params: Params, grads: Params) -> Params:
-        nonlocal memory
-        del step
-        params, memory = optimizer.update(params, grads, memory)
-        return params
+    def moved(step: int, params: Params, memory: Params) -> tuple[Params, Params]:
+        left = memory
 
-    # A deque of one: without a graph, no earlier weights need be kept.
-    (end,) = deque(trajectory(losses, start, steps=steps, update=update, second_order=second_order), maxlen=1)
-    return end, memory
+        def update(step: int, params: Params, grads: Params) -> Params:
+            nonlocal left
+            del step
+            params, left = optimizer.update(params, grads, memory)
+            return params
+
+        return advanced(losses, step, params, update, second_order=second_order), left
+
+    for step in range(steps):
+        compute = partial(moved, step, params, memory)
+        params, memory = path.run(compute, params) if checkpoint else compute()
+    return params, memory
 
 
 def optimize(

@@ -9,7 +9,7 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.headed import HeadedNet, TargetKind, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, Memory, gradient_traits, predict_with
 from quickstudy.nets.apply import Strategy
 
 
@@ -42,6 +42,8 @@ class BOIL(AbstractLearner):
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: the rate there; ``inner_lr`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         transductive: queries normalised together, as published; needs a network with norm="transductive".
         out_features: the network's feature size, where it does not say.
         strategy: how the network is run; see ``nets.apply``.
@@ -65,13 +67,16 @@ class BOIL(AbstractLearner):
         test_inner_steps: int | None = None,
         test_inner_lr: float | None = None,
         first_order: bool = False,
+        memory: Memory = "unrolled",
         transductive: bool = False,
         out_features: int | None = None,
         strategy: Strategy = "auto",
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(net, outputs, target, "fixed", part="body", out_features=out_features, strategy=strategy)
         self.transductive = transductive
 

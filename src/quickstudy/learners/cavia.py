@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, plain_step, trajectory
+from quickstudy.inner import Params, plain_step
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import (
     AbstractLearner,
@@ -23,7 +23,7 @@ from quickstudy.learners.learner import (
     task_logs,
 )
 from quickstudy.learners.parts.headed import HeadedNet, TargetKind, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import InnerLoop, gradient_traits
+from quickstudy.learners.parts.innerloop import InnerLoop, Memory, gradient_traits
 from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.adapters import has_rows, is_norm, modulated
 from quickstudy.nets.apply import Strategy
@@ -79,6 +79,8 @@ class CAVIA(AbstractLearner):
         inner_lr: α.
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         head: ``"fixed"`` or ``"none"``; see ``learners.parts.headed``.
         transductive: queries normalised together, as published; needs a network with norm="transductive".
         out_features: the network's feature size, where it does not say.
@@ -107,6 +109,7 @@ class CAVIA(AbstractLearner):
         inner_lr: float = 1.0,
         test_inner_steps: int | None = None,
         first_order: bool = False,
+        memory: Memory = "unrolled",
         head: Literal["fixed", "none"] = "fixed",
         transductive: bool = False,
         out_features: int | None = None,
@@ -118,7 +121,9 @@ class CAVIA(AbstractLearner):
         one_of("CAVIA", "head", head, ("fixed", "none"))
         if context_size < 1:
             raise InputError(f"CAVIA needs a context of at least one number, received {context_size}.")
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, None, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, inner_lr, test_inner_steps, None, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(net, outputs, target, head, out_features=out_features, strategy=strategy)
         self.film = _begins_otherwise(net) if context_as == "auto" else context_as == "film"
         self.layer = layer or _usual_layer(net, self.film)
@@ -195,12 +200,8 @@ class CAVIA(AbstractLearner):
             del step
             return self.loss(self.model.run(self.weights(params["context"]), support)[0], support)
 
-        *_, end = trajectory(
-            losses,
-            {"context": context},
-            steps=steps,
-            update=plain_step(self.loop.lr),
-            second_order=not self.loop.first_order,
+        *_, end = self.loop.path(
+            losses, {"context": context}, steps, plain_step(self.loop.lr), reads=tuple(self.parameters())
         )
         values = end["context"]
         return Context(values, self.model.support_moments(self.weights(values), support))

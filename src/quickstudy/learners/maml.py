@@ -51,8 +51,8 @@ class MAML(AbstractLearner):
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: β, the rate there; ``inner_lr`` by default.
         first_order: FOMAML.
-        memory: ``"unrolled"``, or ``"adjoint"``: the same gradient with the activations of one step at a time, for one
-            more evaluation of each.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.

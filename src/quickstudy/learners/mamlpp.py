@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, Rate, trajectory
+from quickstudy.inner import Params, Rate
 from quickstudy.inner.optimizers import per_task, per_task_mask
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits, check_episode, check_support, task_logs
@@ -28,6 +28,7 @@ from quickstudy.learners.parts.headed import (
 from quickstudy.learners.parts.innerloop import (
     FastWeights,
     InnerLoop,
+    Memory,
     check_shared_head,
     gradient_traits,
     predict_with,
@@ -94,6 +95,8 @@ class MAMLPlusPlus(AbstractLearner):
         per_step_norms: each step has scales and shifts of its own; otherwise norms are weights like others.
         multi_step_until: training tasks over which the loss anneals to the last step; 0: the last step alone.
         first_order_until: training tasks for which the steps' gradients are held constant.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
@@ -125,6 +128,7 @@ class MAMLPlusPlus(AbstractLearner):
         per_step_norms: bool = True,
         multi_step_until: int = 0,
         first_order_until: int = 0,
+        memory: Memory = "unrolled",
         head: Head = "fixed",
         part: Part = "all",
         rank: int = 4,
@@ -143,7 +147,7 @@ class MAMLPlusPlus(AbstractLearner):
             raise InputError(
                 f"part={part!r} adapts what per_step_norms=True leaves to meta-training. Use per_step_norms=False."
             )
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, None)
+        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, None, memory=memory)
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
@@ -267,7 +271,8 @@ class MAMLPlusPlus(AbstractLearner):
             return {name: p - self._rate(name, before + step, p) * grads[name] for name, p in params.items()}
 
         second_order = first_order is None or not bool(first_order.all())
-        path = trajectory(losses, start, steps=steps, update=update, second_order=second_order)
+        reads = tuple(self.parameters())
+        path = self.loop.path(losses, start, steps, update, reads=reads, second_order=second_order)
         for step, params in enumerate(path):
             # As the authors do, queries after step k meet the norms of step k.
             yield params | self._norms_of((before + step - 1).clamp(min=0))

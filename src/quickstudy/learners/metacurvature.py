@@ -19,7 +19,14 @@ from quickstudy.learners.parts.headed import (
     default_norm,
     module_key,
 )
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import (
+    FastWeights,
+    InnerLoop,
+    Memory,
+    check_shared_head,
+    gradient_traits,
+    predict_with,
+)
 from quickstudy.nets.apply import Strategy
 
 
@@ -55,6 +62,8 @@ class MetaCurvature(AbstractLearner):
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: the rate there; ``inner_lr`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
@@ -82,6 +91,7 @@ class MetaCurvature(AbstractLearner):
         test_inner_steps: int | None = None,
         test_inner_lr: float | None = None,
         first_order: bool = False,
+        memory: Memory = "unrolled",
         head: Head = "fixed",
         part: Part = "all",
         rank: int = 4,
@@ -91,7 +101,9 @@ class MetaCurvature(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
@@ -115,7 +127,9 @@ class MetaCurvature(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
         del key
-        return self.loop.adapt(self.model, support, state, self.loss, self._update(self.loop.test_lr))
+        return self.loop.adapt(
+            self.model, support, state, self.loss, self._update(self.loop.test_lr), tuple(self.curvature.parameters())
+        )
 
     @override
     def predict(self, state: FastWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
@@ -125,7 +139,9 @@ class MetaCurvature(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         del key
-        return self.loop.meta_loss(self.model, episode, self.loss, self._update(self.loop.lr))
+        return self.loop.meta_loss(
+            self.model, episode, self.loss, self._update(self.loop.lr), tuple(self.curvature.parameters())
+        )
 
     @override
     def learned_rates(self) -> dict[str, Tensor]:

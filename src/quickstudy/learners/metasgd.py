@@ -22,7 +22,14 @@ from quickstudy.learners.parts.headed import (
     default_norm,
     module_key,
 )
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import (
+    FastWeights,
+    InnerLoop,
+    Memory,
+    check_shared_head,
+    gradient_traits,
+    predict_with,
+)
 from quickstudy.nets.apply import Strategy
 
 
@@ -56,6 +63,8 @@ class MetaSGD(AbstractLearner):
         random_rates: first rates uniform in 0.005 .. 0.1 instead, from torch's global generator.
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         head: ``"fixed"``, ``"shared"``, ``"proto"`` or ``"none"``; see ``learners.parts.headed``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
@@ -83,6 +92,7 @@ class MetaSGD(AbstractLearner):
         random_rates: bool = False,
         test_inner_steps: int | None = None,
         first_order: bool = False,
+        memory: Memory = "unrolled",
         head: Head = "fixed",
         part: Part = "all",
         rank: int = 4,
@@ -94,7 +104,9 @@ class MetaSGD(AbstractLearner):
         check_norms(net, transductive=transductive)
         if not isfinite(inner_lr):
             raise InputError(f"Inner learning rates must be numbers, here of either sign, received {inner_lr}.")
-        self.loop = InnerLoop.checked(inner_steps, abs(inner_lr), test_inner_steps, None, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, abs(inner_lr), test_inner_steps, None, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(
             net, outputs, target, head, part=part, rank=rank, out_features=out_features, strategy=strategy
         )
@@ -120,7 +132,7 @@ class MetaSGD(AbstractLearner):
     @override
     def adapt(self, support: Examples, *, state: FastWeights | None = None, key: Keys | None = None) -> FastWeights:
         del key
-        return self.loop.adapt(self.model, support, state, self.loss, self._update)
+        return self.loop.adapt(self.model, support, state, self.loss, self._update, tuple(self.rates.parameters()))
 
     @override
     def predict(self, state: FastWeights, query: Examples, *, key: Keys | None = None) -> Tensor:
@@ -130,7 +142,7 @@ class MetaSGD(AbstractLearner):
     @override
     def meta_loss(self, episode: Episode, *, key: Keys | None = None) -> MetaLoss:
         del key
-        return self.loop.meta_loss(self.model, episode, self.loss, self._update)
+        return self.loop.meta_loss(self.model, episode, self.loss, self._update, tuple(self.rates.parameters()))
 
     @override
     def learned_rates(self) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.headed import HeadedNet, Part, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, Memory, gradient_traits, predict_with
 from quickstudy.nets.apply import Strategy
 
 
@@ -44,6 +44,8 @@ class ProtoMAML(AbstractLearner):
         inner_lr: α.
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: the rate there; ``inner_lr`` by default.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         part: what is adapted along with the head; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
         transductive: queries normalised together; needs a network with norm="transductive".
@@ -66,6 +68,7 @@ class ProtoMAML(AbstractLearner):
         inner_lr: float = 0.01,
         test_inner_steps: int | None = None,
         test_inner_lr: float | None = None,
+        memory: Memory = "unrolled",
         part: Part = "all",
         rank: int = 4,
         transductive: bool = False,
@@ -74,7 +77,7 @@ class ProtoMAML(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr)
+        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr, memory=memory)
         self.model = HeadedNet(
             net, None, "classes", "proto", part=part, rank=rank, out_features=out_features, strategy=strategy
         )

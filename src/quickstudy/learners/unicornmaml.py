@@ -9,7 +9,14 @@ from quickstudy.episode import Episode, Examples
 from quickstudy.keys import Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss, Traits
 from quickstudy.learners.parts.headed import HeadedNet, Part, check_norms, default_norm
-from quickstudy.learners.parts.innerloop import FastWeights, InnerLoop, check_shared_head, gradient_traits, predict_with
+from quickstudy.learners.parts.innerloop import (
+    FastWeights,
+    InnerLoop,
+    Memory,
+    check_shared_head,
+    gradient_traits,
+    predict_with,
+)
 from quickstudy.nets.apply import Strategy
 
 
@@ -46,6 +53,8 @@ class UnicornMAML(AbstractLearner):
         test_inner_steps: steps in ``adapt`` (meta-testing); ``inner_steps`` by default.
         test_inner_lr: the rate there; ``inner_lr`` by default.
         first_order: the steps' gradients held constant, cheaper and no longer exact.
+        memory: ``"unrolled"``, or with the activations of one step at a time, each computed once more for the same
+            gradient, ``"checkpointed"`` or ``"adjoint"``.
         part: what is adapted; see ``learners.parts.headed``.
         rank: of ``part="lora"``.
         transductive: queries normalised together; needs a network with norm="transductive".
@@ -69,6 +78,7 @@ class UnicornMAML(AbstractLearner):
         test_inner_steps: int | None = None,
         test_inner_lr: float | None = None,
         first_order: bool = True,
+        memory: Memory = "unrolled",
         part: Part = "all",
         rank: int = 4,
         transductive: bool = False,
@@ -77,7 +87,9 @@ class UnicornMAML(AbstractLearner):
     ) -> None:
         super().__init__()
         check_norms(net, transductive=transductive)
-        self.loop = InnerLoop.checked(inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order)
+        self.loop = InnerLoop.checked(
+            inner_steps, inner_lr, test_inner_steps, test_inner_lr, first_order=first_order, memory=memory
+        )
         self.model = HeadedNet(
             net, None, "classes", "shared", part=part, rank=rank, out_features=out_features, strategy=strategy
         )

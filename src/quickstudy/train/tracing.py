@@ -210,9 +210,14 @@ class _Step(nn.Module):
         self.learner = learner
 
     @override
-    def forward(self, episode: Episode) -> MetaLoss:
-        """The meta-loss, drawing nothing."""
-        return self.learner.meta_loss(episode, key=cast(Keys, _NoKeys()))
+    def forward(self, episode: Episode, precision: Precision, then: Callable[[MetaLoss], list[Tensor]]) -> list[Tensor]:
+        """What ``then`` makes of the meta-loss, drawing nothing.
+
+        Gradients are taken in here: inner steps that are computed once more meet the weights that were handed in.
+        """
+        with mixed(precision, episode.support.device):
+            out = self.learner.meta_loss(episode, key=cast(Keys, _NoKeys()))
+        return then(in_full(out) if precision == "bf16" else out)
 
 
 def trace(learner: AbstractLearner, episode: Episode, precision: Precision = "float32") -> Trace:
@@ -237,15 +242,16 @@ def trace(learner: AbstractLearner, episode: Episode, precision: Precision = "fl
         weights = {name: next(rest).detach().requires_grad_(p.requires_grad) for name, p in parameters.items()}
         held = {name: next(rest) for name in buffers}
         like = _mapped(episode, lambda leaf: next(rest))
-        with mixed(precision, episode.support.device):
-            out = functional_call(step, weights | held, (like,))
-        out = in_full(out) if precision == "bf16" else out
-        wanted = [weight for weight, asked in zip(weights.values(), asks, strict=True) if asked]
-        found = torch.autograd.grad(out.loss.sum(), wanted, allow_unused=True)
-        numbers = [number for number, asked in enumerate(asks) if asked]
-        gradients = {number: g for number, g in zip(numbers, found, strict=True) if g is not None}
-        layouts.append(Layout(tuple(out.logs), tuple(out.carried), tuple(gradients)))
-        return [out.loss.detach(), *out.logs.values(), *out.carried.values(), *gradients.values()]
+
+        def with_gradients(out: MetaLoss) -> list[Tensor]:
+            wanted = [weight for weight, asked in zip(weights.values(), asks, strict=True) if asked]
+            found = torch.autograd.grad(out.loss.sum(), wanted, allow_unused=True)
+            numbers = [number for number, asked in enumerate(asks) if asked]
+            gradients = {number: g for number, g in zip(numbers, found, strict=True) if g is not None}
+            layouts.append(Layout(tuple(out.logs), tuple(out.carried), tuple(gradients)))
+            return [out.loss.detach(), *out.logs.values(), *out.carried.values(), *gradients.values()]
+
+        return cast(list[Tensor], functional_call(step, weights | held, (like, precision, with_gradients)))
 
     try:
         # A mode of our own, as make_fx's would go round a value that is read by an unknown number.

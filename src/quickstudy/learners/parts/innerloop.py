@@ -7,7 +7,7 @@ steps, how long, of which order) and, where its paper has one, an ``update`` of 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Literal, TypeAlias, get_args
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from quickstudy.episode import Episode, Examples, Real
 from quickstudy.errors import InputError
-from quickstudy.inner import Params, Update, adjoint, plain_step, trajectory
+from quickstudy.inner import Params, StepLosses, Update, adjoint, checkpointed, plain_step, trajectory
 from quickstudy.inner.chained import descend_chain
 from quickstudy.inner.descent import PlainStep
 from quickstudy.learners.learner import (
@@ -34,7 +34,7 @@ from quickstudy.learners.parts.options import one_of
 from quickstudy.nets.norms import Moments
 
 Loss = Callable[[Tensor, Examples], Tensor]
-Memory: TypeAlias = Literal["unrolled", "adjoint"]
+Memory: TypeAlias = Literal["unrolled", "checkpointed", "adjoint"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,8 +60,9 @@ class InnerLoop:
         test_steps: in ``adapt`` (meta-testing).
         test_lr: the rate there.
         first_order: each step's gradient held constant in the outer derivative.
-        memory: ``"unrolled"`` keeps the activations of every step for the outer derivative; ``"adjoint"`` keeps the
-            weights alone and computes each step once more, so that no activations pile up with the steps.
+        memory: ``"unrolled"`` keeps the activations of every step for the outer derivative; ``"checkpointed"`` and
+            ``"adjoint"`` compute each step once more, so that no activations pile up with the steps, the one with the
+            graph of unrolling, the other without any.
     """
 
     steps: int
@@ -103,6 +104,7 @@ class InnerLoop:
         state: FastWeights | None,
         loss: Loss,
         update: Update | None = None,
+        reads: Sequence[Tensor] = (),
     ) -> FastWeights:
         """φ for each task, by the steps of meta-testing, from θ or from an earlier state.
 
@@ -112,22 +114,37 @@ class InnerLoop:
             state: where to go on from.
             loss: (outputs, examples) -> ``[T]``.
             update: what a step does; plain descent with ``test_lr`` by default.
+            reads: what ``update`` reads, such as learned rates, where it is to have a gradient.
         """
         check_support(support, state)
         start = begin(model, support, state, self.test_steps)
-        return self.run(model, support, start, loss, self.test_steps, update or plain_step(self.test_lr))
+        return self.run(model, support, start, loss, self.test_steps, update or plain_step(self.test_lr), reads)
 
-    def meta_loss(self, model: HeadedNet, episode: Episode, loss: Loss, update: Update | None = None) -> MetaLoss:
+    def meta_loss(
+        self,
+        model: HeadedNet,
+        episode: Episode,
+        loss: Loss,
+        update: Update | None = None,
+        reads: Sequence[Tensor] = (),
+    ) -> MetaLoss:
         """The query loss after the steps of meta-training; arguments as in :meth:`adapt`."""
         check_episode(episode)
         support, query = episode.support, episode.query
         start = model.start(support)
-        state = self.run(model, support, start, loss, self.steps, update or plain_step(self.lr))
+        state = self.run(model, support, start, loss, self.steps, update or plain_step(self.lr), reads)
         outputs = model.run(state.params, query.unlabelled(), state.moments)[0]
         return MetaLoss(loss(outputs, query), task_logs(outputs, query))
 
     def run(
-        self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
+        self,
+        model: HeadedNet,
+        support: Examples,
+        start: Params,
+        loss: Loss,
+        steps: int,
+        update: Update,
+        reads: Sequence[Tensor] = (),
     ) -> FastWeights:
         """φ after ``steps`` steps from ``start``, and the norm moments of the support under φ."""
         params = self._at_once(model, support, start, loss, steps, update)
@@ -135,23 +152,37 @@ class InnerLoop:
             return FastWeights(params, None)
         features = model.features(support) if model.body_is_fixed else None
         losses = losses_on(model, loss, support, features)
-        path: Iterable[Params]
-        if self.memory == "adjoint" and torch.is_grad_enabled():
-            path = adjoint(
-                lambda step, p: losses(p),
-                start,
-                steps=steps,
-                update=update,
-                second_order=not self.first_order,
-                # Of a fixed body the steps read the features, which the outer derivative goes on from.
-                reads=tuple(model.parameters()) if features is None else (features,),
-            )
-        else:
-            path = trajectory(
-                lambda step, p: losses(p), start, steps=steps, update=update, second_order=not self.first_order
-            )
+        # Of a fixed body the steps read the features, which the outer derivative goes on from.
+        reads = (*reads, *(model.parameters() if features is None else (features,)))
+        path = self.path(lambda step, p: losses(p), start, steps, update, reads=reads)
         (params,) = deque(path, maxlen=1)  # without a graph, no earlier weights need be kept
         return FastWeights(params, model.support_moments(params, support))
+
+    def path(
+        self,
+        losses: StepLosses,
+        start: Params,
+        steps: int,
+        update: Update,
+        *,
+        reads: Sequence[Tensor],
+        second_order: bool = True,
+    ) -> Iterable[Params]:
+        """φ before the first step and after each, kept for the outer derivative as ``memory`` says.
+
+        Args:
+            losses: (step, weights ``[T, ...]``) -> loss ``[T]``.
+            start: name -> ``[T, ...]``.
+            steps: how many.
+            update: what a step does.
+            reads: what else the steps read and is to have a gradient.
+            second_order: False for one of first order, whatever the loop is.
+        """
+        second_order = second_order and not self.first_order
+        if self.memory == "adjoint" and torch.is_grad_enabled():
+            return adjoint(losses, start, steps=steps, update=update, second_order=second_order, reads=reads)
+        method = checkpointed if self.memory == "checkpointed" else trajectory
+        return method(losses, start, steps=steps, update=update, second_order=second_order)
 
     def _at_once(
         self, model: HeadedNet, support: Examples, start: Params, loss: Loss, steps: int, update: Update
