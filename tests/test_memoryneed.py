@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
-from quickstudy import api, memoryneed
-from quickstudy.memoryneed import MemoryNeed, memory_need, memory_there
+from quickstudy import api, memoryneed, memorythere
+from quickstudy.memoryneed import MemoryNeed, memory_need
+from quickstudy.memorythere import memory_there
 from quickstudy.recipes import build, load_recipe
 
 CPU = torch.device("cpu")
@@ -62,9 +64,44 @@ def test_free_memory_is_known_here() -> None:
     assert there is None or 1 << 20 < there < 1 << 50
 
 
-def test_a_container_has_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memoryneed, "_number", lambda path: {"memory.max": 3000, "memory.current": 1000}[path.name])
+@pytest.mark.parametrize(
+    ("line", "where", "files"),
+    [
+        ("0::/job/step", "job", {"memory.max": "3000", "memory.current": "1500", "memory.stat": "inactive_file 500"}),
+        ("0::/job/step", ".", {"memory.max": "3000", "memory.current": "1000", "memory.stat": ""}),
+        (
+            "5:cpu,memory:/job/step",
+            "memory/job/step",
+            {"memory.limit_in_bytes": "3000", "memory.usage_in_bytes": "1000", "memory.stat": "x 1"},
+        ),
+    ],
+    ids=["the group above", "a container", "version 1"],
+)
+def test_a_container_has_no_more_than_its_limit(
+    line: str, where: str, files: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor has a job of a batch system, whose limit stands above its steps; what files take there can be had."""
+    (tmp_path / "proc/self").mkdir(parents=True)
+    (tmp_path / "proc/self/cgroup").write_text(f"7:cpuset:/other\n{line}\n")
+    (tmp_path / "cgroup/job/step").mkdir(parents=True)
+    (tmp_path / "cgroup/job/step/memory.max").write_text("max")
+    (tmp_path / "cgroup" / where).mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (tmp_path / "cgroup" / where / name).write_text(text)
+    monkeypatch.setattr(memorythere, "_PROC", tmp_path / "proc")
+    monkeypatch.setattr(memorythere, "_CGROUP", tmp_path / "cgroup")
     assert memory_there(CPU) == 2000
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="ulimit -v is Linux's")
+def test_a_process_has_no_more_than_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    import resource
+
+    used = memorythere._kilobytes(Path("/proc/self/status"), "VmSize:")
+    assert used is not None
+    monkeypatch.setattr(resource, "getrlimit", lambda kind: (used + (100 << 20), resource.RLIM_INFINITY))
+    there = memory_there(CPU)
+    assert there is not None and 0 <= there <= 101 << 20
 
 
 def test_what_is_not_trained_on_tasks_is_not_measured() -> None:

@@ -6,11 +6,9 @@ tasks that are computed together. Beside it stand the weights, their gradients, 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,11 +16,12 @@ from torch import nn
 
 from quickstudy.doctor.memory import in_bytes, saved_bytes
 from quickstudy.keys import Keys
+from quickstudy.memorythere import memory_there
 from quickstudy.recipes import Built
 from quickstudy.train.contexts import global_generators, training_mode
 from quickstudy.train.ranks import block
 
-__all__ = ["MemoryNeed", "memory_need", "memory_there"]
+__all__ = ["MemoryNeed", "memory_need"]
 
 _MOMENTS = {"adam": 2, "adamw": 2, "sgd": 1}
 _FULL = 0.6  # of what is there: operators need memory while they compute, and freed memory has holes
@@ -129,31 +128,3 @@ def _as_before(learner: nn.Module) -> Iterator[None]:
     finally:
         for name, buffer in learner.named_buffers():
             buffer.data.copy_(kept[name])
-
-
-def memory_there(device: torch.device) -> int | None:
-    """Free memory where it is computed, in bytes: of a GPU, or of this machine or its container; None: not known."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    free = _kilobytes(Path("/proc/meminfo"), "MemAvailable:")
-    limit, used = (_number(Path("/sys/fs/cgroup") / name) for name in ("memory.max", "memory.current"))
-    if limit is not None and used is not None:
-        free = limit - used if free is None else min(free, limit - used)
-    if free is None and hasattr(os, "sysconf") and "SC_AVPHYS_PAGES" in os.sysconf_names:
-        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return free
-
-
-def _kilobytes(path: Path, key: str) -> int | None:
-    try:
-        line = next(line for line in path.read_text().splitlines() if line.startswith(key))
-        return int(line.split()[1]) * 1024
-    except (OSError, StopIteration, ValueError, IndexError):
-        return None
-
-
-def _number(path: Path) -> int | None:
-    try:
-        return int(path.read_text())
-    except (OSError, ValueError):  # no such file, or "max"
-        return None

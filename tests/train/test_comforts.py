@@ -282,6 +282,44 @@ def test_where_memory_is_short_half_as_many_tasks_are_computed_and_a_run_goes_on
     assert same(again, found)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[enforce fail at alloc_cpu.cpp:119] err == 0. DefaultCPUAllocator: can't allocate memory: you tried "
+        "to allocate 80000000000 bytes. Error code 12 (Cannot allocate memory)",
+        "[enforce fail at alloc_cpu.cpp:80] DefaultCPUAllocator: not enough memory: you tried to allocate 8 bytes.",
+    ],
+)
+def test_memory_that_runs_out_in_the_backward_pass_is_met_in_the_same_way(words: str) -> None:
+    """In the words of torch's allocators on a CPU; what the failed attempt had added to gradients is gone."""
+    found = []
+    for short in (True, False):
+        learner, history = make(ROW["maml-tasknorm"]), History()
+        if short:
+            fails_backward(learner, room=2, words=words)
+        options: dict[str, Any] = {"tasks_per_step": 6, "tasks_at_once": None if short else 2, "callbacks": [history]}
+        fit(learner, Small(), steps=2, lr=0.05, **options)
+        assert history.steps[-1].get("tasks_at_once") == (2.0 if short else None)  # 6, 3, 2
+        found.append(weights(learner))
+    assert same(*found)
+
+
+def fails_backward(learner: AbstractLearner, room: int, words: str) -> None:
+    """The gradient of more tasks than there is room for cannot be computed."""
+    real = learner.meta_loss
+
+    def no_room(gradient: Tensor) -> None:
+        raise RuntimeError(words)
+
+    def meta_loss(episode: Any, *, key: Any = None) -> Any:
+        out = real(episode, key=key)
+        if episode.n_task > room:
+            out.loss.register_hook(no_room)
+        return out
+
+    learner.meta_loss = meta_loss  # type: ignore[method-assign]
+
+
 def test_a_task_that_alone_has_no_room_ends_the_run_with_the_weights_before() -> None:
     learner = make(ROW["protonet-batchnorm"])
     before = weights(learner)

@@ -6,6 +6,9 @@ import torch
 
 __all__ = ["half", "is_out_of_memory"]
 
+_WORDS = ("can't allocate memory", "not enough memory", "out of memory")
+"""Of torch's allocator on Linux and macOS, on Windows, and of a GPU's."""
+
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that memory could not be had: Python's, a GPU's, or that of torch's allocator on a CPU.
@@ -17,7 +20,7 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU's allocator has no error of its own; and one of another rank may have come as its words.
     said = str(error).lower()
-    return isinstance(error, RuntimeError) and ("can't allocate memory" in said or "out of memory" in said)
+    return isinstance(error, RuntimeError) and any(words in said for words in _WORDS)
 
 
 def half(at_once: int | None, most: int) -> int | None:
