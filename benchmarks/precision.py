@@ -6,8 +6,8 @@
 Trains recipes, cut short, in each precision that the device has units for; tests each on the same tasks in float32,
 and once more in what it was trained in (not with ``--quick``). Prints the figure over the episodes of all seeds with
 its 95 % interval; by how much it is above that of float32, as a mean over the seeds with the smallest and the largest
-difference of one; how many steps float16 left out, a seed; and the time of a step as a share of float32's (medians; of
-the processor, which other programs disturb least; on a GPU of the clock).
+difference of one; in how many steps float16's scale was lowered, a seed; and the time of a step as a share of float32's
+(medians; of the processor, which other programs disturb least; on a GPU of the clock).
 """
 
 from __future__ import annotations
@@ -60,12 +60,12 @@ class Clock(Silent):
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self._ended, self.left_out = now, list[float](), 0
+        self._now, self._ended, self.lowered = now, list[float](), 0
 
     @override
     def step(self, event: StepEvent) -> None:
         self._ended.append(self._now())
-        self.left_out += "skipped" in event.logs
+        self.lowered += "scale" in event.logs
 
     @property
     def median(self) -> float:
@@ -82,14 +82,14 @@ class Found:
         metric: what the figures are.
         plain: figure of each episode, tested in float32.
         own: tested in what it was trained in.
-        left_out: steps whose gradient had no room in float16.
+        lowered: steps that changed the scale of float16, as their gradient had no room.
     """
 
     seconds: float
     metric: str
     plain: Sequence[float]
     own: Sequence[float]
-    left_out: int
+    lowered: int
 
 
 def trained(name: str, precision: Precision, seed: int, steps: int, given: argparse.Namespace) -> Found:
@@ -105,7 +105,7 @@ def trained(name: str, precision: Precision, seed: int, steps: int, given: argpa
     own = plain
     if precision != "float32" and not given.quick:
         own = meta_test(in_precision(built.learner, precision), source, episodes=given.episodes)
-    return Found(clock.median, plain.metric, plain.per_episode, own.per_episode, clock.left_out)
+    return Found(clock.median, plain.metric, plain.per_episode, own.per_episode, clock.lowered)
 
 
 def row(precision: str, found: list[Found], base: list[Found]) -> str:
@@ -118,7 +118,7 @@ def row(precision: str, found: list[Found], base: list[Found]) -> str:
     own = found is not base and any(one.own is not one.plain for one in found)
     cells.append(figure([one.own for one in found], factor, unit) if own else "")
     seconds = [statistics.median(one.seconds for one in several) for several in (found, base)]
-    cells.append(", ".join(str(one.left_out) for one in found) if precision == "fp16" else "")
+    cells.append(", ".join(str(one.lowered) for one in found) if precision == "fp16" else "")
     cells += [f"{1000 * seconds[0]:.1f} ms", f"{seconds[0] / seconds[1]:.2f}"]
     return f"| {' | '.join(cells)} |"
 
@@ -168,7 +168,7 @@ def measure(given: argparse.Namespace) -> None:
                 found[precision].append(trained(name, precision, seed, steps, given))
         metric = found["float32"][0].metric
         print(f"\n{name}, {steps} steps, seeds 0 to {given.seeds - 1}, {given.episodes} episodes each\n")
-        heads = ("trained in", f"{metric}, tested in float32", "above float32", "tested in the same", "left out")
+        heads = ("trained in", f"{metric}, tested in float32", "above float32", "tested in the same", "scaled down")
         print(f"| {' | '.join((*heads, 'step', 'ratio'))} |")
         print("|---|---|---|---|---|---|---|")
         for precision in wanted:

@@ -55,11 +55,11 @@ class Surroundings:
                 torch.cuda.set_rng_state(self.gpu, self.device)
             if may_read():
                 return self.context.copy().run(compute)
-            with _NoDraws():
+            with _NoDraws():  # type: ignore[no-untyped-call]
                 return self.context.copy().run(compute)
 
 
-class _NoDraws(TorchDispatchMode):
+class _NoDraws(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Refuses random numbers where a step is written down: the note would draw others the second time."""
 
     @override

@@ -95,8 +95,8 @@ def fit(
         precision: what steps compute in: ``"float32"``: that of the weights; ``"tf32"``: a GPU's tensor cores for the
             matrix products and convolutions of float32 (on a CPU it changes nothing); ``"bf16"``, ``"fp16"``: these in
             bfloat16 or float16, by ``torch.autocast`` around the learner's loss. In float16 losses are scaled, and a
-            step whose gradient is too large for it is left out and logged as ``skipped``. Weights and optimiser stay
-            float32, see ``train/precision.py``.
+            step whose gradient is too large for it is computed again with half the ``scale``, which is logged where it
+            changes. Weights and optimiser stay float32, see ``train/precision.py``.
         clip_norm: the largest norm of a step's gradient, over all parameters; a longer one is shortened to it
             (``grad_norm`` in the logs is that before).
         average: of the weights along training: what is validated, saved to be loaded, and left in ``learner`` at the

@@ -179,12 +179,8 @@ class Engine:
         rate = self.phase.rate(done)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
-        try:
-            logs, norm = self._gradient(done)
-        except NonFiniteLoss:
-            if self.scale is None or not self.scale.lower():
-                raise
-            return self._event(done, {"skipped": 1.0, "scale": self.scale.value, "lr": rate}, started)
+        scale = self.scale and self.scale.value
+        logs, norm = self._scaled_gradient(done)
         self.optimizer.step()
         if self.scale is not None:
             self.scale.held()
@@ -192,9 +188,20 @@ class Engine:
             self.averaging.update(self.learner, done + 1 - self.phase.first, self.phase.steps)
         means = {name: float(torch.cat(values).mean()) for name, values in logs.items()}
         means |= {"grad_norm": norm, "lr": rate}
+        if self.scale is not None and self.scale.value != scale:
+            means["scale"] = self.scale.value
         if self.at_once != self.tasks_at_once:
             means["tasks_at_once"] = float(self.at_once or 0)
         return self._event(done, means, started)
+
+    def _scaled_gradient(self, done: int) -> tuple[dict[str, list[Tensor]], float]:
+        """Where a gradient has no room in float16 it is computed again with half the scale, and no task is left out."""
+        while True:
+            try:
+                return self._gradient(done)
+            except NonFiniteLoss:
+                if self.scale is None or not self.scale.lower():
+                    raise
 
     def _gradient(self, done: int) -> tuple[dict[str, list[Tensor]], float]:
         """The gradient of a step, in the parameters: its logs and its norm; buffers are put back where it fails."""
