@@ -221,10 +221,10 @@ def _holder(tensor: Tensor, outside: _Hooks | None) -> Callable[[], Tensor]:
     if outside is None:
         return lambda: tensor
     packed, unpack = outside[0](tensor), outside[1]
-    return lambda: unpack(packed)  # type: ignore[no-any-return]
+    return lambda: unpack(packed)
 
 
 def _hooks() -> _Hooks | None:
     """Hooks for saved tensors that somebody else has set, the innermost; None where torch has no way to ask."""
     top = getattr(torch._C._autograd, "_top_saved_tensors_default_hooks", None)
-    return None if top is None else top(True)  # type: ignore[no-any-return]
+    return None if top is None else top(True)
