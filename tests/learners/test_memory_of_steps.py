@@ -84,7 +84,7 @@ def test_what_layers_write_in_training_is_written_once(memory: Memory) -> None:
 
     learners = [made(lambda m=m: MAML(Counting(), WAY, inner_steps=3, memory=m)).train() for m in ("unrolled", memory)]
     found = [grads_of(learner, tasks()) for learner in learners]
-    same(*found)
+    same(found[0], found[1])
     assert [float(dict(learner.named_buffers())["model.net.calls"]) for learner in learners] == [0.0, 0.0]
 
 
