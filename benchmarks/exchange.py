@@ -4,11 +4,12 @@
 
 Each rank computes a step of two tasks of an MLP of three square layers, as a prototypical network (whose gradients are
 whole one after the other along the backward pass) and by MAML with two inner steps. Prints, for each size, the median
-milliseconds of the step without any exchange, and how much longer it is (as a ratio of each round) with: one buffer
-after the backward pass, as ``train/ranks_state.py`` does it; buckets after it, all under way at once; buckets during
-it, each sent once the gradients in it are whole, as torch's DistributedDataParallel does. The last column says which
-share of the backward pass was over when the first gradient was whole: before, there is nothing to send. Ways take
-turns, so that a slow minute of the machine meets all of them.
+milliseconds of the step without any exchange; how many times longer it is with one buffer after the backward pass, as
+``train/ranks_state.py`` does it; and how long it is, against that one, with buckets after the pass, all under way at
+once, and with buckets during it, each sent once the gradients in it are whole, as torch's DistributedDataParallel does.
+These are medians of the ratios of each round, with their quartiles: above 1 is slower. The last column says which share
+of the backward pass was over when the first gradient was whole: before, there is nothing to send. Ways take turns, so
+that a slow minute of the machine meets all of them.
 """
 
 from __future__ import annotations
@@ -146,6 +147,12 @@ def measure(
     return sum(p.numel() for p in step.parameters), found, statistics.median(step.first_whole() for _ in range(5))
 
 
+def ratios(found: list[float]) -> str:
+    """Their median and quartiles."""
+    low, middle, high = statistics.quantiles(found, n=4)
+    return f"{middle:.2f} ({low:.2f}-{high:.2f})"
+
+
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -153,7 +160,7 @@ def main() -> None:
     parser.add_argument("--ranks", type=int, default=2)
     parser.add_argument("--width", type=int, nargs="+", default=[180, 580, 1820], help="0.1, 1 and 10 million weights")
     given = parser.parse_args()
-    numbers = [("rounds", given.rounds, 1), ("ranks", given.ranks, 2), *(("width", width, 1) for width in given.width)]
+    numbers = [("rounds", given.rounds, 2), ("ranks", given.ranks, 2), *(("width", width, 1) for width in given.width)]
     for option, number, least in numbers:
         if number < least:
             parser.error(f"--{option}: expected a whole number of at least {least}, received {number}")
@@ -162,17 +169,16 @@ def main() -> None:
 
     print(f"torch {torch.__version__}; {given.ranks} ranks of one thread; medians of {given.rounds} rounds")
     heads = ["compute", *(way if not size else f"{way} {size} MB" for way, size in WAYS[1:]), "first whole at"]
-    print(f"{'learner':<10}{'weights':>12}" + "".join(f"{head:>15}" for head in heads))
+    print(f"{'learner':<10}{'weights':>12}" + "".join(f"{head:>19}" for head in heads))
     for kind in LEARNERS:
         for width in given.width:
             job = Job(importable.measure, (kind, width, given.rounds), "cpu", 1)
             number, found, share = run_ranks(job, given.ranks)
             cells = [f"{1000 * statistics.median(times[0] for times in found):.1f} ms"]
-            cells += [
-                f"{statistics.median(times[at] / times[0] for times in found):.2f} x" for at in range(1, len(WAYS))
-            ]
+            cells.append(ratios([times[1] / times[0] for times in found]))
+            cells += [ratios([times[at] / times[1] for times in found]) for at in range(2, len(WAYS))]
             cells.append(f"{share:.0%}")
-            print(f"{kind:<10}{number:>12,}" + "".join(f"{cell:>15}" for cell in cells), flush=True)
+            print(f"{kind:<10}{number:>12,}" + "".join(f"{cell:>19}" for cell in cells), flush=True)
 
 
 if __name__ == "__main__":

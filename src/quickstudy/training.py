@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +30,9 @@ from quickstudy.train import Callback, Interrupted, RunFolder, Silent, StepEvent
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
 from quickstudy.train.ranks import PeerLost, ProcessRanks, RanksLost, alike
-from quickstudy.train.ranks_group import Seat, check_agreement, joined, seat
+from quickstudy.train.ranks_group import Seat, joined, seat
+from quickstudy.train.ranks_state import check_agreement
+from quickstudy.train.runfolder import version_of
 
 __all__ = ["Run", "kebab_keys", "pick_device", "say", "train"]
 
@@ -178,8 +179,9 @@ def _train_as(
     progress: bool,
     tensorboard: bool,
 ) -> Run:
-    asked = f"{plan.recipe} {plan.overrides} {plan.resume} {plan.accept}"
-    versions = {"the version of quickstudy": version("quickstudy"), "that of torch": torch.__version__}
+    flags = f"{' --resume' if plan.resume else ''}{' --accept-changes' if plan.accept else ''}"
+    asked = f"{plan.recipe} {plan.overrides}{flags}"
+    versions = {"the version of quickstudy": version_of("quickstudy"), "that of torch": torch.__version__}
     check_agreement(group, versions | {"what is to be trained": asked})
     with alike(group):
         found = _found_by_first(place, plan) if group.rank == 0 else None
@@ -189,7 +191,8 @@ def _train_as(
     with alike(group):
         built = _built(old, recipe, plan.root)
         built.learner.to(where)
-    check_agreement(group, {"the hash of the data": built.train.hash})
+    other = None if built.validation is None else built.validation.hash
+    check_agreement(group, {"the hash of the data": built.train.hash, "the hash of the validation data": other})
     line = Line() if progress and group.rank == 0 else None
     count = RankCount(group.size, f"started from outside, {place.job}")
     told = [*([] if line is None else [_SaysRanks(count, line), TrainingProgress(line)]), *callbacks]

@@ -8,16 +8,25 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from quickstudy import api
 from quickstudy.errors import InputError
-from quickstudy.train.ranks_group import check_agreement, first_host, seat
+from quickstudy.train import fit
+from quickstudy.train.ranks_group import first_host, seat
+from quickstudy.train.ranks_state import check_agreement
+from quickstudy.train.runfolder import version_of
+from tests.cli.test_other_data import noise
+from tests.table import make
 from tests.train.inturn import side_by_side, values
+from tests.train.small import Small
+from tests.train.test_ranks import ROW
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "node1", "MASTER_PORT": "29500"}
 SRUN = {"SLURM_PROCID": "2", "SLURM_STEP_NUM_TASKS": "4", "SLURM_LOCALID": "0", "SLURM_JOB_ID": "1234"}
@@ -63,6 +72,10 @@ def test_the_first_of_slurms_nodes(nodes: str, first: str) -> None:
         (TORCHRUN | {"MASTER_PORT": "x"}, r"that torchrun started: MASTER_PORT is 'x' in the environment"),
         ({name: v for name, v in TORCHRUN.items() if name != "LOCAL_RANK"}, r"LOCAL_RANK is not set"),
         (TORCHRUN | {"RANK": "8"}, r"torchrun says that this is rank 8 of 8. Ranks are numbered from 0 to 7"),
+        (TORCHRUN | {"MASTER_PORT": "99999"}, r"MASTER_PORT is 99999, and ports end at 65535\."),
+        (TORCHRUN | {"TORCHELASTIC_RESTART_COUNT": "x"}, r"TORCHELASTIC_RESTART_COUNT is 'x' in the environment"),
+        (SRUN | {"SLURM_JOB_ID": "abc"}, r"that SLURM started: SLURM_JOB_ID is 'abc' in the environment"),
+        (SRUN | {"SLURM_RESTART_COUNT": "-1"}, r"SLURM_RESTART_COUNT is '-1' in the environment"),
         (SRUN | {"SLURM_PROCID": ""}, r"that SLURM started: SLURM_PROCID is '' in the environment"),
     ],
 )
@@ -99,11 +112,11 @@ def by_srun(runs: Path, port: int, *more: str, of: int = 2, **changed: dict[str,
         about = {"SLURM_PROCID": str(rank), "SLURM_STEP_NUM_TASKS": str(of), "SLURM_LOCALID": str(rank)}
         about |= {"SLURM_JOB_ID": "9", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         about |= changed.get(f"rank{rank}", {})
-        command = [sys.executable, "-m", "quickstudy", "train", *RECIPE, "--runs", str(runs), *more]
+        what = about.pop("WHAT", "").split() or RECIPE
+        command = [sys.executable, "-m", "quickstudy", "train", *what, "--runs", str(runs), *more]
         command += about.pop("MORE", "").split()
-        processes.append(
-            subprocess.Popen(command, env=os.environ | about, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        )
+        options: dict[str, Any] = {"cwd": about.pop("CWD", None), "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+        processes.append(subprocess.Popen(command, env=os.environ | about, text=True, **options))
     return processes
 
 
@@ -138,6 +151,71 @@ def test_processes_that_disagree_end_with_a_sentence(tmp_path: Path) -> None:
             "The ranks do not agree: what is to be trained is " in err and "sinusoid-maml" in err and "on rank 1" in err
         )
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("what", "second", "said"),
+    [
+        ("version", {}, r"the version of quickstudy is '\d[^']*' on rank 0 and '99.0' on rank 1"),
+        ("source", {}, "the hash of the data is 'small' on rank 0 and 'other' on rank 1"),
+        ("seed", {"seed": 3}, "the seed is 0 on rank 0 and 3 on rank 1"),
+        ("steps", {"steps": 4}, "the number of steps is 2 on rank 0 and 4 on rank 1"),
+        ("tasks", {"tasks_per_step": 5}, "the number of tasks a step is 2 on rank 0 and 5 on rank 1"),
+    ],
+)
+def test_a_loop_of_ones_own_with_ranks_that_differ_is_refused(
+    what: str, second: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Other(Small):
+        hash = "other"  # type: ignore[assignment]
+
+    here, known = threading.local(), version_of("quickstudy")
+    monkeypatch.setattr("quickstudy.train.engine.version_of", lambda _: "99.0" if here.newer else known)
+
+    def work(ranks: Any) -> None:
+        here.newer = what == "version" and ranks.rank == 1
+        source = Other() if what == "source" and ranks.rank else Small()
+        given: dict[str, Any] = {"steps": 2, "tasks_per_step": 2} | (second if ranks.rank else {})
+        fit(make(ROW["protonet"]), source, ranks=ranks, **given)
+
+    for outcome in side_by_side(work, 2):
+        with pytest.raises(InputError, match=rf"The ranks do not agree: {said}\. Give all of them the same"):
+            values([outcome])
+
+
+@pytest.mark.slow
+def test_another_version_on_one_rank_is_refused(tmp_path: Path) -> None:
+    about = tmp_path / "installed" / "quickstudy-99.0.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: quickstudy\nVersion: 99.0\n")
+    path = os.pathsep.join([str(about.parent), *filter(None, sys.path)])
+    outcomes = ended(by_srun(tmp_path / "runs", free_port(), rank1={"PYTHONPATH": path}))
+    for status, _, err in outcomes:
+        assert status == 2 and "Traceback" not in err, err
+        assert "The ranks do not agree: the version of quickstudy is '" in err and "and '99.0' on rank 1. Give" in err
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="a path that means another folder to each process")
+def test_other_data_on_one_rank_are_refused(tmp_path: Path) -> None:
+    """The same path, as of two machines, and one picture differs."""
+    for number, place in enumerate(("first", "second")):
+        noise(tmp_path / place / "mine", [f"kind {n}" for n in range(8)])
+        if number:
+            Image.new("RGB", (20, 20)).save(tmp_path / place / "mine" / "kind 0" / "0.png")
+    what = "images-protonet-fast --data.folder /proc/self/cwd/mine --data.size 16 --episodes.train.way 2 "
+    what += "--episodes.test.way 2 --episodes.train.query 1 --episodes.test.query 2 --net.filters 4 "
+    what += "--train.validate-every 0 --device cpu"
+    rank0, rank1 = (
+        {"WHAT": what, "CWD": str(tmp_path / place), "QUICKSTUDY_CACHE": str(tmp_path / "cache" / place)}
+        for place in ("first", "second")
+    )
+    outcomes = ended(by_srun(tmp_path / "runs", free_port(), rank0=rank0, rank1=rank1))
+    for status, _, err in outcomes:
+        assert status == 2 and "Traceback" not in err, err
+        assert "The ranks do not agree: the hash of the data is '" in err and "' on rank 1. Give all of them" in err
+    assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.slow
@@ -191,7 +269,7 @@ def test_a_rank_that_says_nothing_any_more_is_named(tmp_path: Path) -> None:
         other.send_signal(signal.SIGSTOP)
         _, err = one.communicate(timeout=100)
         assert one.returncode == 1 and "Traceback" not in err
-        assert "of which one may be gone (says rank 0 of 2, on " in err
+        assert "Nothing can be exchanged with rank 1 of 2, on " in err and " (says rank 0 of 2, on " in err
         assert "--resume" in err
     finally:
         other.kill()

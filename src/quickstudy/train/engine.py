@@ -12,6 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
@@ -22,7 +24,8 @@ from quickstudy.train.contexts import polite_interrupt, training_mode
 from quickstudy.train.phases import OptimizerName, Pretraining
 from quickstudy.train.precision import Precision
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
-from quickstudy.train.ranks_state import check_same, share_weights
+from quickstudy.train.ranks_state import check_agreement, check_same, share_weights
+from quickstudy.train.runfolder import version_of
 from quickstudy.train.saving import Checkpointing, Saver, Trained
 from quickstudy.train.schedules import Schedule, constant
 from quickstudy.train.stepping import Engine
@@ -109,7 +112,7 @@ def fit(
         How many steps were done, and the best validation.
 
     Raises:
-        InputError: the learner cannot be trained, or numbers make no sense.
+        InputError: the learner cannot be trained, numbers make no sense, or ranks were given different ones.
         CheckpointError: the checkpoint to go on from is broken, or of another run.
         NonFiniteLoss: a loss or gradient became NaN or infinite; weights and checkpoint are those before.
         Interrupted: Ctrl-C; the running step was finished and saved.
@@ -128,6 +131,8 @@ def fit(
         engine.check()
         early = Patience.checked(patience, validate_every if validate is not None else 0, engine)
     steps = engine.steps
+    if ranks.size > 1:
+        check_agreement(ranks, _facts(engine))
     share_weights(ranks, learner)
     saver = None if checkpoints is None else Saver(engine, checkpoints)
     with alike(ranks):
@@ -165,6 +170,22 @@ def fit(
             for callback in callbacks:
                 callback.end(EndEvent(progress.step, outcome))
     return progress
+
+
+def _facts(engine: Engine) -> dict[str, Any]:
+    """What has to be the same on every rank, by what it is called."""
+    pretrain = engine.pretrain
+    return {
+        "the version of quickstudy": version_of("quickstudy"),
+        "that of torch": torch.__version__,
+        "the learner": type(engine.learner).__name__,
+        "the hash of the data": engine.source.hash,
+        "the settings of the data": engine.source.settings,
+        "the hash of the first phase's data": None if pretrain is None else pretrain.source.hash,
+        "the seed": engine.seed,
+        "the number of steps": engine.steps,
+        "the number of tasks a step": engine.tasks_per_step,
+    }
 
 
 @dataclass(frozen=True)

@@ -50,10 +50,11 @@ class PeerLost(RunError):
     Args:
         why: what torch said.
         whose: the rank that noticed, in words; empty where nobody needs to be told.
+        lost: the ranks that do not answer, in words; empty where that is not known.
     """
 
-    def __init__(self, why: str = "", whose: str = "") -> None:
-        super().__init__(why, whose)
+    def __init__(self, why: str = "", whose: str = "", lost: str = "") -> None:
+        super().__init__(why, whose, lost)
 
     @property
     def said(self) -> str:
@@ -63,9 +64,10 @@ class PeerLost(RunError):
 
     @override
     def __str__(self) -> str:
-        whose = f" (says {self.args[1]})" if self.args[1] else ""
-        lost = f"Nothing can be exchanged with the other ranks, of which one may be gone{whose}."
-        return f"{lost} {self.said}".rstrip()
+        _, noticed, lost = self.args
+        noticed = f" (says {noticed})" if noticed else ""
+        lost = lost or "the other ranks, of which one may be gone"
+        return f"Nothing can be exchanged with {lost}{noticed}. {self.said}".rstrip()
 
 
 class RanksLost(RunError):
@@ -196,10 +198,13 @@ class ProcessRanks(AbstractRanks):
     Args:
         stop: whether this process was asked to stop, other than by a signal.
         name: of this rank, for errors.
+        missing: asked, where something could not be exchanged, which ranks do not answer, in words.
     """
 
-    def __init__(self, stop: Callable[[], bool] = lambda: False, name: str = "") -> None:
-        self._stop, self._name = stop, name
+    def __init__(
+        self, stop: Callable[[], bool] = lambda: False, name: str = "", missing: Callable[[], str] = lambda: ""
+    ) -> None:
+        self._stop, self._name, self._missing = stop, name, missing
         self._rank, self._size = dist.get_rank(), dist.get_world_size()
 
     @property
@@ -215,7 +220,7 @@ class ProcessRanks(AbstractRanks):
     @override
     def exchange(self, mine: T) -> list[T]:
         said: list[Any] = [None] * self.size
-        with _naming_the_loss(self._name):
+        with _naming_the_loss(self._name, self._missing):
             dist.all_gather_object(said, mine)
         return said
 
@@ -227,7 +232,7 @@ class ProcessRanks(AbstractRanks):
 
     @override
     def add(self, mine: Tensor) -> None:
-        with _naming_the_loss(self._name):
+        with _naming_the_loss(self._name, self._missing):
             dist.all_reduce(mine)
 
     @override
@@ -236,11 +241,11 @@ class ProcessRanks(AbstractRanks):
 
 
 @contextmanager
-def _naming_the_loss(whose: str) -> Iterator[None]:
+def _naming_the_loss(whose: str, missing: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:  # torch's own are all of this kind
-        raise PeerLost(str(error), whose) from error
+        raise PeerLost(str(error), whose, missing()) from error
 
 
 @contextmanager

@@ -15,16 +15,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 from quickstudy.errors import InputError, RunError
-from quickstudy.train.ranks import AbstractRanks, ProcessRanks
+from quickstudy.train.ranks import ProcessRanks
+from quickstudy.train.ranks_network import seen_address, speaking_over
+from quickstudy.train.ranks_rollcall import Called, RollCall
 
-__all__ = ["Seat", "check_agreement", "joined", "seat"]
+__all__ = ["Seat", "joined", "seat"]
 
 _MEETING = timedelta(minutes=10)  # for the processes of all machines to be there
 _LEAVING = timedelta(minutes=1)
@@ -75,17 +76,25 @@ def seat(environment: Mapping[str, str]) -> Seat | None:
     if not 0 <= rank < size:
         raise InputError(f"{by} says that this is rank {rank} of {size}. Ranks are numbered from 0 to {size - 1}.")
     if by == "torchrun":
-        host, port = environment["MASTER_ADDR"], _number(environment, "MASTER_PORT", by)
+        host, port = environment["MASTER_ADDR"], _port(environment, by)
         job = f"{environment.get('TORCHELASTIC_RUN_ID', 'none')}@{host}:{port}"
-        start = int(environment.get("TORCHELASTIC_RESTART_COUNT", "0"))
+        start = _number({"TORCHELASTIC_RESTART_COUNT": "0"} | dict(environment), "TORCHELASTIC_RESTART_COUNT", by)
         kept = environment.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
         return Seat(rank, size, local, host, port, rank == 0 and not kept, start, job)
-    step = environment.get("SLURM_STEP_ID", "0")
-    job = f"slurm-{environment.get('SLURM_JOB_ID', '0')}.{step}"
+    environment = {"SLURM_JOB_ID": "0", "SLURM_STEP_ID": "0", "SLURM_RESTART_COUNT": "0"} | dict(environment)
+    number, step = _number(environment, "SLURM_JOB_ID", by), environment["SLURM_STEP_ID"]
     host = environment.get("MASTER_ADDR") or first_host(environment.get("SLURM_STEP_NODELIST", "localhost"))
-    usual = 20000 + (int(environment.get("SLURM_JOB_ID", "0")) * 17 + int(step if step.isdigit() else 0)) % 20000
-    port = _number(environment, "MASTER_PORT", by) if "MASTER_PORT" in environment else usual
-    return Seat(rank, size, local, host, port, rank == 0, int(environment.get("SLURM_RESTART_COUNT", "0")), job)
+    usual = 20000 + (number * 17 + int(step if step.isdigit() else 0)) % 20000
+    port = _port(environment, by) if "MASTER_PORT" in environment else usual
+    start = _number(environment, "SLURM_RESTART_COUNT", by)
+    return Seat(rank, size, local, host, port, rank == 0, start, f"slurm-{number}.{step}")
+
+
+def _port(environment: Mapping[str, str], by: str) -> int:
+    port = _number(environment, "MASTER_PORT", by)
+    if not 0 < port < 1 << 16:
+        raise InputError(f"Cannot join the ranks that {by} started: MASTER_PORT is {port}, and ports end at 65535.")
+    return port
 
 
 def _number(environment: Mapping[str, str], key: str, by: str) -> int:
@@ -120,14 +129,19 @@ def joined(place: Seat, device: torch.device) -> Iterator[ProcessRanks]:
         InputError: the time-out in the environment is no number.
         RunError: the others did not come.
     """
-    ranks = f"rank {place.rank} of {place.size}, on {socket.gethostname()}"
+    name = f"rank {place.rank} of {place.size}, on {socket.gethostname()}"
     if dist.is_initialized():
-        yield ProcessRanks(name=ranks)
+        yield ProcessRanks(name=name)
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    store = _meet(place, device)
-    yield ProcessRanks(name=ranks)
+    store, address = _meet(place, device)
+    roll = RollCall(place.rank, address)
+    roll.begin(ProcessRanks(name=name).exchange(Called(name, roll.place)))
+    try:
+        yield ProcessRanks(name=name, missing=roll.missing)
+    finally:
+        roll.end()
     # Not after an error: ranks that wait for this one hear that it is gone when the process ends.
     _part(place, store)
 
@@ -143,8 +157,32 @@ def _part(place: Seat, store: Store) -> None:
             return
 
 
-def _meet(place: Seat, device: torch.device) -> Store:
-    """Join the default group; the store in which it met."""
+def _meet(place: Seat, device: torch.device) -> tuple[Store, str | None]:
+    """Join the default group: the store in which it met, and the address at which others see this machine."""
+    patience = _patience()
+    try:
+        kept = TCPStore(place.host, place.port, is_master=place.hosts_store, timeout=min(_MEETING, patience))
+        # What a rank that was killed left there would mislead those that are started after it.
+        store = PrefixStore(f"quickstudy/{place.start}", kept)
+        address = seen_address(store, place.rank, place.size, place.host)
+        with speaking_over(address):
+            dist.init_process_group(
+                "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
+                store=store,
+                rank=place.rank,
+                world_size=place.size,
+                timeout=patience,
+            )
+    except (RuntimeError, ValueError) as error:  # torch's errors of stores and of groups are of the first kind
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise RunError(
+            f"Rank {place.rank} of {place.size} (on {socket.gethostname()}) could not meet the others at {place.host}:"
+            f"{place.port}: {said}. See that all processes were started, and that this address can be reached."
+        ) from error
+    return store, address
+
+
+def _patience() -> timedelta:
     given = os.environ.get(PATIENCE, str(_PATIENCE))
     try:
         patience = timedelta(minutes=float(given))
@@ -152,41 +190,4 @@ def _meet(place: Seat, device: torch.device) -> Store:
         patience = timedelta(0)
     if patience <= timedelta(0):
         raise InputError(f"{PATIENCE} must be a number of minutes above 0, received {given!r}.")
-    try:
-        kept = TCPStore(place.host, place.port, is_master=place.hosts_store, timeout=min(_MEETING, patience))
-        # What a rank that was killed left there would mislead those that are started after it.
-        store = PrefixStore(f"quickstudy/{place.start}", kept)
-        dist.init_process_group(
-            "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo",
-            store=store,
-            rank=place.rank,
-            world_size=place.size,
-            timeout=patience,
-        )
-    except (RuntimeError, ValueError) as error:  # torch's errors of stores and of groups are of the first kind
-        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-        raise RunError(
-            f"Rank {place.rank} of {place.size} (on {socket.gethostname()}) could not meet the others at {place.host}:"
-            f"{place.port}: {said}. See that all processes were started, and that this address can be reached."
-        ) from error
-    return store
-
-
-def check_agreement(ranks: AbstractRanks, facts: Mapping[str, Any]) -> None:
-    """All ranks would train the same.
-
-    Args:
-        ranks: of the run.
-        facts: what must be the same on each, by what it is called.
-
-    Raises:
-        InputError: they differ; names the first difference, and the ranks.
-    """
-    said = ranks.exchange(dict(facts))
-    for name in facts:
-        for rank, theirs in enumerate(said):
-            if theirs.get(name) != said[0].get(name):
-                raise InputError(
-                    f"The ranks do not agree: {name} is {said[0].get(name)!r} on rank 0 and {theirs.get(name)!r} on "
-                    f"rank {rank}. Give all of them the same recipe, data and version of quickstudy."
-                )
+    return patience

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from quickstudy.errors import RunError
+from quickstudy.errors import InputError, RunError
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.train.ranks import AbstractRanks
 
-__all__ = ["Share", "add_gradients", "check_same", "goes_from_task_to_task", "share_weights"]
+__all__ = ["Share", "add_gradients", "check_agreement", "check_same", "goes_from_task_to_task", "share_weights"]
 
 
 @dataclass
@@ -49,6 +50,26 @@ def goes_from_task_to_task(learner: AbstractLearner) -> bool:
         and next(layer.buffers(recurse=False), None) is not None
         for layer in learner.modules()
     )
+
+
+def check_agreement(ranks: AbstractRanks, facts: Mapping[str, Any]) -> None:
+    """All ranks would train the same.
+
+    Args:
+        ranks: of the run.
+        facts: what must be the same on each, by what it is called.
+
+    Raises:
+        InputError: they differ; names the first difference, and the ranks.
+    """
+    said = ranks.exchange(dict(facts))
+    for name in facts:
+        for rank, theirs in enumerate(said):
+            if theirs.get(name) != said[0].get(name):
+                raise InputError(
+                    f"The ranks do not agree: {name} is {said[0].get(name)!r} on rank 0 and {theirs.get(name)!r} on "
+                    f"rank {rank}. Give all of them the same recipe, data and version of quickstudy."
+                )
 
 
 def share_weights(ranks: AbstractRanks, learner: nn.Module) -> None:

@@ -212,10 +212,10 @@ def _read(path: Path) -> dict[str, list[str]] | None:
 def describe_environment() -> dict[str, Any]:
     """What a number may depend on besides the recipe."""
     return {
-        "quickstudy": _version("quickstudy"),
+        "quickstudy": version_of("quickstudy"),
         "python": sys.version.split()[0],
         "torch": torch.__version__,
-        "numpy": _version("numpy"),
+        "numpy": version_of("numpy"),
         "platform": platform.platform(),
         "processor": platform.machine(),
         "cpus": os.cpu_count(),
@@ -224,7 +224,8 @@ def describe_environment() -> dict[str, Any]:
     }
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """The version of a package; in words, where it is not installed."""
     try:
         return version(package)
     except PackageNotFoundError:  # run from the sources without being installed
