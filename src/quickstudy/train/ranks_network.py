@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from torch.distributed import Store
+from torch.distributed import Store  # type: ignore[attr-defined]
 
 try:
     import fcntl
