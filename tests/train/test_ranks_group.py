@@ -167,7 +167,7 @@ def test_a_loop_of_ones_own_with_ranks_that_differ_is_refused(
     what: str, second: dict[str, Any], said: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Other(Small):
-        hash = "other"  # type: ignore[assignment]
+        hash = "other"
 
     here, known = threading.local(), version_of("quickstudy")
     monkeypatch.setattr("quickstudy.train.engine.version_of", lambda _: "99.0" if here.newer else known)

@@ -78,7 +78,7 @@ def train(ranks: InTurn, kind: Kind, folder: Path, *callbacks: Silent) -> dict[s
 
     def validate(learner: AbstractLearner) -> Validation:
         """Measures nothing, and depends on all weights."""
-        return Validation("mse", float(sum(p.detach().square().sum() for p in learner.parameters())), None)
+        return Validation("mse", float(sum(p.detach().square().sum() for p in learner.parameters())), 0.0)
 
     fit(
         learner, source, steps=STEPS, ranks=ranks, resume=True, checkpoints=Checkpointing(folder, every=EVERY),
