@@ -39,6 +39,18 @@ def test_it_grows_with_the_tasks_that_are_computed_together_and_with_what_is_kep
     assert need(3).tasks == 3 and need(3).total == 3 * (need(3).fixed + 3 * need(3).task)
 
 
+def test_ranks_of_other_machines_need_none_of_this_ones_memory() -> None:
+    built = build(load_recipe("sinusoid-maml", {"train.tasks-per-step": 8}), None)
+    found = memory_need(built, CPU, 4, here=2)
+    assert found is not None and (found.tasks, found.processes) == (2, 2)
+    assert found.total == 2 * (found.fixed + 2 * found.task)
+
+
+def test_it_is_measured_in_the_precision_of_the_steps() -> None:
+    """Of few rows, with casts of weights beside them, shorter numbers need more."""
+    assert need().task < need(train_precision="bf16").task < need(train_precision="float64").task
+
+
 def test_more_inner_steps_need_more_and_first_order_less() -> None:
     one, five = (need(learner_inner_steps=steps).task for steps in (1, 5))
     assert five > 2 * one

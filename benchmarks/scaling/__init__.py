@@ -1,6 +1,6 @@
 """How a meta-step's time, memory and traffic grow, a model of it, and what the model says of 64 GPUs.
 
-python -m benchmarks.scaling [--quick] [--out benchmarks/results/scaling.json]
+python -m benchmarks.scaling [--quick] [--out FILE] [--page docs/scaling.md]
 python -m benchmarks.scaling --read FILE      measure nothing: fit and extrapolate what was measured before
 
 sizes.py     what is varied, and what a network costs: operations, maps, weights

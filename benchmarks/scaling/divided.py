@@ -41,16 +41,18 @@ def bytes_sent() -> int | None:
     """Bytes that this process has sent through the TCP sockets that it has open now; None where nobody says."""
     total = 0
     try:
-        numbers = [int(each.name) for each in Path("/proc/self/fd").iterdir()]
+        open_now = list(Path("/proc/self/fd").iterdir())
     except OSError:
         return None
-    for number in numbers:
+    for each in open_now:
         try:
-            with socket.socket(fileno=os.dup(number)) as copy:
+            if not os.readlink(each).startswith("socket:"):
+                continue
+            with socket.socket(fileno=os.dup(int(each.name))) as copy:
                 if copy.family not in (socket.AF_INET, socket.AF_INET6) or copy.type != socket.SOCK_STREAM:
                     continue
                 raw = copy.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 512)
-        except OSError:  # no socket, or closed meanwhile
+        except OSError:  # closed meanwhile
             continue
         if len(raw) < _SENT + 8:
             return None

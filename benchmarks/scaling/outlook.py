@@ -135,8 +135,9 @@ def step(work: Work, tasks: int, ranks: int, given: Given) -> dict[str, float]:
     divided = Divided(ranks, tasks, round(work.weights))
     task = work.operations / (given["flops"] * given["share"])
     found = {"launches": work.passes * given["launch"], "tasks": divided.mine * task}
-    # The expected largest of as many normal numbers (Blom 1958): one rank has nobody to wait for.
-    largest = float(norm.ppf((ranks - 0.375) / (ranks + 0.25))) if ranks > 1 else 0.0
+    # The expected largest of as many normal numbers (Blom 1958), of ranks that have tasks: one has nobody to wait for.
+    busy = min(ranks, tasks)
+    largest = float(norm.ppf((busy - 0.375) / (busy + 0.25))) if busy > 1 else 0.0
     found["stragglers"] = given["spread"] * math.sqrt(divided.mine) * task * largest
     found["gradient"] = divided.ring_bytes / given["bandwidth"] + 2 * (ranks - 1) * given["hop"]
     found["messages"] = (2 * EXCHANGES + 2 * FLAGS) * (ranks - 1) * given["hop"]

@@ -19,6 +19,7 @@ from quickstudy.keys import Keys
 from quickstudy.memorythere import memory_there
 from quickstudy.recipes import Built
 from quickstudy.train.contexts import global_generators, training_mode
+from quickstudy.train.precision import mixed
 from quickstudy.train.ranks import block
 
 __all__ = ["MemoryNeed", "memory_need"]
@@ -82,18 +83,19 @@ class MemoryNeed:
         return f"{said}; it may end for want of memory. Take {fewer}smaller tasks."
 
 
-def memory_need(built: Built, device: torch.device, processes: int) -> MemoryNeed | None:
+def memory_need(built: Built, device: torch.device, ranks: int, here: int | None = None) -> MemoryNeed | None:
     """What a step of a run needs; None where it is not trained on tasks, or where that cannot be found out.
 
     Args:
         built: what is trained, on its device.
         device: where.
-        processes: ranks on this machine.
+        ranks: that divide the tasks.
+        here: those of them on this machine, which share its memory; None: all.
     """
     learner, train = built.learner, built.recipe.train
     if built.batches is not None or not train.steps or built.train.shape.environment is not None:
         return None
-    mine = len(block(train.tasks_per_step, 0, processes))
+    mine = len(block(train.tasks_per_step, 0, ranks))
     together = learner.traits.together
     tasks = mine if together or train.tasks_at_once is None else min(mine, train.tasks_at_once)
     measured = min(2, tasks)  # one alone may be run in another way than several
@@ -106,14 +108,16 @@ def memory_need(built: Built, device: torch.device, processes: int) -> MemoryNee
     copies = 1 + _MOMENTS[train.optimizer] + (train.average is not None)
     fixed = sum(size for size, _ in numbers) + copies * moved
     there = memory_there(device)
-    return MemoryNeed(found / measured, fixed, tasks, processes if device.type == "cpu" else 1, there, not together)
+    processes = (here or ranks) if device.type == "cpu" else 1
+    return MemoryNeed(found / measured, fixed, tasks, processes, there, not together)
 
 
 def _saved(built: Built, device: torch.device, tasks: int) -> int:
-    learner, keys = built.learner, Keys.default(tasks)
+    learner, keys, precision = built.learner, Keys.default(tasks), built.recipe.train.precision
     episode = built.train.episodes(range(tasks)).to(device)
     with training_mode(learner), global_generators(device, keys.key), _as_before(learner), saved_bytes() as count:
-        loss = learner.meta_loss(episode, key=keys).loss
+        with mixed("float32" if precision == "float64" else precision, device):
+            loss = learner.meta_loss(episode, key=keys).loss
         peak = count.peak
         del loss
     return peak

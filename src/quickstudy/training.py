@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -31,8 +32,7 @@ from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import remark
 from quickstudy.train.ranks import PeerLost, ProcessRanks, RanksLost, alike
 from quickstudy.train.ranks_group import Seat, joined, seat
-from quickstudy.train.ranks_state import check_agreement
-from quickstudy.train.runfolder import version_of
+from quickstudy.train.ranks_state import check_agreement, versions_named
 
 __all__ = ["Run", "kebab_keys", "pick_device", "say", "train"]
 
@@ -181,8 +181,7 @@ def _train_as(
 ) -> Run:
     flags = f"{' --resume' if plan.resume else ''}{' --accept-changes' if plan.accept else ''}"
     asked = f"{plan.recipe} {plan.overrides}{flags}"
-    versions = {"the version of quickstudy": version_of("quickstudy"), "that of torch": torch.__version__}
-    check_agreement(group, versions | {"what is to be trained": asked})
+    check_agreement(group, versions_named() | {"what is to be trained": asked})
     with alike(group):
         found = _found_by_first(place, plan) if group.rank == 0 else None
     old_path, recipe = group.exchange(found)[0] or (None, None)
@@ -193,6 +192,7 @@ def _train_as(
         built.learner.to(where)
     other = None if built.validation is None else built.validation.hash
     check_agreement(group, {"the hash of the data": built.train.hash, "the hash of the validation data": other})
+    here = group.exchange(socket.gethostname()).count(socket.gethostname())
     line = Line() if progress and group.rank == 0 else None
     count = RankCount(group.size, f"started from outside, {place.job}")
     told = [*([] if line is None else [_SaysRanks(count, line), TrainingProgress(line)]), *callbacks]
@@ -200,7 +200,7 @@ def _train_as(
         folder = None
         with alike(group):
             if group.rank == 0:
-                folder = stack.enter_context(_folder_for(old, built, plan, count, line))
+                folder = stack.enter_context(_folder_for(old, built, plan, count, line, here))
                 folder.note(job=place.job)
         path = group.exchange(None if folder is None else folder.path)[0]
         assert path is not None
@@ -230,9 +230,12 @@ def _built(old: RunFolder | None, recipe: Recipe, root: Path | None) -> Built:
 
 @contextmanager
 def _folder_for(
-    old: RunFolder | None, built: Built, plan: _Plan, count: RankCount, line: Line | None
+    old: RunFolder | None, built: Built, plan: _Plan, count: RankCount, line: Line | None, here: int | None = None
 ) -> Iterator[RunFolder]:
-    """The run's folder, in which nobody else trains while it lasts, with everything noted that is known beforehand."""
+    """The run's folder, in which nobody else trains while it lasts, with everything noted that is known beforehand.
+
+    ``here``: how many of its ranks are on this machine; None: all.
+    """
     recipe = built.recipe
     where = next(built.learner.parameters(), torch.empty(0)).device
     folder = old or RunFolder.create(plan.runs, recipe.name, recipe.seed, to_toml(recipe))
@@ -257,7 +260,7 @@ def _folder_for(
             accepts(folder, built)
         say(remark(recipe.train.precision, where), line)
         say(_remark_on_compiling(recipe, where), line)
-        need = memory_need(built, where, count.number)
+        need = memory_need(built, where, count.number, here)
         if need is not None:
             folder.note(**need.record)
             say(need.sentence, line)

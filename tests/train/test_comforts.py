@@ -282,6 +282,18 @@ def test_where_memory_is_short_half_as_many_tasks_are_computed_and_a_run_goes_on
     assert same(again, found)
 
 
+def test_another_number_of_tasks_at_once_that_is_accepted_is_taken(tmp_path: Path) -> None:
+    """Not the one to which it was halved while more were asked for."""
+    history = History()
+    for steps, room, at_once in ((2, 2, None), (3, 7, 1)):
+        learner = make(ROW["protonet-batchnorm"])
+        short_of_memory(learner, room)
+        checkpoints = Checkpointing(tmp_path, every=1, accept_changes=True)
+        options: dict[str, Any] = {"tasks_per_step": 7, "tasks_at_once": at_once, "callbacks": [history]}
+        fit(learner, Small(), steps=steps, checkpoints=checkpoints, resume=True, **options)
+    assert [step.get("tasks_at_once") for step in history.steps] == [2.0, 2.0, None]
+
+
 @pytest.mark.parametrize(
     "words",
     [

@@ -19,9 +19,9 @@ from PIL import Image
 from quickstudy import api
 from quickstudy.errors import InputError
 from quickstudy.train import fit
+from quickstudy.train.checkpoint import versions
 from quickstudy.train.ranks_group import first_host, seat
 from quickstudy.train.ranks_state import check_agreement
-from quickstudy.train.runfolder import version_of
 from tests.cli.test_other_data import noise
 from tests.table import make
 from tests.train.inturn import side_by_side, values
@@ -161,6 +161,7 @@ def test_processes_that_disagree_end_with_a_sentence(tmp_path: Path) -> None:
         ("seed", {"seed": 3}, "the seed is 0 on rank 0 and 3 on rank 1"),
         ("steps", {"steps": 4}, "the number of steps is 2 on rank 0 and 4 on rank 1"),
         ("tasks", {"tasks_per_step": 5}, "the number of tasks a step is 2 on rank 0 and 5 on rank 1"),
+        ("rate", {"lr": 0.5}, "its rate is 0.001 on rank 0 and 0.5 on rank 1"),
     ],
 )
 def test_a_loop_of_ones_own_with_ranks_that_differ_is_refused(
@@ -169,8 +170,9 @@ def test_a_loop_of_ones_own_with_ranks_that_differ_is_refused(
     class Other(Small):
         hash = "other"
 
-    here, known = threading.local(), version_of("quickstudy")
-    monkeypatch.setattr("quickstudy.train.engine.version_of", lambda _: "99.0" if here.newer else known)
+    here, known = threading.local(), versions()
+    ours = "quickstudy.train.ranks_state.versions"
+    monkeypatch.setattr(ours, lambda: known | {"quickstudy": "99.0"} if here.newer else known)
 
     def work(ranks: Any) -> None:
         here.newer = what == "version" and ranks.rank == 1

@@ -127,6 +127,19 @@ def test_strangers_change_nothing(calls: list[RollCall]) -> None:
         assert calls[0].missing() == "rank 3"
 
 
+def test_an_address_that_is_gone_hides_no_other_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    call = RollCall(0, "127.0.0.1")
+    call.begin([Called("rank 0", call.place)])
+
+    def gone(*given: Any, **more: Any) -> Any:
+        raise OSError("Network is unreachable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(socket, "create_connection", gone)
+        call.end()
+    assert call.place is None
+
+
 def test_nobody_can_be_asked() -> None:
     call = RollCall(0, None)
     call.begin([Called("rank 0", call.place), Called("rank 1", None)])

@@ -104,7 +104,7 @@ def test_another_machine_is_asked_by_its_count(run: RunFolder, monkeypatch: pyte
 
     def beats() -> None:
         with (run.path / ".lock").open("r+b", buffering=0) as file:
-            runlock._beat(file, over)
+            runlock._beat(file, over, there)
 
     other = threading.Thread(target=beats)
     other.start()
@@ -127,6 +127,30 @@ def test_the_count_rises_while_it_is_held(run: RunFolder, monkeypatch: pytest.Mo
             time.sleep(0.01)
         said = (run.path / ".lock").read_bytes().split(b"\n")
         assert json.loads(said[1])["process"] == os.getpid()
+
+
+def test_one_that_was_taken_for_dead_leaves_the_lock_to_the_next(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runlock, "_BEAT", 0.01)
+    with run.locked():
+        left_by(run, replace(Holder.this_process(), host="far", place="far away"))
+        time.sleep(0.1)
+        said = (run.path / ".lock").read_text()
+    assert said[:12] == f"{3:012d}" and (run.path / ".lock").read_text() == said
+
+
+@pytest.mark.skipif(runlock.fcntl is None, reason="no locks of the system")
+def test_who_only_looks_keeps_nobody_out(run: RunFolder) -> None:
+    """``quickstudy list runs`` has the system's lock for as long as it takes to ask for it."""
+    left_by(run, replace(Holder.this_process(), process=2**22 + 1))
+    looks = (run.path / ".lock").open("rb")
+    assert runlock.try_lock(looks, shared=True)
+    over = threading.Timer(0.1, looks.close)
+    over.start()
+    with run.locked():
+        assert looks.closed
+    over.join()
 
 
 def test_a_folder_that_goes_away_meanwhile(run: RunFolder) -> None:

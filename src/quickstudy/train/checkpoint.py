@@ -11,8 +11,6 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +22,7 @@ from torch import Tensor, nn
 
 from quickstudy.errors import CheckpointError
 from quickstudy.files import atomic_write_bytes, places, replaced_folder
+from quickstudy.train.runfolder import version_of
 
 SCHEMA = 1
 
@@ -144,26 +143,19 @@ def _read(place: Path) -> Checkpoint:
 def _of_another_format(place: Path, state: dict[str, Any]) -> str:
     made_by = state.get("made_by")
     of = made_by.get("quickstudy") if isinstance(made_by, dict) else None
+    mine = versions()["quickstudy"]
     age, advice = (
         ("a newer", "Upgrade quickstudy") if state["schema"] > SCHEMA else ("an older", "Install that version")
     )
     return (
         f"Cannot load the checkpoint {place}: its format is number {state['schema']}, of {age} quickstudy"
-        f"{f' ({of})' if of else ''}, and this one ({_own_version()}) reads number {SCHEMA}. {advice}, or train again."
+        f"{f' ({of})' if of else ''}, and this one ({mine}) reads number {SCHEMA}. {advice}, or train again."
     )
 
 
 def versions() -> dict[str, str]:
     """Whose steps a checkpoint holds."""
-    return {"quickstudy": _own_version(), "torch": str(torch.__version__)}
-
-
-@cache
-def _own_version() -> str:
-    try:
-        return version("quickstudy")
-    except PackageNotFoundError:  # run from the sources without being installed
-        return "not installed"
+    return {"quickstudy": version_of("quickstudy"), "torch": str(torch.__version__)}
 
 
 def _state_digest(state: dict[str, Any]) -> str:

@@ -12,8 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
-
 from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
@@ -24,8 +22,7 @@ from quickstudy.train.contexts import polite_interrupt, training_mode
 from quickstudy.train.phases import OptimizerName, Pretraining
 from quickstudy.train.precision import Precision
 from quickstudy.train.ranks import AbstractRanks, OneRank, alike
-from quickstudy.train.ranks_state import check_agreement, check_same, share_weights
-from quickstudy.train.runfolder import version_of
+from quickstudy.train.ranks_state import check_agreement, check_same, share_weights, versions_named
 from quickstudy.train.saving import Checkpointing, Saver, Trained
 from quickstudy.train.schedules import Schedule, constant
 from quickstudy.train.stepping import Engine
@@ -175,9 +172,7 @@ def fit(
 def _facts(engine: Engine) -> dict[str, Any]:
     """What has to be the same on every rank, by what it is called."""
     pretrain = engine.pretrain
-    return {
-        "the version of quickstudy": version_of("quickstudy"),
-        "that of torch": torch.__version__,
+    return versions_named() | {
         "the learner": type(engine.learner).__name__,
         "the hash of the data": engine.source.hash,
         "the settings of the data": engine.source.settings,
@@ -185,6 +180,9 @@ def _facts(engine: Engine) -> dict[str, Any]:
         "the seed": engine.seed,
         "the number of steps": engine.steps,
         "the number of tasks a step": engine.tasks_per_step,
+        "the optimiser": engine.main["optimizer"],
+        "its rate": engine.main["lr"],
+        "the precision": engine.precision,
     }
 
 

@@ -67,8 +67,11 @@ class RollCall:
         server, self._server = self._server, None
         if server is not None:
             # A last call, as a thread that waits for one does not notice that its socket is closed.
-            with socket.create_connection(server.getsockname()[:2], timeout=_ANSWER) as last:
-                last.sendall(b"\n")
+            try:
+                with socket.create_connection(server.getsockname()[:2], timeout=_ANSWER) as last:
+                    last.sendall(b"\n")
+            except OSError:  # the network of this address is gone; the thread ends with the process
+                pass
             server.close()
 
     def missing(self) -> str:

@@ -12,9 +12,18 @@ from torch import Tensor, nn
 
 from quickstudy.errors import InputError, RunError
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.train.checkpoint import versions
 from quickstudy.train.ranks import AbstractRanks
 
-__all__ = ["Share", "add_gradients", "check_agreement", "check_same", "goes_from_task_to_task", "share_weights"]
+__all__ = [
+    "Share",
+    "add_gradients",
+    "check_agreement",
+    "check_same",
+    "goes_from_task_to_task",
+    "share_weights",
+    "versions_named",
+]
 
 
 @dataclass
@@ -50,6 +59,12 @@ def goes_from_task_to_task(learner: AbstractLearner) -> bool:
         and next(layer.buffers(recurse=False), None) is not None
         for layer in learner.modules()
     )
+
+
+def versions_named() -> dict[str, Any]:
+    """Those that must be the same on each rank, by what they are called."""
+    here = versions()
+    return {"the version of quickstudy": here["quickstudy"], "that of torch": here["torch"]}
 
 
 def check_agreement(ranks: AbstractRanks, facts: Mapping[str, Any]) -> None:

@@ -34,6 +34,7 @@ __all__ = ["Holder", "held_alone", "is_held", "try_lock"]
 
 _BEAT = 5.0  # seconds between two counts
 _PATIENCE = 20.0  # seconds in which a count has to rise: some beats, as a network's file system may keep one back
+_GLANCE = 0.5  # seconds; who asks whether it is held (is_held) has the system's lock for a moment
 _DIGITS = 12
 _AS_IT_IS = getattr(os, "O_BINARY", 0)  # Windows would change the ends of lines
 _HELD = {errno.EWOULDBLOCK, errno.EAGAIN, errno.EACCES}
@@ -114,7 +115,7 @@ def held_alone(path: Path, refuse: Callable[[str], QuickstudyError]) -> Iterator
             if other != mine:
                 raise refuse("" if other is None else f" ({other})")
         over = threading.Event()
-        beating = threading.Thread(target=_beat, args=(file, over), name="lock of a folder", daemon=True)
+        beating = threading.Thread(target=_beat, args=(file, over, mine), name="lock of a folder", daemon=True)
         beating.start()
         try:
             yield
@@ -122,7 +123,8 @@ def held_alone(path: Path, refuse: Callable[[str], QuickstudyError]) -> Iterator
             over.set()
             beating.join()
             try:
-                file.truncate(0)
+                if _said(file)[0] == mine:
+                    file.truncate(0)
             except OSError:
                 pass  # the folder is gone, or its disk: there is nothing to give back
 
@@ -141,8 +143,7 @@ def is_held(path: Path) -> bool:
         granted = _granted(file, shared=True)
         if granted is not None:
             return not granted
-        holder, _ = _said(file)
-        return holder is not None and (not holder.is_here or holder.runs)
+        return _may_live(_said(file)[0])
 
 
 def try_lock(file: IO[str] | IO[bytes], *, shared: bool = False) -> bool:
@@ -170,7 +171,8 @@ def _granted(file: IO[str] | IO[bytes], *, shared: bool = False) -> bool | None:
 
 
 def _opened(path: Path) -> tuple[IO[bytes], bool | None]:
-    """The file, locked where the system can."""
+    """The file, locked where the system can; tried for a moment, unless one that may be alive has said its name."""
+    until = time.monotonic() + _GLANCE
     while True:
         try:
             # Not in append mode: there, what is written to a place goes to the end.
@@ -182,9 +184,12 @@ def _opened(path: Path) -> tuple[IO[bytes], bool | None]:
             same = os.path.samestat(os.fstat(file.fileno()), os.stat(path))
         except OSError:
             same = False
-        if same or not path.parent.is_dir():
+        if not path.parent.is_dir():
             return file, granted
-        file.close()  # another process removed it in between
+        if same and (granted is not False or time.monotonic() > until or _may_live(_said(file)[0])):
+            return file, granted
+        file.close()  # another process looks at it, or removed it in between
+        time.sleep(0.02)
 
 
 # --- what the file says -------------------------------------------------------------------------
@@ -207,6 +212,11 @@ def _say(file: IO[bytes], holder: Holder) -> None:
     os.fsync(file.fileno())
 
 
+def _may_live(holder: Holder | None) -> bool:
+    """Whether there is one that is on another machine, or runs."""
+    return holder is not None and (not holder.is_here or holder.runs)
+
+
 def _is_alive(file: IO[bytes], holder: Holder, granted: bool | None) -> bool:
     if holder.is_here:
         return granted is None and holder.runs  # the system gave its lock: that process is dead
@@ -220,11 +230,13 @@ def _is_alive(file: IO[bytes], holder: Holder, granted: bool | None) -> bool:
     return False
 
 
-def _beat(file: IO[bytes], over: threading.Event) -> None:
+def _beat(file: IO[bytes], over: threading.Event, mine: Holder) -> None:
     count = 0
     while not over.wait(_BEAT):
         count += 1
         try:
+            if _said(file)[0] not in (mine, None):
+                return  # this process stood still for long, and another machine took it for dead
             file.seek(0)
             file.write(f"{count:0{_DIGITS}d}".encode())
             os.fsync(file.fileno())  # a network's file system may keep it back else

@@ -148,7 +148,9 @@ class Saver:
                 restore_optimizer(self.engine.learner, self.engine.optimizer, found.optimizer)
             elif not self.options.accept_changes:  # moments of another one say nothing to this one: it begins anew
                 raise _refused(folder, {"the optimiser": (was, now)})
-        self.engine.at_once = found.state.get("tasks_at_once", self.engine.tasks_at_once)
+        asked = self.engine.tasks_at_once
+        if found.state["identity"].get("tasks_at_once", asked) == asked:  # else what is asked for now counts
+            self.engine.at_once = found.state.get("tasks_at_once", asked)
         if self.engine.scale is not None and "loss_scale" in found.state:
             self.engine.scale = LossScale(*found.state["loss_scale"])
         if averaging is not None and averaging.values:
