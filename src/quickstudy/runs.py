@@ -18,7 +18,7 @@ from quickstudy.data.seen import Seen, Used
 from quickstudy.data.source import Place, TaskShape, TaskSource, place
 from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
 from quickstudy.evaluate import Result
-from quickstudy.files import atomic_write_bytes
+from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe, load_recipe
 from quickstudy.recipes.building import build_learner
@@ -332,11 +332,16 @@ def save_result(run: RunFolder, result: Result) -> None:
         StorageError: the disk refused.
     """
     result.save(run.evaluations / f"{result.id}.json")
-    before = [one for one in _order(run) if one != result.id]
-    atomic_write_bytes(run.evaluations / _ORDER, "".join(f"{one}\n" for one in [*before, result.id]).encode())
+    order = run.evaluations / _ORDER
+    try:
+        with order.open("a", encoding="utf-8") as file:  # a line at the end, as two tests may be over at once
+            file.write(f"\n{result.id}\n")
+    except OSError as error:
+        raise storage_error(order, error) from error
 
 
 def _order(run: RunFolder) -> list[str]:
+    """Results as they were saved; of one that was saved twice the last place counts."""
     try:
         return (run.evaluations / _ORDER).read_text(encoding="utf-8").split()
     except (OSError, ValueError):

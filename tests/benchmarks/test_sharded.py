@@ -10,7 +10,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed import HashStore  # type: ignore[attr-defined]
 
-from benchmarks.sharded import CASES, WAY, episode, tried
+from benchmarks.sharded import tried
+from benchmarks.sharded_cases import CASES, WAY, episode
 from quickstudy.errors import InputError
 from quickstudy.learners import FOMAML, MAML, ProtoNet, Reptile
 from quickstudy.nets import MLP

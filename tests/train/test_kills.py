@@ -43,6 +43,7 @@ needs_proc = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="lo
 
 
 @needs_proc
+@pytest.mark.e2e
 def test_a_kill_among_ranks(tmp_path: Path) -> None:
     """One run: seed 340 draws a rank, after about half of the time that the run takes, and then who started them."""
     found = killed(tmp_path, 1, 340, 280, "killing_ranks")

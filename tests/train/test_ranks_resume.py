@@ -17,7 +17,7 @@ from quickstudy.train.averaging import Average
 from quickstudy.train.checkpoint import has_checkpoint, load_checkpoint
 from tests.table import make
 from tests.train.inturn import InTurn, side_by_side, values
-from tests.train.small import metrics, same, weights
+from tests.train.small import Small, metrics, same, weights
 from tests.train.test_phases import TASKS, pretraining
 from tests.train.test_ranks import ROW, Uneven
 from tests.train.test_ranks_table import without_dropout
@@ -145,3 +145,15 @@ def test_a_run_goes_on_with_whatever_number_of_ranks(
             assert tensors.keys() == others.keys()
             for name, value in others.items():
                 torch.testing.assert_close(tensors[name], value, rtol=TOLERANCE, atol=TOLERANCE, msg=f"{which} {name}")
+
+
+def test_what_was_accepted_is_what_rank_0_says(tmp_path: Path) -> None:
+    """The others may be on a machine where the run's folder, which keeps it, is not."""
+
+    def work(ranks: InTurn, rate: float, accepted: bool) -> int:
+        given = Checkpointing(tmp_path, identity={"recipe": str(rate)}, accept_changes=accepted and ranks.rank == 0)
+        options: dict[str, Any] = {"steps": 1 + accepted, "lr": rate, "tasks_per_step": 2}
+        return fit(make(ROW["protonet"]), Small(), ranks=ranks, checkpoints=given, resume=True, **options).step
+
+    values(side_by_side(lambda ranks: work(ranks, 0.1, False), 2))
+    assert values(side_by_side(lambda ranks: work(ranks, 0.2, True), 2)) == [2, 2]

@@ -130,7 +130,9 @@ class Saver:
         """Go on from ``last``; from nothing where there is none. Rank 0 reads it, for all."""
         folder, ranks = self.options.folder / "last", self.engine.ranks
         mine = load_checkpoint(folder) if ranks.rank == 0 and has_checkpoint(folder) else None
-        found = ranks.exchange(mine)[0]
+        # On another machine the folder, in which it stands what was accepted, may not be there.
+        found, accepted = ranks.exchange((mine, self.options.accept_changes))[0]
+        self.options = replace(self.options, accept_changes=accepted)
         if found is None:
             return Trained(0)
         absent = {"step", "best", "best_step", "identity"} - found.state.keys()
