@@ -35,7 +35,7 @@ from quickstudy.recipes import build, load_recipe
 from quickstudy.recipes.building import test_tasks
 from quickstudy.recipes.fitting import fit_built
 from quickstudy.train import Silent, StepEvent
-from quickstudy.train.precision import Precision, in_precision, remark
+from quickstudy.train.precision import FIRST_SCALE, Precision, in_precision, remark
 from quickstudy.training import pick_device
 
 STEPS = {"sinusoid-maml": 2000, "omniglot-protonet-fast": 400}
@@ -60,12 +60,14 @@ class Clock(Silent):
     """
 
     def __init__(self, now: Callable[[], float]) -> None:
-        self._now, self._ended, self.lowered = now, list[float](), 0
+        self._now, self._ended = now, list[float]()
+        self._scale, self.lowered = FIRST_SCALE, 0
 
     @override
     def step(self, event: StepEvent) -> None:
         self._ended.append(self._now())
-        self.lowered += "scale" in event.logs
+        before, self._scale = self._scale, event.logs.get("scale", self._scale)
+        self.lowered += self._scale < before  # after two thousand steps without a word it rises
 
     @property
     def median(self) -> float:
@@ -82,7 +84,7 @@ class Found:
         metric: what the figures are.
         plain: figure of each episode, tested in float32.
         own: tested in what it was trained in.
-        lowered: steps that changed the scale of float16, as their gradient had no room.
+        lowered: steps that lowered the scale of float16, as their gradient had no room.
     """
 
     seconds: float

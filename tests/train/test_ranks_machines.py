@@ -114,6 +114,7 @@ def test_strangers_change_nothing(calls: list[RollCall]) -> None:
         b'{"rank": [], "missed": [1]}\n',
         b'{"rank": 9, "missed": [2]}\n',
         b"x" * 70_000,
+        b"[" * 60_000 + b"\n",
     ):
         with socket.create_connection(place) as stranger:
             try:

@@ -118,7 +118,7 @@ class RollCall:
                     said = connection.makefile("rb").readline(_LONGEST)
                     connection.sendall(b"!")
                     self._note(json.loads(said))
-                except (OSError, ValueError):
+                except (OSError, ValueError, RecursionError):
                     continue
 
     def _note(self, said: object) -> None:
