@@ -124,7 +124,7 @@ def train(
         if line is not None:
             shown = [_SaysRanks(count, line)] if ranks is not None else []
             shown.append(TrainingProgress(line))
-        told = [*shown, *callbacks]
+        told = [_StillOurs(folder), *shown, *callbacks]
         if count.number == 1:
             trained = train_in(folder, built, callbacks=told, line=line, tensorboard=tensorboard)
         else:
@@ -205,7 +205,9 @@ def _train_as(
         path = group.exchange(None if folder is None else folder.path)[0]
         assert path is not None
         folder = RunFolder(path)
-        trained = train_in(folder, built, callbacks=told, line=line, tensorboard=tensorboard, ranks=group)
+        trained = train_in(
+            folder, built, callbacks=[_StillOurs(folder), *told], line=line, tensorboard=tensorboard, ranks=group
+        )
     with alike(group):
         built.learner.seen = seen_by(folder, built.train.shape) if group.rank == 0 else built.learner.seen
     return Run(folder, recipe, built.learner, trained)
@@ -299,6 +301,18 @@ class _SaysRanks(Silent):
         if self._text is not None:
             self._line.keep(self._text)
             self._text = None
+
+
+class _StillOurs(Silent):
+    """Lets nothing be saved in a run's folder that another process has taken over."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self._folder = folder
+
+    @override
+    def saving(self, step: int) -> None:
+        del step
+        self._folder.check_still_ours()
 
 
 @contextmanager

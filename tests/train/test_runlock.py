@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 
+from quickstudy import api
 from quickstudy.errors import InputError, StorageError
 from quickstudy.runlist import is_training
-from quickstudy.train import RunFolder, runlock
+from quickstudy.train import RunFolder, Silent, StepEvent, runlock
+from quickstudy.train.checkpoint import load_checkpoint
 from quickstudy.train.runlock import Holder
 
 HELD = (
@@ -138,6 +140,21 @@ def test_one_that_was_taken_for_dead_leaves_the_lock_to_the_next(
         time.sleep(0.1)
         said = (run.path / ".lock").read_text()
     assert said[:12] == f"{3:012d}" and (run.path / ".lock").read_text() == said
+
+
+def test_one_that_was_taken_for_dead_saves_nothing_more(tmp_path: Path) -> None:
+    """As a machine that was put to sleep."""
+    there = replace(Holder.this_process(), host="far", place="far away", process=77)
+
+    class Sleeps(Silent):
+        def step(self, event: StepEvent) -> None:
+            if event.step == 3:
+                left_by(RunFolder(tmp_path / "sinusoid-maml-s0-001"), there)
+
+    few = {"train.steps": 4, "train.validate-every": 2, "train.validate-episodes": 2, "train.tasks-per-step": 2}
+    with pytest.raises(StorageError, match=r"s0-001: process 77 on far, since .* UTC trains there now\. This process"):
+        api.train("sinusoid-maml", overrides=few, runs=tmp_path, device="cpu", callbacks=[Sleeps()])
+    assert load_checkpoint(tmp_path / "sinusoid-maml-s0-001" / "checkpoints" / "last").state["step"] == 2
 
 
 @pytest.mark.skipif(runlock.fcntl is None, reason="no locks of the system")

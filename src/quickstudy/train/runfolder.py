@@ -28,7 +28,7 @@ import torch
 
 from quickstudy.errors import DataError, InputError, StorageError
 from quickstudy.files import atomic_write_bytes, storage_error
-from quickstudy.train.runlock import held_alone
+from quickstudy.train.runlock import held_alone, taken_by
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,19 @@ class RunFolder:
 
         with held_alone(self.path / ".lock", refuse):
             yield
+
+    def check_still_ours(self) -> None:
+        """In the process that has it locked, before something is saved.
+
+        Raises:
+            StorageError: another process has taken it over.
+        """
+        other = taken_by(self.path / ".lock")
+        if other is not None:
+            raise StorageError(
+                f"Cannot save in {self.path}: {other} trains there now. This process stood still for so long that it "
+                "was taken for dead. What is there is left to the other."
+            )
 
     @property
     def recipe(self) -> Path:

@@ -30,7 +30,7 @@ except ImportError:  # Windows
 from quickstudy.errors import QuickstudyError
 from quickstudy.files import storage_error
 
-__all__ = ["Holder", "held_alone", "is_held", "try_lock"]
+__all__ = ["Holder", "held_alone", "is_held", "taken_by", "try_lock"]
 
 _BEAT = 5.0  # seconds between two counts
 _PATIENCE = 20.0  # seconds in which a count has to rise: some beats, as a network's file system may keep one back
@@ -144,6 +144,21 @@ def is_held(path: Path) -> bool:
         if granted is not None:
             return not granted
         return _may_live(_said(file)[0])
+
+
+def taken_by(path: Path) -> Holder | None:
+    """Who has taken a lock from this process since it got it, if anybody: one that stood still was taken for dead.
+
+    Args:
+        path: the lock's file.
+    """
+    try:
+        with path.open("rb") as file:
+            holder, _ = _said(file)
+    except OSError:  # the folder is gone, or its disk, which is noticed elsewhere
+        return None
+    mine = holder is None or (holder.process == os.getpid() and holder.place == _place())
+    return None if mine else holder
 
 
 def try_lock(file: IO[str] | IO[bytes], *, shared: bool = False) -> bool:
