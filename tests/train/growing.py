@@ -73,6 +73,7 @@ def trained(name: str, leak: str, steps: int) -> list[list[int]]:
 def main() -> None:
     keep_large_blocks()
     torch.set_num_threads(1)
+    gc.freeze()  # what was imported stays, and need not be looked through ten times
     asked = [each.partition(":") for each in sys.argv[2:]]
     sys.stdout.write(json.dumps([trained(name, leak, int(sys.argv[1])) for name, _, leak in asked]))
 
