@@ -159,7 +159,7 @@ def test_a_run_that_cannot_be_written(quickstudy: Command, run: Path, monkeypatc
 
 @pytest.mark.parametrize(
     ("after", "left"),
-    [(0, "is not saved."), (2, r"is saved in \S+/evaluations/[0-9a-f]{12}\.json\.")],
+    [(0, "is not saved."), (1, r"is saved in \S+/evaluations/[0-9a-f]{12}\.json\.")],
     ids=["the result", "the page"],
 )
 def test_a_result_is_said_where_the_disk_is_full(
