@@ -38,6 +38,9 @@ class InputError(QuickstudyError, ValueError):
     """Something handed in cannot be used."""
 
 
+_MANY = 60
+
+
 class UnknownName(InputError):
     """A name that nothing is registered under."""
 
@@ -47,7 +50,11 @@ class UnknownName(InputError):
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
         hint = f"Did you mean {near[0]!r}? " if near else ""
-        return UnknownName(f"There is no {kind} called {name!r}. {hint}Known: {', '.join(names) or 'none'}.")
+        known_ones = "Known: "
+        if len(names) > _MANY:  # a screen of names hides the sentence
+            known_ones = f"Of {len(names)} known the nearest: "
+            names = difflib.get_close_matches(name, names, n=5, cutoff=0.0)
+        return UnknownName(f"There is no {kind} called {name!r}. {hint}{known_ones}{', '.join(names) or 'none'}.")
 
 
 class DataError(InputError):

@@ -332,7 +332,9 @@ def _cleared(folder: RunFolder, *, new: bool) -> Iterator[None]:
         )
         if new and not begun:
             shutil.rmtree(folder.path, ignore_errors=True)
-        elif not isinstance(error, InputError | StorageError):  # nothing to be noted, or no place for it
+        elif isinstance(error, StorageError):  # no place for a note
+            raise StorageError(f"{error} Go on with: quickstudy train {folder.path} --resume") from error
+        elif not isinstance(error, InputError):  # there is nothing to be noted
             note_end(folder, "failed", in_words(error))
         raise
 

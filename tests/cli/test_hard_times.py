@@ -197,3 +197,12 @@ def test_a_disk_without_room_for_a_new_run(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(StorageError, match=rf"Cannot write \S*{name}: No space left on device\. .* Free some space"):
         api.train("sinusoid-maml", overrides={"train.steps": 2}, runs=tmp_path, device="cpu")
     assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_that_fills_up_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*given: object) -> None:
+        raise StorageError("Cannot write weights: No space left on device.")
+
+    monkeypatch.setattr("quickstudy.train.saving.save_checkpoint", full)
+    with pytest.raises(StorageError, match=r"No space left .* Go on with: quickstudy train \S*-s0-001 --resume$"):
+        api.train("sinusoid-maml", overrides={"train.steps": 2}, runs=tmp_path, device="cpu")

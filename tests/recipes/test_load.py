@@ -104,12 +104,14 @@ MISTAKES = [
     ('"step", every = 5, factor = 0.5', '"stap"', "train.schedule.name: expected 'constant', 'step', 'linear', 'cosine', 'torch', found 'stap'."),
     ("steps = 10", "steps = 10\npatience = 3", "train: patience counts validations, and there are none: set validate-every"),
     ("steps = 10", "steps = 10\nwarmup = 10", "train: warmup = 10 leaves none of 10 steps for the schedule; take fewer"),
-    ("steps = 10", "steps = 10\naverage = 'ema'", "train.average: expected a table, found 'ema'."),
     ("steps = 10", "steps = 10\naverage = { name = 'mean' }", "train.average.name: expected 'ema' or 'swa', found 'mean'."),
     ("steps = 10", "steps = 10\nclip-norm = 0", "train.clip-norm: expected a number above 0, found 0."),
     ("every = 5, ", "", "train.schedule.every is missing."),
     ("every = 5", "evry = 5", "There is no key called 'train.schedule.evry'. Did you mean 'train.schedule.every'?"),
-    ('{ name = "step", every = 5, factor = 0.5 }', '"cosine"', "train.schedule: expected a table, found 'cosine'."),
+    ('{ name = "step", every = 5, factor = 0.5 }', '3', "train.schedule: expected a table, found 3."),
+    ('{ name = "step", every = 5, factor = 0.5 }', '"cosin"', "train.schedule: expected 'constant', 'step', 'linear', 'cosine', 'torch', found 'cosin'."),
+    ('{ name = "step", every = 5, factor = 0.5 }', '"step"', "train.schedule.every is missing."),
+    ("steps = 10", 'steps = 10\naverage = "emma"', "train.average: expected 'ema' or 'swa', found 'emma'."),
     ("shot = [1, 5]", "shot = [5, 1]", "episodes.train.shot: Cannot draw tasks with shot = [5, 1]: expected a whole number from 1 on"),
     ("shot = [1, 5]", "shots = 5", "There is no key called 'episodes.train.shots'. Did you mean 'episodes.train.shot'?"),
     ("shot = [1, 5]", "", "episodes.train.shot is missing."),
@@ -205,6 +207,13 @@ def test_a_mistake_on_the_command_line_names_the_option(overrides: dict[str, str
         parse_recipe(GOOD, source="mine.toml", overrides=overrides)
 
 
+def test_a_name_stands_for_its_table() -> None:
+    short = parse(train__schedule="cosine", train__average="swa")
+    assert short == parse(train__schedule={"name": "cosine"}, train__average={"name": "swa"})
+    assert short.train.schedule.name == "cosine"
+    assert short.train.average is not None
+
+
 def test_a_learner_without_a_network() -> None:
     assert parse(GOOD.replace('[net]\nname = "conv4"', ""), learner__name="knn").net is None
 
@@ -236,6 +245,8 @@ def test_a_name_that_is_not_known() -> None:
         UnknownName, match=r"There is no recipe called 'sinusoid-mmal'\. Did you mean 'sinusoid-maml'\?"
     ):
         load_recipe("sinusoid-mmal")
+    with pytest.raises(UnknownName, match=r"'nothere'\. .*Of \d{3} known the nearest: (\S+, ){4}\S+\.$"):
+        load_recipe("nothere")
 
 
 def test_the_smallest_recipe_of_the_architecture_page() -> None:

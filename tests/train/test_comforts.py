@@ -226,8 +226,11 @@ def test_schedules_of_torch_are_those_of_torch(name: str, options: dict[str, Any
 def test_schedules_of_torch_that_cannot_be_used_are_refused() -> None:
     with pytest.raises(UnknownName, match=r"no scheduler .* called 'OneCycle'. Did you mean 'OneCycleLR'"):
         of_torch("OneCycle", {}, 0.1)
-    with pytest.raises(UnknownName, match=r"no scheduler .* that goes by the step alone called 'ReduceLROnPlateau'"):
+    with pytest.raises(
+        UnknownName, match=r"no scheduler .* that goes by the step alone called 'ReduceLROnPlateau'"
+    ) as caught:
         of_torch("ReduceLROnPlateau", {}, 0.1)
+    assert "_LRScheduler" not in str(caught.value)
     with pytest.raises(InputError, match=r"torch's scheduler StepLR cannot be used with \{'step': 3\}: .*'step'"):
         of_torch("StepLR", {"step": 3}, 0.1)
     with pytest.raises(InputError, match=r"leave cycle_momentum of OneCycleLR out"):

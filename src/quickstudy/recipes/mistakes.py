@@ -97,7 +97,7 @@ def _path_in(detail: ErrorDetails, document: Mapping[str, Any]) -> list[str]:
             path.append(str(step))
     if detail["type"] == "missing":
         path.append(str(detail["loc"][-1]))
-    if detail["type"].startswith("union_tag"):
+    if detail["type"].startswith("union_tag") and not isinstance(here, str):  # a name alone stands for its table
         path.append("name")
     return path
 

@@ -17,7 +17,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, PlainValidator, ValidationInfo, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    ValidationInfo,
+    model_validator,
+)
 
 from quickstudy.data.counts import bounds
 
@@ -110,6 +119,14 @@ class Episodes(Table):
         return given
 
 
+def _named(value: Any) -> Any:
+    return {"name": value} if isinstance(value, str) else value
+
+
+Named = BeforeValidator(_named)
+"""``schedule = "cosine"`` says the same as ``schedule = { name = "cosine" }``."""
+
+
 class Constant(Table):
     """The learning rate stays."""
 
@@ -139,7 +156,7 @@ class OfTorch(Table):
     options: dict[str, Any] = {}
 
 
-Schedule: TypeAlias = Annotated[Constant | Step | Decay | OfTorch, Field(discriminator="name")]
+Schedule: TypeAlias = Annotated[Constant | Step | Decay | OfTorch, Field(discriminator="name"), Named]
 
 
 class AverageOptions(Table):
@@ -228,7 +245,7 @@ class TrainOptions(Table):
     momentum: float = Field(default=0.0, ge=0, lt=1)
     warmup: int = Field(default=0, ge=0)
     clip_norm: float | None = Field(default=None, gt=0)
-    average: AverageOptions | None = None
+    average: Annotated[AverageOptions | None, Named] = None
     patience: int | None = Field(default=None, ge=1)
     validate_every: int = Field(default=0, ge=0)
     validate_episodes: int = Field(default=200, ge=2)

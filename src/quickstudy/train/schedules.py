@@ -82,7 +82,8 @@ def _torch_schedulers() -> dict[str, Any]:
     return {
         name: cls
         for name, cls in vars(lr_scheduler).items()
-        if inspect.isclass(cls) and issubclass(cls, lr_scheduler.LRScheduler) and name not in _OF_NUMBERS
+        if inspect.isclass(cls) and issubclass(cls, lr_scheduler.LRScheduler)
+        if name not in _OF_NUMBERS and not name.startswith("_")  # an older name of the base class
     }
 
 
