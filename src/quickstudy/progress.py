@@ -125,7 +125,8 @@ class TrainingProgress(Silent):
         took = duration(self._clock() - self._started)
         early = event.outcome == "finished" and event.step < self._steps
         why = ": no better validation for as long as it was to wait" if early else ""
-        self._line.keep(f"{event.outcome} after {event.step:,} steps, {took}{why}")
+        steps = "1 step" if event.step == 1 else f"{event.step:,} steps"
+        self._line.keep(f"{event.outcome} after {steps}, {took}{why}")
 
 
 def _loss(event: StepEvent) -> str:

@@ -66,6 +66,7 @@ def test_runs_are_listed_with_how_they_ended(quickstudy: Command, several: Path)
     failed = json.loads(quickstudy("runs", "--runs", several, "--status", "failed", "--json").out)
     assert [(run["status"], run["why"]) for run in failed] == [("failed", "The loss became nan at step 3")]
     assert failed[0]["metric"] == "mse"
+    assert "\n# failed: The loss became nan at step 3.\n" in quickstudy("show", failed[0]["path"]).out
 
 
 @pytest.mark.parametrize(

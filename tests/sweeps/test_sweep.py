@@ -134,12 +134,14 @@ def test_trials_can_be_added_until_it_is_tested() -> None:
     swept = a_sweep(trials=2, test=False)
     assert swept.result is None
     assert results_of(RunFolder(swept.run)) == []
+    assert sweep(swept.folder.path, test=False, device="cpu").trials == swept.trials  # as many as it was asked for
     more = sweep(swept.folder.path, trials=4, device="cpu")
     assert len(more.trials) == 4 and more.trials[:2] == swept.trials
     assert more.result is not None
     with pytest.raises(InputError, match=r"is closed: its best trial was tested.*--no-test it stays open"):
         sweep(swept.folder.path, trials=5)
     assert len(sweep(swept.folder.path, trials=1).trials) == 4
+    assert sweep(swept.folder.path).result == more.result
 
 
 def test_a_sweep_of_another_kind_is_refused() -> None:

@@ -83,6 +83,10 @@ def _show_run(path: Path, json: bool) -> None:
     step = "nothing saved yet" if found.step is None else f"step {found.step} of {found.steps}"
     best = "" if found.best is None else f", best validation {found.best:.4g}"
     typer.echo(f"# {path}: {step}{best}")
+    if found.why:
+        typer.echo(
+            f"# {found.status}: {' '.join(found.why.split())}."
+        )  # one line, so that what is printed is a recipe still
     for at, what in changes_of(run):
         typer.echo(f"# after step {at}: {what}")
     typer.echo(to_toml(recipe).rstrip())

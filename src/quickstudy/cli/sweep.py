@@ -22,7 +22,14 @@ def sweep(
     recipe: Annotated[
         str, typer.Argument(help="A recipe's name, the path of a TOML file, or the folder of a sweep to go on with.")
     ],
-    trials: Annotated[int, typer.Option(min=1, help="How many, those that are there already included.")] = 50,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="How many, those that are there already included; by default 50, or as many as a sweep that goes on "
+            "was asked for.",
+        ),
+    ] = None,
     workers: Annotated[
         int | None,
         typer.Option(min=1, help="Processes side by side; by default one a core, four at most, and one on a GPU."),

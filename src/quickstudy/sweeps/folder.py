@@ -1,7 +1,7 @@
 """Floor 6: the folder of one sweep.
 
 sweeps/<recipe>/
-    sweep.json                  what is varied, how trials are drawn and stopped, the metric
+    sweep.json                  what is varied, how trials are drawn and stopped, the metric, how many
     base.toml                   the recipe that trials vary, resolved
     journal.log                 Optuna's journal: the values, the validations and the outcome of every trial
     trials/<recipe>-t<NNN>-s<seed>-001/     a trial, an ordinary run folder

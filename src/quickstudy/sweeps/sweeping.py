@@ -33,6 +33,7 @@ from quickstudy.training import kebab_keys, pick_device
 
 __all__ = ["Swept", "sweep"]
 
+_TRIALS = 50
 _MOST_WORKERS = 4  # by default: trials drawn side by side know nothing of each other
 
 
@@ -82,7 +83,7 @@ class _Plan:
 def sweep(
     recipe: str | Path | Recipe,
     *,
-    trials: int = 50,
+    trials: int | None = None,
     workers: int | None = None,
     vary: Mapping[str, Any] | None = None,
     search: str | Path | None = None,
@@ -103,7 +104,8 @@ def sweep(
 
     Args:
         recipe: a name, the path of a TOML file, a recipe, or the folder of a sweep to go on with.
-        trials: how many, those that are there already included.
+        trials: how many, those that are there already included; 50 by default, and for a sweep that goes on as many as
+            it was asked for last.
         workers: processes side by side, each with one trial; by default as many as there are cores, four at most; one
             on a GPU.
         vary: dotted key -> range, such as ``{"learner.inner-lr": "log:0.01:1", "net.norm": ["task", "group"]}``; by
@@ -126,7 +128,7 @@ def sweep(
         Interrupted: Ctrl-C; running trials were saved.
     """
     need_optuna()
-    if trials < 1 or (workers is not None and workers < 1):
+    if (trials is not None and trials < 1) or (workers is not None and workers < 1):
         raise InputError(f"A sweep needs one trial and one worker or more, received {trials} and {workers}.")
     folder = _folder(recipe, out)
     line = Line() if progress else None
@@ -136,7 +138,8 @@ def sweep(
         resolved = _recipe(recipe, folder, kebab_keys(overrides), old)
         built = _checked(resolved, data_root)
         where = pick_device(device)
-        plan = _plan(folder, resolved, built, given, {"sampler": sampler, "prune": prune, "seed": seed}, old)
+        options = {"sampler": sampler, "prune": prune, "seed": seed, "trials": trials}
+        plan = _plan(folder, resolved, built, given, options, old)
         study = Study(
             folder,
             plan.dimensions(),
@@ -146,12 +149,8 @@ def sweep(
             seed=plan.seed,
             warm_up=resolved.train.steps // 4,
         )
-        closed = folder.read(folder.result)
-        if closed and trials > study.begun:
-            raise InputError(
-                f"The sweep {folder.path} is closed: its best trial was tested. Trials that are added after a look at "
-                "meta-test could be chosen by it. Begin another with --out FOLDER; with --no-test it stays open."
-            )
+        closed = bool(folder.read(folder.result))
+        trials = _how_many(folder, trials, study.begun, closed=closed)
         study.enqueue(_own_values(resolved, plan.dimensions()))
         number = workers or _workers(where)
         _say(line, _announced(folder, study, trials, number))
@@ -251,7 +250,7 @@ def _plan(
     if old:
         about = folder.read(folder.about)
         plan = _Plan(**{name: about[name] for name in _Plan.__dataclass_fields__})
-        asked = {name: value for name, value in options.items() if value is not None}
+        asked = {name: value for name, value in options.items() if value is not None and name != "trials"}
         if given is not None:
             asked["space"] = [one.record() for one in given]
         for name, value in asked.items():
@@ -272,8 +271,24 @@ def _plan(
         options["seed"] or 0,
     )
     atomic_write_bytes(folder.base, to_toml(recipe).encode())
-    folder.write(folder.about, asdict(plan))  # last: with it the sweep is there
+    folder.write(folder.about, {**asdict(plan), "trials": options["trials"]})  # last: with it the sweep is there
     return plan
+
+
+def _how_many(folder: SweepFolder, trials: int | None, begun: int, *, closed: bool) -> int:
+    """The trials of the sweep: as many as are asked for, which its folder keeps, else as were asked for last."""
+    if closed:
+        if trials is not None and trials > begun:
+            raise InputError(
+                f"The sweep {folder.path} is closed: its best trial was tested. Trials that are added after a look at "
+                "meta-test could be chosen by it. Begin another with --out FOLDER; with --no-test it stays open."
+            )
+        return begun
+    about = folder.read(folder.about)
+    wanted = int(trials or about.get("trials") or _TRIALS)
+    if about.get("trials") != wanted:
+        folder.write(folder.about, {**about, "trials": wanted})
+    return wanted
 
 
 def _spoken(value: Any) -> str:
@@ -330,8 +345,7 @@ def _computed(
     except Interrupted:
         ended = sum(trial.outcome is not None for trial in study.trials)
         raise Interrupted(
-            f"Stopped with {ended} of {trials} trials done. Go on with: "
-            f"quickstudy sweep {folder.path} --trials {trials}"
+            f"Stopped with {ended} of {trials} trials done. Go on with: quickstudy sweep {folder.path}"
         ) from None
 
 
