@@ -84,9 +84,8 @@ def _show_run(path: Path, json: bool) -> None:
     best = "" if found.best is None else f", best validation {found.best:.4g}"
     typer.echo(f"# {path}: {step}{best}")
     if found.why:
-        typer.echo(
-            f"# {found.status}: {' '.join(found.why.split())}."
-        )  # one line, so that what is printed is a recipe still
+        why = " ".join(found.why.split()).rstrip(".")  # one line, so that what is printed is a recipe still
+        typer.echo(f"# {found.status}: {why}.")
     for at, what in changes_of(run):
         typer.echo(f"# after step {at}: {what}")
     typer.echo(to_toml(recipe).rstrip())
