@@ -100,8 +100,8 @@ def measured_ranks(measured: Measured) -> Iterator[str]:
         alone = task[_key(point)] * setting.tasks
         share = alone / (setting.ranks * point["processor"])
         clock = "" if point["crowded"] else f"{point['clock']:.0f} ms"
-        sent = "not known" if point["sent"] is None else f"{point['sent']:,.0f}"
-        cells = [f"{point['processor']:.0f} ms", f"{foretold:.0f} ms", _percent(share), clock, sent]
+        of_rank = "not known" if point["sent"] is None else f"{point['sent']:,.0f}"
+        cells = [f"{point['processor']:.0f} ms", f"{foretold:.0f} ms", _percent(share), clock, of_rank]
         rows.append(
             [f"{setting.tasks}", f"{setting.weights:,}", f"{setting.ranks}", *cells, f"{setting.ring_bytes:,.0f}"]
         )
