@@ -35,6 +35,7 @@ def to_go_on(
         folder = RunFolder(Path(recipe))
         before, now = recipe_of(folder), recipe_of(folder, overrides)
     else:
+        _refuse_no_run(recipe)
         _refuse_half_a_run(recipe)
         now = resolved(recipe, overrides)
         folder = _newest(now, runs, accept)
@@ -151,6 +152,14 @@ def _check_steps(before: Recipe, now: Recipe) -> None:
         raise InputError(
             f"Cannot go on to {now.train.steps} steps: this run is to have {before.train.steps}. Resume without steps."
         )
+
+
+def _refuse_no_run(recipe: str | Path | Recipe) -> None:
+    """A path that is meant as a run's folder, where there is nothing."""
+    if isinstance(recipe, Recipe) or Path(recipe).name == str(recipe) or Path(recipe).suffix == ".toml":
+        return
+    if not Path(recipe).exists():
+        raise InputError(f"There is no run {recipe}. `quickstudy list runs` names those that there are.")
 
 
 def _refuse_half_a_run(recipe: str | Path | Recipe) -> None:

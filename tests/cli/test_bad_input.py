@@ -42,6 +42,7 @@ WRONG: list[tuple[str, int, str]] = [
     ("train sounds-protonet-fast --sounds", 2, "--sounds: expected the path of your own files, received nothing."),
     ("train sounds-protonet-fast --soundz .", 2, "There is no option called '--soundz'. Did you mean '--sounds'?"),
     ("train sounds-protonet-fast --sounds . --data.folder x", 2, "--data.folder is given twice, as '.' and as 'x'. Give it once."),
+    ("train none/sinusoid-maml-s0-001 --resume", 2, "There is no run none/sinusoid-maml-s0-001. `quickstudy list runs`"),
     ("evaluate none", 2, "There is no run none. `quickstudy list runs` names those that there are."),
     ("evaluate none --shot 1.5", 2, "--shot: expected a whole number or a range such as 5-20, found '1.5'."),
     ("evaluate none --epsiodes 3", 2, "There is no option called '--epsiodes'. Did you mean '--episodes'?"),

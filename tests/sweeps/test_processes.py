@@ -98,13 +98,14 @@ def test_a_worker_and_the_sweep_are_killed(tmp_path: Path) -> None:
 
 
 @pytest.mark.e2e
-def test_ctrl_c_is_no_loss(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_is_no_loss(tmp_path: Path, number: signal.Signals) -> None:
     (tmp_path / "sitecustomize.py").write_text("")
     sizes = ["--steps", 100000, "--train.validate-every", 20, "--train.validate-episodes", 4]
     process = started(tmp_path, "sinusoid-maml-fast", *map(str, sizes), workers=1)
     folder = SweepFolder(tmp_path / "sweeps" / "sinusoid-maml-fast")
     until(lambda: folder.journal.is_file() and '"intermediate_value"' in folder.journal.read_text(), process)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert process.returncode == 130
     assert out == ""

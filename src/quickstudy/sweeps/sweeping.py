@@ -29,6 +29,7 @@ from quickstudy.sweeps.told import counts, said_of, space_table
 from quickstudy.sweeps.trial import Reached
 from quickstudy.testing import evaluate
 from quickstudy.train import Interrupted, RunFolder
+from quickstudy.train.contexts import sigterm_as_ctrl_c
 from quickstudy.training import kebab_keys, pick_device
 
 __all__ = ["Swept", "sweep"]
@@ -125,7 +126,7 @@ def sweep(
     Raises:
         InputError: the recipe, the ranges or the folder cannot be used; or Optuna is not installed.
         RunError: no trial came to a figure.
-        Interrupted: Ctrl-C; running trials were saved.
+        Interrupted: Ctrl-C or SIGTERM; running trials were saved.
     """
     need_optuna()
     if (trials is not None and trials < 1) or (workers is not None and workers < 1):
@@ -341,7 +342,8 @@ def _computed(
         _say(line, said_of(number, reached, study.metric, best=best is not None and best.number == number))
 
     try:
-        Crew(folder, study, workers, trials, job, told).work()
+        with sigterm_as_ctrl_c():
+            Crew(folder, study, workers, trials, job, told).work()
     except Interrupted:
         ended = sum(trial.outcome is not None for trial in study.trials)
         raise Interrupted(

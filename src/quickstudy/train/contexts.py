@@ -78,3 +78,16 @@ def polite_interrupt() -> Iterator[threading.Event]:
         yield asked
     finally:
         as_before()
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """While it lasts SIGTERM raises KeyboardInterrupt, unless the program has an answer of its own to it."""
+    ours = threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+    if ours:
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        if ours:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
