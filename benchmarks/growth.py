@@ -172,8 +172,8 @@ def measure(
     def drawn(tasks: int, side: int) -> Episode:
         ways = Classes(torch.full((tasks,), way))
         labels = (torch.arange(way).repeat_interleave(rows).repeat(tasks, 1) for rows in (shot, query))
-        support, query = (Examples(torch.rand(*y.shape, 1, side, side), y, ways) for y in labels)
-        return Episode(support, query)
+        support, asked = (Examples(torch.rand(*y.shape, 1, side, side), y, ways) for y in labels)
+        return Episode(support, asked)
 
     def step(model: AbstractLearner, episode: Episode) -> None:
         model.zero_grad()

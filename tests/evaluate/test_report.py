@@ -21,7 +21,7 @@ from PIL import Image
 
 from quickstudy.errors import InputError, StorageError
 from quickstudy.evaluate import Curve, Entry, EpisodePicture, Section, compare, render_report, write_report
-from quickstudy.evaluate.figures import draw_curves, draw_intervals, drawing, dress
+from quickstudy.evaluate.figures import draw_curves, draw_intervals, drawing, dress, logarithmic
 from quickstudy.evaluate.picture import png
 from tests.evaluate.fakes import a_result
 
@@ -294,3 +294,20 @@ def test_a_section_of_its_own() -> None:
     alts = [attributes["alt"] for tag, attributes in page.elements if tag == "img"]
     assert alts == ["a reliability diagram", "a spectrogram"]
     assert all(word in page.text for word in ("Calibration <raw>", "Said and found.", "bin", "0.1", "0.2"))
+
+
+@pytest.mark.parametrize(
+    ("values", "labels"),
+    [((0.6, 3.7), ["1", "2"]), ((1e-8, 1e6), ["1e-06", "0.001", "1", "1000", "1e+06"])],
+)
+def test_a_logarithmic_axis_has_plain_numbers(values: tuple[float, ...], labels: list[str]) -> None:
+    """Labels between decades have a colour of their own in matplotlib, which a dark page swallows."""
+    from matplotlib.figure import Figure
+
+    axes = Figure().add_subplot()
+    axes.plot(values)
+    logarithmic(axes)
+    low, high = axes.get_ylim()
+    places = [place for place in axes.yaxis.get_majorticklocs() if low <= place <= high]
+    assert [axes.yaxis.get_major_formatter()(place, 0) for place in places] == labels
+    assert not len(axes.yaxis.get_minorticklocs())

@@ -25,7 +25,7 @@ from quickstudy.metrics import metric
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["Curve", "Drawing", "Theme", "draw_curves", "draw_intervals", "drawing", "dress", "legend"]
+__all__ = ["Curve", "Drawing", "Theme", "draw_curves", "draw_intervals", "drawing", "dress", "legend", "logarithmic"]
 
 POINTS = 200
 """At most so many points a line; more steps are averaged in bins, with the middle 80 % shaded."""
@@ -126,7 +126,7 @@ def _draw_quantity(curves: Sequence[Curve], names: Sequence[str]) -> Drawing:
         dress(axes, theme, f"{quantity}, %" if percent else quantity, grid="y")
         axes.set_xlabel(along, color=theme.ink)
         if log:
-            axes.set_yscale("log")
+            logarithmic(axes)
         if along != "training step":
             _whole_numbers(axes)
         legend(axes, theme, columns=2 if max(map(len, names)) > 18 else 3)
@@ -217,6 +217,18 @@ def dress(axes: Axes, theme: Theme, title: str, grid: Literal["x", "y"]) -> None
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
         spine.set_color(theme.faint)
+
+
+def logarithmic(axes: Axes) -> None:
+    """The upright axis, as it was drawn on: 1, 2 and 5 of each decade while there is room, and no powers of ten."""
+    from matplotlib.ticker import FuncFormatter, LogLocator
+
+    axes.set_yscale("log")
+    low, high = axes.get_ylim()
+    narrow = high < 1e4 * low
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if narrow else (1.0,), numticks=15 if narrow else 6))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.minorticks_off()
 
 
 def legend(axes: Axes, theme: Theme, columns: int = 3) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from quickstudy.evaluate import Entry, Result, Section, cell_name, compare, write_report
-from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend
+from quickstudy.evaluate.figures import Drawing, Theme, drawing, dress, legend, logarithmic
 from quickstudy.evaluate.wording import metric_name
 from quickstudy.metrics import metric
 from quickstudy.recipes import Recipe
@@ -210,7 +210,7 @@ def _whole(axes: Axes) -> None:
 def _wide(axes: Axes, values: Sequence[float]) -> None:
     """A logarithmic axis where one figure would leave all others on a line."""
     if min(values) > 0 and max(values) > 20 * float(np.median(values)):
-        axes.set_yscale("log")
+        logarithmic(axes)
 
 
 def _ticks(axes: Axes, one: Dimension, words: Sequence[str]) -> None:
