@@ -245,7 +245,7 @@ def peaks(started: subprocess.Popen[bytes]) -> dict[int, float]:
             with contextlib.suppress(OSError):
                 lines = dict(line.split(":", 1) for line in (about / "status").read_text().splitlines())
                 if "VmHWM" in lines and os.path.samefile(about / "exe", sys.executable):  # no compiler of C
-                    found[number] = int(lines["VmHWM"].split()[0]) / 1024
+                    found[number] = int(lines["VmHWM"].split()[0]) * 1024 / 1e6
         time.sleep(0.05)
     return found
 
@@ -260,8 +260,8 @@ def peak() -> float:
     """Largest resident memory so far, MB."""
     with contextlib.suppress(OSError):
         lines = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-        return int(lines["VmHWM"].split()[0]) / 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        return int(lines["VmHWM"].split()[0]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
 
 
 def draw(points: list[dict[str, Any]], quantity: str, label: str, path: Path) -> None:
