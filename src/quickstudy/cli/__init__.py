@@ -25,6 +25,7 @@ from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
 from quickstudy.cli.report import report
+from quickstudy.cli.reproduce import reproduce
 from quickstudy.cli.runs import runs
 from quickstudy.cli.serve import serve
 from quickstudy.cli.show import show
@@ -76,6 +77,7 @@ app.command("list")(list_names)
 app.command(context_settings=_TAKES_KEYS)(show)
 app.command()(runs)
 app.command()(report)
+app.command()(reproduce)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

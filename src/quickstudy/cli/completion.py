@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["completion", "data_names", "learner_names", "recipe_names", "start_completion"]
+__all__ = ["claim_names", "completion", "data_names", "learner_names", "recipe_names", "start_completion"]
 
 _PROGRAM, _ASKED = "quickstudy", "_QUICKSTUDY_COMPLETE"
 _PLAIN = (
@@ -67,6 +67,17 @@ def recipe_names(incomplete: str) -> list[str]:
     from quickstudy.recipes import recipes
 
     return [name for name in recipes.names() if name.startswith(incomplete)]
+
+
+def claim_names(incomplete: str) -> list[str]:
+    """Published figures that can be reproduced."""
+    import tomllib
+
+    import quickstudy
+
+    files = sorted((Path(quickstudy.__file__).parent / "reproduce" / "claims").glob("*.toml"))
+    claims = [claim for file in files for claim in tomllib.loads(file.read_text(encoding="utf-8"))["claims"]]
+    return [claim["name"] for claim in claims if claim["name"].startswith(incomplete)]
 
 
 def data_names(incomplete: str) -> list[str]:

@@ -62,6 +62,35 @@ SINES = FunctionFamily(
 )
 
 
+def _wave(x: Floats, amplitude: Floats, phase: Floats, frequency: Floats) -> Floats:
+    return amplitude * np.sin(frequency * x + phase)
+
+
+def waves(frequency: tuple[float, float]) -> FunctionFamily:
+    """Sine waves whose frequency is drawn too, as in Meta-SGD's experiment: y = A sin(w x + b).
+
+    Z. Li, F. Zhou, F. Chen, H. Li, "Meta-SGD: learning to learn quickly for few-shot learning", 2017, section 4.1.
+
+    Args:
+        frequency: the range (low, high) of w, in radians a unit of x; 0.8 to 1.2 as published.
+
+    Raises:
+        InputError: no such range.
+    """
+    low, high = frequency
+    if not (0 < low <= high < float("inf")):
+        raise InputError(
+            f"Cannot draw sine waves with frequency = [{low:g}, {high:g}]: expected a range [low, high] of numbers "
+            "above 0, such as [0.8, 1.2]."
+        )
+    return FunctionFamily(
+        name="y = amplitude * sin(frequency * x + phase)",
+        inputs=SINES.inputs,
+        parameters={**SINES.parameters, "frequency": (low, high)},
+        value=_wave,
+    )
+
+
 class FunctionTasks(TaskSource):
     """Regression tasks: each is a function, its support ``shot`` points and its query ``query`` others.
 
@@ -148,12 +177,22 @@ def _as_column(values: Floats) -> torch.Tensor:
 
 
 class Sinusoid:
-    """Sine waves y = A sin(x - phi) with A from 0.1 to 5, phi from 0 to pi and x from -5 to 5 (Finn et al. 2017)."""
+    """Sine waves y = A sin(x - phi) with A from 0.1 to 5, phi from 0 to pi and x from -5 to 5 (Finn et al. 2017).
+
+    Args:
+        frequency: None; or the range (low, high) of w, and the waves are y = A sin(w x + phi), as those of Meta-SGD,
+            which has (0.8, 1.2) (Li et al. 2017).
+
+    Raises:
+        InputError: no such range.
+    """
 
     name = "sinusoid"
     splits = ("train", "validation", "test")
     shape = (1,)
-    family = SINES
+
+    def __init__(self, frequency: tuple[float, float] | None = None) -> None:
+        self.family = SINES if frequency is None else waves(frequency)
 
     def tasks(
         self, role: str, *, shot: Count, query: Count | None = None, seed: int, way: Count | None = None

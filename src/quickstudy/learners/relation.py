@@ -48,11 +48,10 @@ class RelationNet(AbstractLearner):
     When to choose it: where no fixed distance fits, as with fine spatial detail, since it compares maps before they are
     pooled. Else a prototypical network is cheaper.
 
-    Deviations: torch's initial weights in place of the authors' (normal, with linear biases of 1); no clipping of
-    gradients; pooling stops where a map has a single row. In the released code batch norm uses the current rows at test
-    too, those of the support and those of the query apart (``transductive=True`` here, for network and comparison
-    alike). By default it keeps running statistics, so that no query sees another, and in training support and query
-    are one batch.
+    Deviations: torch's initial weights in place of the authors' (normal, with linear biases of 1); pooling stops where
+    a map has a single row. In the released code batch norm uses the current rows at test too, those of the support and
+    those of the query apart (``transductive=True`` here, for network and comparison alike). By default it keeps running
+    statistics, so that no query sees another, and in training support and query are one batch.
 
     Inductive by default.
 

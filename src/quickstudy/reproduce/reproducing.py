@@ -1,0 +1,278 @@
+"""Floor 6: train a claim's seeds by the public training call, test them as published, and judge."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from quickstudy.errors import DataError, InputError
+from quickstudy.evaluate import Result
+from quickstudy.rankcount import Ranks
+from quickstudy.recipes import Recipe, recipe_hash
+from quickstudy.reproduce.along import read_along
+from quickstudy.reproduce.budget import Budget, StopsAt
+from quickstudy.reproduce.claim import Claim, claim, claims
+from quickstudy.reproduce.energy import WATTS, energy, processor_seconds
+from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
+from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
+from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
+from quickstudy.runs import state_of
+from quickstudy.testing import evaluate
+from quickstudy.train import Interrupted, RunFolder
+from quickstudy.train.runfolder import describe_environment
+from quickstudy.training import pick_device, train
+
+__all__ = ["Reproduced", "of_records", "overview", "reproduce"]
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Reproduced:
+    """What came of a claim.
+
+    Args:
+        claim: the published figure and its protocol.
+        records: one a seed that has a result, by seed.
+        verdict: over them.
+    """
+
+    claim: Claim
+    records: tuple[Record, ...]
+    verdict: Verdict
+
+
+def reproduce(
+    name: str | Claim,
+    *,
+    seeds: Sequence[int] = tuple(range(LEAST_SEEDS)),
+    budget: float | None = None,
+    runs: str | Path = "runs",
+    results: str | Path = "results",
+    data_root: str | Path | None = None,
+    device: str | None = None,
+    ranks: Ranks | None = None,
+    watts: float = WATTS,
+    progress: bool = False,
+    tell: Tell = lambda text: None,
+) -> Reproduced:
+    """Train and test a published protocol, and say whether the paper's figure came out.
+
+    Each seed is a run like any other. One that is finished is not trained again, one that was stopped goes on, bit for
+    bit; a result that is there of the same protocol and as many steps is taken as it is. The test takes the same
+    episodes for all seeds.
+
+    Args:
+        name: of a claim (``quickstudy reproduce`` lists them), or one of one's own.
+        seeds: of the trainings.
+        budget: seconds for all of it, divided over the seeds that remain to be trained. A training whose share is over
+            finishes its step, is saved, and is tested as far as it came; the tests of the last seeds come on top.
+        runs: folder of runs.
+        results: folder of results; ``reproduce/<claim>-s<seed>.json`` is written there.
+        data_root: see ``quickstudy.train``.
+        device: see ``quickstudy.train``.
+        ranks: see ``quickstudy.train``.
+        watts: of a busy core, for the estimate of energy.
+        progress: show progress on stderr.
+        tell: told what was taken, passed over or cut short, in sentences.
+
+    Raises:
+        UnknownName: no such claim.
+        InputError: seeds, budget or watts make no sense; a file of another kind lies where a result would; the data is
+            not there.
+        Interrupted: Ctrl-C; the running step was finished and saved.
+    """
+    one = name if isinstance(name, Claim) else claim(name)
+    _check(seeds, budget)
+    energy(None, watts=watts)
+    work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, progress, tell)
+    clock, records = Budget(budget), dict[int, Record]()
+    for seed in seeds:
+        kept = work.kept(seed)
+        if kept is not None:
+            records[seed] = kept
+    remaining = [seed for seed in seeds if seed not in records or not records[seed].figure.finished]
+    untrained = [seed for seed in remaining if not work.is_trained(seed)]
+    for seed in remaining:
+        share = clock.share(len(untrained) or 1)
+        if seed in untrained:
+            untrained.remove(seed)
+            work.train(seed, share)
+        tested = work.test(seed, records.get(seed))
+        if tested is not None:
+            records[seed] = tested
+    found = tuple(records[seed] for seed in sorted(records))
+    return Reproduced(one, found, judge(one.target, [record.figure for record in found], one.metric))
+
+
+def overview(results: str | Path = "results", tell: Tell = lambda text: None) -> list[Reproduced]:
+    """All claims, with what results there are of their protocols.
+
+    Args:
+        results: folder of results.
+        tell: told which files were passed over.
+    """
+    by_claim: dict[str, list[Record]] = {}
+    for record in read_all(Path(results), tell):
+        by_claim.setdefault(record.about.claim, []).append(record)
+    for name in sorted(by_claim.keys() - claims().keys()):
+        tell(f"Passed over: {by_claim[name][0].path} is of {name!r}, and there is no such claim.")
+    return [of_records(one, by_claim.get(one.name, []), tell) for one in claims().values()]
+
+
+def of_records(one: Claim, records: Sequence[Record], tell: Tell = lambda text: None) -> Reproduced:
+    """The verdict over records, without those of another protocol."""
+    same = []
+    for record in sorted(records, key=lambda record: record.about.seed):
+        if record.about.protocol == one.protocol(record.about.seed):
+            same.append(record)
+        else:
+            tell(_of_another_protocol(record))
+    return Reproduced(one, tuple(same), judge(one.target, [record.figure for record in same], one.metric))
+
+
+# --- pieces ------------------------------------------------------------------------------------
+
+
+def _check(seeds: Sequence[int], budget: float | None) -> None:
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise InputError(f"Cannot reproduce with the seeds {list(seeds)}: expected different whole numbers from 0 on.")
+    if budget is not None and not 0 < budget < float("inf"):
+        raise InputError(f"Cannot reproduce within a budget of {budget:g} seconds: expected a number above 0.")
+
+
+def _of_another_protocol(record: Record) -> str:
+    return (
+        f"Not taken: {record.path} was measured by another recipe or test than the claim {record.about.claim!r} has "
+        "now (its hash differs)."
+    )
+
+
+@dataclass(frozen=True)
+class _Work:
+    """One claim, seed by seed."""
+
+    claim: Claim
+    runs: Path
+    results: Path
+    data_root: str | Path | None
+    device: str | None
+    ranks: Ranks | None
+    watts: float
+    budget: float | None
+    progress: bool
+    tell: Tell
+
+    def recipe(self, seed: int) -> Recipe:
+        return self.claim.recipe_of(seed)
+
+    def kept(self, seed: int) -> Record | None:
+        """What was measured before by the same protocol."""
+        path = path_of(self.results, self.claim.name, seed)
+        if not path.exists():
+            return None
+        try:
+            record = Record.load(path)
+        except DataError as error:
+            raise InputError(f"{error} The result of seed {seed} would be written there.") from error
+        if (record.about.claim, record.about.seed) != (self.claim.name, seed):
+            raise InputError(
+                f"{path} is of the claim {record.about.claim!r} and seed {record.about.seed}, and the result of "
+                f"{self.claim.name!r} and seed {seed} would be written there. Move it away."
+            )
+        if record.about.protocol != self.claim.protocol(seed):
+            self.tell(_of_another_protocol(record))
+            return None
+        return record
+
+    def is_trained(self, seed: int) -> bool:
+        run = run_of(self.recipe(seed), self.runs)
+        return run is not None and done_of(run).finished
+
+    def train(self, seed: int, seconds: float | None) -> None:
+        """Begin or go on, for so long."""
+        recipe = self.recipe(seed)
+        old = run_of(recipe, self.runs, self.tell)
+        if seconds is not None and seconds <= 0:
+            self.tell(f"Seed {seed}: no time is left of the budget.")
+            return
+        stop, before = StopsAt(seconds), processor_seconds()
+        given: dict[str, Any] = {"data_root": self.data_root, "device": self.device, "progress": self.progress}
+        try:
+            if old is None:
+                self.tell(f"Seed {seed}: {recipe.train.steps:,} steps of {self.claim.training or self.claim.name}.")
+                train(recipe, runs=self.runs, ranks=self.ranks, callbacks=[stop], **given)
+            else:
+                self.tell(f"Seed {seed}: goes on with {old.path}.")
+                train(old.path, resume=True, ranks=self.ranks, callbacks=[stop], **given)
+        except Interrupted as interrupted:
+            if not stop.spent:
+                said = str(interrupted).partition(" Go on with")[0]
+                raise Interrupted(f"{said} Go on with: quickstudy reproduce {self.claim.name}") from None
+            self.tell(f"Seed {seed}: its share of the budget is over. {str(interrupted).partition(' Go on')[0]}")
+        finally:
+            run = run_of(recipe, self.runs)
+            if run is not None:
+                note_processor_time(run, processor_seconds() - before, begun=old is None)
+
+    def test(self, seed: int, before: Record | None) -> Record | None:
+        """Test the seed's run as far as it came, unless that was done before."""
+        run = run_of(self.recipe(seed), self.runs)
+        done = None if run is None else done_of(run)
+        if run is None or done is None or done.step is None:
+            return before
+        if before is not None and before.about.step >= done.step:
+            self.tell(f"Seed {seed}: {before.path} is of as many steps, or more; it stays as it is.")
+            return before
+        how = self.claim.test
+        result = evaluate(
+            run.path,
+            way=how.way,
+            shot=how.shot,
+            query=how.query,
+            episodes=how.episodes,
+            checkpoint=how.checkpoint,
+            overrides=how.overrides,
+            data_root=self.data_root,
+            device=self.device,
+            progress=self.progress,
+            ranks=self.ranks,
+            report=False,
+        )
+        record = Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result))
+        record.save()
+        return record
+
+    def _about(self, seed: int, run: RunFolder, result: Result) -> Provenance:
+        recipe, done = self.recipe(seed), done_of(run)
+        along = read_along(run.metrics, done.steps)
+        where = pick_device(self.device)
+        spent = processor_time_of(run)
+        return Provenance(
+            claim=self.claim.name,
+            row=recipe.learner.name,
+            recipe=recipe.name,
+            recipe_hash=recipe_hash(recipe),
+            protocol=self.claim.protocol(seed),
+            seed=seed,
+            step=done.step or 0,
+            steps=done.steps,
+            train_seconds=round(along.seconds, 1),
+            test_seconds=round(result.seconds, 1),
+            processor_seconds=spent,
+            energy=energy(spent, device=where.type, watts=self.watts),
+            budget=self.budget,
+            curve=along.curve,
+            weights_sha256=state_of(run.checkpoints / self.claim.test.checkpoint).get("weights_sha256"),
+            commit=commit(),
+            # Whose kernel of which build it ran on is nobody's business; the run's folder has it.
+            versions={name: value for name, value in describe_environment().items() if name != "platform"},
+            device="cpu" if where.type == "cpu" else torch.cuda.get_device_name(where),
+            command=f"quickstudy reproduce {self.claim.name} --seeds {seed}",
+            made=datetime.now(UTC).strftime("%Y-%m-%d"),
+        )

@@ -1,0 +1,97 @@
+"""Floor 6: the run of a claim and a seed: which one it is, how far it came, what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from quickstudy.errors import QuickstudyError
+from quickstudy.recipes import Recipe, recipe_hash
+from quickstudy.runs import identity, is_run, recipe_of, shape_of, state_of
+from quickstudy.train import RunFolder
+
+__all__ = ["Done", "done_of", "note_processor_time", "processor_time_of", "run_of"]
+
+_COST = "processor_seconds"  # in environment.json
+
+
+@dataclass(frozen=True)
+class Done:
+    """How far a run came.
+
+    Args:
+        step: steps done; None without a checkpoint.
+        steps: to do, over all phases.
+    """
+
+    step: int | None
+    steps: int
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to train."""
+        return self.step is not None and self.step >= self.steps
+
+
+def done_of(run: RunFolder) -> Done:
+    """How far a run came, by its last checkpoint."""
+    state = state_of(run.checkpoints / "last")
+    recipe = recipe_of(run)
+    steps = recipe.train.steps + (0 if recipe.pretrain is None else recipe.pretrain.steps)
+    return Done(state.get("step"), state.get("steps", steps))
+
+
+def run_of(recipe: Recipe, runs: Path, tell: Callable[[str], None] = lambda text: None) -> RunFolder | None:
+    """The run of exactly this recipe that came furthest; of those that came as far the newest.
+
+    Args:
+        recipe: with its seed.
+        runs: folder of runs.
+        tell: told of runs of that name that are not taken, and why.
+    """
+    found: list[tuple[int, str, RunFolder]] = []
+    for path in sorted(runs.glob(f"{recipe.name}-s{recipe.seed}-*")):
+        if not is_run(path):
+            continue
+        run = RunFolder(path)
+        why = _why_not(run, recipe)
+        if why is None:
+            found.append((done_of(run).step or 0, path.name, run))
+        else:
+            tell(f"Not taken: {path}, {why}.")
+    return max(found, key=lambda one: one[:2])[2] if found else None
+
+
+def _why_not(run: RunFolder, recipe: Recipe) -> str | None:
+    """Why a run is none of this recipe; None where it is."""
+    try:
+        if recipe_hash(recipe_of(run)) != recipe_hash(recipe):
+            return "whose recipe is not the claim's: it was edited, or is of another version"
+        state = state_of(run.checkpoints / "last")
+        if not state:
+            return None  # nothing is saved yet
+        if state["identity"]["recipe"] != identity(recipe, shape_of(run, "last"))["recipe"]:
+            return "whose recipe was edited after its training: its checkpoint is of another one"
+    except (QuickstudyError, KeyError, TypeError) as error:
+        return f"which cannot be read ({error})"
+    return None
+
+
+def note_processor_time(run: RunFolder, seconds: float, *, begun: bool) -> None:
+    """Add a session's processor time to what a run cost.
+
+    Args:
+        run: the folder.
+        seconds: of the session.
+        begun: whether the session began the run. Of one whose beginning nobody counted nothing is known.
+    """
+    before = run.about.get(_COST)
+    if begun or before is not None:
+        run.note(**{_COST: round((0.0 if begun else before) + seconds, 2)})
+
+
+def processor_time_of(run: RunFolder) -> float | None:
+    """Seconds over all sessions; None where one was not counted."""
+    found = run.about.get(_COST)
+    return float(found) if isinstance(found, int | float) else None
