@@ -30,6 +30,7 @@ from quickstudy.data.source import TaskSource
 from quickstudy.domains.study import Column, Found, Rival, Study, studies, study
 from quickstudy.errors import QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
+from quickstudy.evaluate.kept import load_kept, save_kept
 from quickstudy.files import atomic_write_bytes
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
@@ -205,9 +206,8 @@ def _measured_before(name: str, paths: dict[str, Path]) -> list[Entry]:
     found, baseline = dict[str, Result](), False
     for column, path in paths.items():
         if path.is_file():
-            about = json.loads(path.read_bytes())
-            baseline = about.pop("provenance")["baseline"]
-            found[column] = Result.from_json(json.dumps(about), str(path))
+            found[column], about = load_kept(path)
+            baseline = about["baseline"]
     return [Entry(name, found, baseline)] if found else []
 
 
@@ -220,7 +220,7 @@ def _write(entry: Entry, place: int, paths: dict[str, Path], study: str, more: d
     about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
     about |= {"baseline": entry.baseline, "versions": _versions(), **more}
     for order, (column, result) in enumerate(entry.results.items()):
-        _save(paths[column], result, about | {"column": column, "order": [place, order]})
+        save_kept(paths[column], result, about | {"column": column, "order": [place, order]})
 
 
 def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparison) -> None:
@@ -246,20 +246,6 @@ def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparis
         notes=study.notes,
     )
     say(f"report: {page}")
-
-
-def _save(path: Path, result: Result, provenance: dict[str, Any]) -> None:
-    about = _shortened(json.loads(result.to_json())) | {"provenance": provenance}
-    atomic_write_bytes(path, (json.dumps(about) + "\n").encode())
-
-
-def _shortened(value: Any) -> Any:
-    """Figures of single episodes with six digits: these files are kept for ever, and run folders have them all."""
-    if isinstance(value, dict):
-        return {key: _shortened(part) for key, part in value.items()}
-    if isinstance(value, list):
-        return [float(f"{one:.6g}") if isinstance(one, float) else _shortened(one) for one in value]
-    return value
 
 
 def _slug(words: str) -> str:

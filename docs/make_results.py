@@ -6,7 +6,6 @@ python docs/make_results.py --check    exits with 1 where the page is not what t
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -15,7 +14,11 @@ from typing import Any
 
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
+from quickstudy.evaluate.kept import load_kept
 from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
+from quickstudy.reproduce import Record, Reproduced, overview
+from quickstudy.reproduce.record import FOLDER
+from quickstudy.reproduce.wording import ours, printed, reruns, sentence, steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
@@ -44,11 +47,7 @@ def read(folder: Path) -> list[Measured]:
     """
     found = []
     for path in sorted(folder.glob("*.json")):
-        about = json.loads(path.read_bytes())
-        provenance = about.pop("provenance", None)
-        if not isinstance(provenance, dict):
-            raise DataError(f"{path} does not say how it was measured (no provenance). Measure it with `make results`.")
-        found.append(Measured(Result.from_json(json.dumps(about), str(path)), provenance))
+        found.append(Measured(*load_kept(path)))
     return sorted(found, key=lambda one: one.provenance["order"])
 
 
@@ -107,7 +106,7 @@ def _against_plain(measured: list[Measured]) -> Iterator[str]:
 def page(results: Path) -> str:
     """The whole page."""
     parts = [HEAD]
-    for folder in sorted(path for path in results.glob("*") if path.is_dir()):
+    for folder in sorted(path for path in results.glob("*") if path.is_dir() and path.name != FOLDER):
         measured = read(folder)
         if not measured:
             continue
@@ -123,7 +122,65 @@ def page(results: Path) -> str:
         trained = {one.provenance["row"]: one.provenance for one in measured if "train_seconds" in one.provenance}
         for row, about in trained.items():
             parts.append(f"{row}: recipe `{about['recipe']}`, trained in {about['train_seconds'] / 60:.1f} minutes.\n")
+    parts += reproductions(results)
     return "\n".join(parts)
+
+
+REPRODUCTIONS = """## Reproductions
+
+Published protocols, run by `quickstudy reproduce NAME`, beside what the papers print. Each published figure, its source
+and its protocol's notes stand in `src/quickstudy/reproduce/claims/`; [reproducing.md](reproducing.md) says how a
+verdict is found. Ours is the mean over seeds ± half of Student's 95 % interval over them; the re-runs are other
+people's. Claims that were not run yet are not listed (`quickstudy reproduce` lists them).
+"""
+
+
+def reproductions(results: Path) -> Iterator[str]:
+    """The section of published figures; nothing where none was run.
+
+    Raises:
+        DataError: a file among the results is foreign, or of a protocol that the claims do not have any more.
+    """
+    run = [one for one in overview(results, _refuse) if one.records]
+    if not run:
+        return
+    yield REPRODUCTIONS
+    lines = [
+        "| claim | published | independent re-runs | ours | verdict | trained | time a seed | machine |",
+        "|---" * 8 + "|",
+    ]
+    yield "\n".join([*lines, *map(_reproduced, run)]) + "\n"
+
+
+def _refuse(text: str) -> None:
+    raise DataError(f"{text} docs/results.md is made of results that its claims still stand for.")
+
+
+def _reproduced(one: Reproduced) -> str:
+    trained = "; ".join(dict.fromkeys(map(steps_of, one.records)))
+    seconds = sorted(record.about.train_seconds for record in one.records)
+    time = " to ".join(dict.fromkeys(_minutes(value) for value in (seconds[0], seconds[-1])))
+    cells = [
+        f"`{one.claim.name}`: {one.claim.title}",
+        printed(one.claim.published, one.claim),
+        reruns(one.claim),
+        ours(one.verdict, one.claim),
+        sentence(one.verdict, one.claim),
+        trained,
+        time,
+        "; ".join(dict.fromkeys(map(_machine, one.records))),
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def _minutes(seconds: float) -> str:
+    return f"{seconds / 60:.1f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+
+
+def _machine(record: Record) -> str:
+    versions, where = record.about.versions, record.about.device
+    processor = f"{versions['processor']}, {versions['cpus']} cores"
+    return f"{processor if where == 'cpu' else where}, torch {versions['torch']}"
 
 
 def main() -> None:

@@ -153,3 +153,20 @@ def test_what_cannot_be() -> None:
     for name in ("shot", "query"):
         with pytest.raises(InputError, match=rf"Cannot draw tasks with {name} = 0: expected a whole number from 1 on"):
             source(**{name: 0})
+
+
+def test_a_frequency_of_its_own() -> None:
+    """Li et al. 2017 (Meta-SGD): y = A sin(w x + b) with w from 0.8 to 1.2."""
+    tasks = Sinusoid(frequency=(0.8, 1.2)).tasks("train", shot=5, query=5, seed=0)
+    episode, drawn = tasks.episodes(range(5000)), tasks.parameters(range(5000))
+    x, y = (leaf[:, :, 0].double().numpy() for leaf in points(episode.support))
+    amplitude, phase, frequency = (drawn[name][:, None] for name in ("amplitude", "phase", "frequency"))
+    assert np.abs(y - amplitude * np.sin(frequency * x + phase)).max() < 5e-6
+    assert kstest(drawn["frequency"], "uniform", args=(0.8, 0.4)).pvalue > 1e-3
+    assert tasks.hash not in (source().hash, Sinusoid((0.8, 1.3)).tasks("train", shot=5, seed=0).hash)
+
+
+@pytest.mark.parametrize("frequency", [(0.0, 1.0), (1.2, 0.8), (1.0, np.inf)])
+def test_frequencies_that_make_no_sense(frequency: tuple[float, float]) -> None:
+    with pytest.raises(InputError, match=r"Cannot draw sine waves with frequency = \["):
+        Sinusoid(frequency)

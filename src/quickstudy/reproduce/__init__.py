@@ -10,8 +10,8 @@
 """
 
 from quickstudy.reproduce.budget import read_duration
-from quickstudy.reproduce.claim import Claim, claim, claims
-from quickstudy.reproduce.energy import energy
+from quickstudy.reproduce.energyuse import energy
+from quickstudy.reproduce.published import Claim, claim, claims
 from quickstudy.reproduce.record import Provenance, Record
 from quickstudy.reproduce.reproducing import Reproduced, of_records, overview, reproduce
 from quickstudy.reproduce.verdict import SeedFigure, Target, Verdict, judge

@@ -5,6 +5,7 @@ It is a :class:`quickstudy.evaluate.Result` with its provenance, so that whoever
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,7 +14,6 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-import quickstudy
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import load_kept, save_kept
@@ -59,7 +59,7 @@ class Provenance(_Facts):
         train_seconds: wall time of the steps, over all sessions.
         test_seconds: wall time of the test.
         processor_seconds: of the sessions of training that `quickstudy reproduce` began and saw the end of.
-        energy: see ``reproduce.energy``.
+        energy: see ``reproduce.energyuse``.
         budget: seconds for all seeds of the last session; None: no end.
         curve: along training; None where there is nothing to train.
         weights_sha256: of the checkpoint that was tested.
@@ -130,7 +130,7 @@ class Record:
         """
         result, provenance = load_kept(path)
         try:
-            about = Provenance.model_validate_json(json_of(provenance))
+            about = Provenance.model_validate_json(json.dumps(provenance))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(part) for part in ("provenance", *first["loc"]))
@@ -139,13 +139,6 @@ class Record:
                 "edited; move it out of this folder."
             ) from error
         return Record(path, result, about)
-
-
-def json_of(value: Any) -> str:
-    """JSON, for pydantic, which takes lists for tuples there alone."""
-    import json
-
-    return json.dumps(value)
 
 
 def path_of(results: Path, claim: str, seed: int) -> Path:
@@ -171,7 +164,7 @@ def read_all(results: Path, tell: Callable[[str], None] = lambda text: None) -> 
 
 def commit() -> str | None:
     """The commit of quickstudy's own sources, with ``+changes`` where files differ from it; None where unknown."""
-    folder = Path(quickstudy.__file__).parent
+    folder = Path(__file__).parents[1]
 
     def git(*arguments: str) -> str | None:
         try:

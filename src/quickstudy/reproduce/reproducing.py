@@ -16,8 +16,8 @@ from quickstudy.rankcount import Ranks
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
-from quickstudy.reproduce.claim import Claim, claim, claims
-from quickstudy.reproduce.energy import WATTS, energy, processor_seconds
+from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
+from quickstudy.reproduce.published import Claim, claim, claims
 from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
 from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
@@ -262,8 +262,8 @@ class _Work:
             seed=seed,
             step=done.step or 0,
             steps=done.steps,
-            train_seconds=round(along.seconds, 1),
-            test_seconds=round(result.seconds, 1),
+            train_seconds=round(along.seconds, 3),
+            test_seconds=round(result.seconds, 3),
             processor_seconds=spent,
             energy=energy(spent, device=where.type, watts=self.watts),
             budget=self.budget,

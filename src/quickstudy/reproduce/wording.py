@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quickstudy.metrics import metric
-from quickstudy.reproduce.claim import Claim, Published, Rerun
+from quickstudy.reproduce.published import Claim, Published, Rerun
 from quickstudy.reproduce.record import Record
 from quickstudy.reproduce.verdict import ALLOWANCE, LEAST_SEEDS, RELATIVE, Verdict
 

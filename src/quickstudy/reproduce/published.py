@@ -221,11 +221,15 @@ def _checked(model: type[_T], document: dict[str, Any], source: str) -> _T:
         raise refuse(source, mistakes_of(error, document, model), ()) from error
 
 
-@cache
 def claims() -> dict[str, Claim]:
     """All that ship, by name, family after family."""
+    return _claims_in(_FOLDER)
+
+
+@cache
+def _claims_in(folder: Path) -> dict[str, Claim]:
     found: dict[str, Claim] = {}
-    for path in sorted(_FOLDER.glob("*.toml")):
+    for path in sorted(folder.glob("*.toml")):
         for one in read_claims(path.read_text(encoding="utf-8"), path.name):
             if one.name in found:
                 raise InputError(f"{path.name}: there is another claim called {one.name!r}. Rename one of them.")

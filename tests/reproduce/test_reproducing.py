@@ -1,0 +1,214 @@
+"""Training, testing and judging a claim; what is taken, gone on with, and refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quickstudy
+from quickstudy.errors import DataError, InputError
+from quickstudy.recipes import to_toml
+from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
+from quickstudy.reproduce.budget import Budget, StopsAt
+from quickstudy.reproduce.record import commit, path_of
+from quickstudy.train import Interrupted
+from tests.reproduce.tiny import use_tiny_claims
+
+
+@pytest.fixture(autouse=True)
+def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_claims(tmp_path / "claims", monkeypatch)
+
+
+def run(folder: Path, name: str = "one", **options: Any) -> tuple[Reproduced, list[str]]:
+    said: list[str] = []
+    given = {"seeds": (0,), "runs": folder / "runs", "results": folder / "results", "device": "cpu"} | options
+    return reproduce(name, tell=said.append, **given), said
+
+
+def no_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments: Any, **options: Any) -> None:
+        pytest.fail(f"trained again: {arguments} {options}")
+
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.train", refuse)
+
+
+def test_three_seeds_are_trained_tested_and_judged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, _ = run(tmp_path, seeds=(0, 1, 2))
+    assert found.verdict.kind == "above" and found.verdict.seeds == (0, 1, 2) and not found.verdict.better
+    assert found.verdict.mean == pytest.approx(sum(one.result.mean for one in found.records) / 3)
+    files = sorted(path.name for path in (tmp_path / "results" / "reproduce").iterdir())
+    assert files == ["one-s0.json", "one-s1.json", "one-s2.json"]
+    about = Record.load(tmp_path / "results" / "reproduce" / "one-s1.json").about
+    assert (about.claim, about.seed, about.step, about.steps, about.row) == ("one", 1, 6, 6, "maml")
+    assert about.curve is not None and about.curve.of == "validation tasks"
+    assert [step for step, _ in about.curve.points] == [3, 6]
+    assert about.processor_seconds is not None and about.processor_seconds > 0 and about.train_seconds > 0
+    assert about.energy is not None and "10 W a busy core" in about.energy["assumption"]
+    assert about.weights_sha256 is not None and len(about.weights_sha256) == 64
+    assert "platform" not in about.versions and about.command == "quickstudy reproduce one --seeds 1"
+
+    no_training(monkeypatch)
+    again, said = run(tmp_path, seeds=(0, 1, 2))
+    assert again == found and said == []
+    # Nor where the runs are elsewhere: the results are of that protocol, and whole.
+    assert run(tmp_path, seeds=(0, 1, 2), runs=tmp_path / "others")[0] == found
+
+
+def test_claims_that_share_a_training_are_tested_on_its_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    one, _ = run(tmp_path)
+    no_training(monkeypatch)
+    two, _ = run(tmp_path, "two")
+    assert two.records[0].result.shot == 7 and two.records[0].about.recipe == "one"
+    assert two.records[0].about.weights_sha256 == one.records[0].about.weights_sha256
+    assert two.verdict.kind == "no published figure verified"
+
+
+def test_what_a_budget_cut_goes_on_bit_for_bit(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(Budget, "share", lambda self, seeds: 1e-9)
+        cut, said = run(tmp_path, budget=1.0)
+    assert (cut.records[0].about.step, cut.verdict.kind, cut.verdict.cut) == (1, "budget-limited", (0,))
+    assert any("its share of the budget is over. Stopped after step 1 of 6." in text for text in said)
+    curve = cut.records[0].about.curve
+    assert curve is not None and curve.of == "training tasks", "nothing was validated by then"
+    whole, said = run(tmp_path)
+    assert any("goes on with" in text for text in said)
+    at_once, _ = run(tmp_path / "at-once")
+    assert whole.records[0].about.weights_sha256 == at_once.records[0].about.weights_sha256
+    assert whole.records[0].result.per_episode == at_once.records[0].result.per_episode
+    spent = whole.records[0].about.processor_seconds, cut.records[0].about.processor_seconds
+    assert spent[0] is not None and spent[1] is not None and spent[0] > spent[1], "sessions add up"
+
+
+def test_a_budget_is_divided_over_the_seeds_that_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(tmp_path, seeds=(1,))
+    shares: list[int] = []
+    monkeypatch.setattr(Budget, "share", lambda self, seeds: shares.append(seeds) or 0.0)
+    found, said = run(tmp_path, seeds=(0, 1, 2), budget=60.0)
+    assert shares == [2, 1] and [one.about.seed for one in found.records] == [1]
+    assert said.count("Seed 0: no time is left of the budget.") == 1
+
+
+def test_time_that_is_left() -> None:
+    now = [0.0]
+    budget = Budget(60.0, clock=lambda: now[0])
+    assert budget.share(3) == 20.0
+    now[0] = 30.0
+    assert budget.share(2) == 15.0
+    now[0] = 70.0
+    assert budget.share(1) == 0.0 and Budget(None).share(3) is None
+
+
+def test_an_edited_run_is_not_taken(tmp_path: Path) -> None:
+    run(tmp_path)
+    recipe = tmp_path / "runs" / "one-s0-001" / "recipe.toml"
+    recipe.write_text(recipe.read_text().replace("inner-steps = 2", "inner-steps = 1"))
+    path_of(tmp_path / "results", "one", 0).unlink()
+    found, said = run(tmp_path)
+    assert any(re.search(r"Not taken: .*one-s0-001, whose recipe is not the claim's", text) for text in said)
+    assert found.records[0].about.step == 6 and (tmp_path / "runs" / "one-s0-002").is_dir()
+
+
+def test_a_run_whose_recipe_was_edited_into_the_claims_is_not_taken(tmp_path: Path) -> None:
+    """The checkpoint says by which recipe it was trained."""
+    given = {"seed": 0, "name": "one", "learner.inner-steps": 1, "train.steps": 6}
+    other = quickstudy.train("sinusoid-maml-fast", overrides=given, runs=tmp_path / "runs", device="cpu")
+    (other.path / "recipe.toml").write_text(to_toml(claim("one").recipe_of(0)))
+    _, said = run(tmp_path)
+    assert any("whose recipe was edited after its training" in text for text in said)
+    assert (tmp_path / "runs" / "one-s0-002").is_dir()
+
+
+def test_a_result_of_another_protocol_is_not_taken(tmp_path: Path) -> None:
+    run(tmp_path)
+    claims = tmp_path / "claims" / "tiny.toml"
+    claims.write_text(claims.read_text().replace('"evaluate.episodes" = 40', '"evaluate.episodes" = 6'))
+    from quickstudy.reproduce import published
+
+    published._claims_in.cache_clear()
+    said: list[str] = []
+    assert all(not one.records for one in overview(tmp_path / "results", said.append))
+    assert len(said) == 1 and re.search(r"Not taken: .*one-s0\.json was measured by another recipe or test", said[0])
+    found, said = run(tmp_path)
+    assert found.records[0].result.episodes == 6 and any("its hash differs" in text for text in said)
+    published._claims_in.cache_clear()
+
+
+def test_foreign_files(tmp_path: Path) -> None:
+    run(tmp_path)
+    folder = tmp_path / "results" / "reproduce"
+    (folder / "notes.json").write_text("{}")
+    about = json.loads((folder / "one-s0.json").read_text())
+    about["provenance"]["claim"] = "gone"
+    (folder / "old.json").write_text(json.dumps(about))
+    said: list[str] = []
+    found = {one.claim.name: one for one in overview(tmp_path / "results", said.append)}
+    assert len(found["one"].records) == 1 and not found["two"].records
+    assert re.search(r"Passed over: .*notes\.json does not say how it was measured", said[0])
+    assert re.search(r"Passed over: .*old\.json is of 'gone', and there is no such claim", said[1])
+
+    (folder / "one-s1.json").write_text(json.dumps(about))
+    with pytest.raises(InputError, match=r"one-s1\.json is of the claim 'gone' and seed 0.*Move it away"):
+        run(tmp_path, seeds=(1,))
+    (folder / "one-s1.json").write_text('{"metric": ')
+    with pytest.raises(InputError, match=r"one-s1\.json as a result: it is no JSON.*seed 1 would be written there"):
+        run(tmp_path, seeds=(1,))
+    del about["provenance"]["steps"]
+    (folder / "old.json").write_text(json.dumps(about))
+    with pytest.raises(DataError, match=r"old\.json as the result of a reproduction: provenance\.steps: Field"):
+        Record.load(folder / "old.json")
+
+
+def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*arguments: Any, **options: Any) -> None:
+        raise Interrupted("Stopped after step 2 of 6. Go on with: quickstudy train x --resume")
+
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.train", interrupted)
+    with pytest.raises(Interrupted, match=r"^Stopped after step 2 of 6\. Go on with: quickstudy reproduce one$"):
+        run(tmp_path, budget=60.0)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seeds": ()}, r"with the seeds \[\]: expected different whole numbers"),
+        ({"seeds": (1, 1)}, r"with the seeds \[1, 1\]"),
+        ({"seeds": (-1,)}, r"with the seeds \[-1\]"),
+        ({"budget": 0.0}, r"a budget of 0 seconds: expected a number above 0"),
+        ({"budget": float("nan")}, r"a budget of nan seconds"),
+        ({"watts": 0.0}, r"with 0 watts a core: expected a number above 0"),
+    ],
+)
+def test_what_cannot_be(options: dict[str, Any], said: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=said):
+        run(tmp_path, **options)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("text", ["", "0m", "20", "m", "-5m", "20 minutes", "1h 30m", "1m x"])
+def test_no_time(text: str) -> None:
+    with pytest.raises(InputError, match=r"as a time: expected a number above 0 with its unit, such as 90s"):
+        read_duration(text)
+
+
+def test_a_budget_needs_the_main_thread() -> None:
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as pool, pytest.raises(InputError, match=r"outside the main thread"):
+        pool.submit(StopsAt, 1.0).result()
+
+
+def test_energy() -> None:
+    found = energy(3600.0, watts=12.0)
+    assert found is not None and found["watt_hours"] == 12.0 and "12 W a busy core" in found["assumption"]
+    assert energy(None) is None and energy(1.0, device="cuda") is None
+
+
+def test_the_commit_is_that_of_the_sources() -> None:
+    found = commit()
+    assert found is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found)

@@ -1,0 +1,40 @@
+"""Claims that take a moment: a training of a few steps, and two figures of it."""
+
+from pathlib import Path
+
+import pytest
+
+TINY = """
+[every]
+recipe = "sinusoid-maml-fast"
+metric = "mse"
+source = "a paper"
+read = "in it"
+notes = ["of all"]
+
+[every.overrides]
+"train.steps" = 6
+"train.validate-every" = 3
+"train.validate-episodes" = 4
+"evaluate.episodes" = 40
+
+[[claims]]
+name = "one"
+title = "first"
+published = { mean = 0.5, ci95 = 0.1 }
+overrides = { "learner.inner-steps" = 2 }
+notes = ["of one"]
+
+[[claims]]
+name = "two"
+title = "second"
+training = "one"
+test = { shot = 7 }
+"""
+
+
+def use_tiny_claims(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let these be the claims that ship."""
+    folder.mkdir(exist_ok=True)
+    (folder / "tiny.toml").write_text(TINY)
+    monkeypatch.setattr("quickstudy.reproduce.published._FOLDER", folder)
