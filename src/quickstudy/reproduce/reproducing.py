@@ -246,7 +246,7 @@ class _Work:
         )
         record = Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result))
         record.save()
-        return record
+        return Record.load(record.path)  # with as many digits as there, so that it is the same whenever it is read
 
     def _about(self, seed: int, run: RunFolder, result: Result) -> Provenance:
         recipe, done = self.recipe(seed), done_of(run)
