@@ -21,7 +21,7 @@ def test_a_claim(tiny: Path, quickstudy: Command) -> None:
     found = quickstudy("reproduce", "one", "--seeds", "0,1", "--ranks", "1", "--watts", "5")
     assert found.status == 0, found.err
     lines = found.out.splitlines()
-    assert lines[0] == "one: first" and "0.5 ± 0.1; a paper; read in it" in lines[1]
+    assert lines[0] == "one: first" and "0.50 ± 0.10; a paper; read in it" in lines[1]
     assert sum("6 of 6 steps" in line for line in lines) == 2
     assert any(line.startswith("  verdict     too few seeds: 2 of at least 3; so far +") for line in lines)
     assert any("10 % of the figure apart" in line for line in lines) and lines[-1] == "  note: of one"
@@ -50,9 +50,10 @@ def test_a_budget(tiny: Path, quickstudy: Command) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["on"], "There is no claim called 'on'. Did you mean 'one'?"),
+        (["on"], "There is no claim called 'on'. Did you mean 'one'? `quickstudy reproduce` lists all."),
         (["one", "--budget", "soon"], "Cannot read 'soon' as a time"),
         (["one", "--budget", "0m"], "Cannot read '0m' as a time"),
+        (["one", "--budget", "-5m"], "Cannot read '-5m' as a time"),
         (["one", "--seeds", "0;1"], "--seeds: expected whole numbers with commas between, such as 0,1,2, found '0;1'."),
         (["one", "--seeds", "0,0"], "expected different whole numbers from 0 on"),
         (["one", "--watts", "-1"], "with -1 watts a core"),

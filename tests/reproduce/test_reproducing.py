@@ -17,6 +17,7 @@ from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.record import commit, path_of
 from quickstudy.train import Interrupted
 from tests.reproduce.tiny import use_tiny_claims
+from tests.test_pages import script
 
 
 @pytest.fixture(autouse=True)
@@ -26,7 +27,12 @@ def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def run(folder: Path, name: str = "one", **options: Any) -> tuple[Reproduced, list[str]]:
     said: list[str] = []
-    given = {"seeds": (0,), "runs": folder / "runs", "results": folder / "results", "device": "cpu"} | options
+    given: dict[str, Any] = {
+        "seeds": (0,),
+        "runs": folder / "runs",
+        "results": folder / "results",
+        "device": "cpu",
+    } | options
     return reproduce(name, tell=said.append, **given), said
 
 
@@ -88,7 +94,12 @@ def test_what_a_budget_cut_goes_on_bit_for_bit(tmp_path: Path) -> None:
 def test_a_budget_is_divided_over_the_seeds_that_remain(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tmp_path, seeds=(1,))
     shares: list[int] = []
-    monkeypatch.setattr(Budget, "share", lambda self, seeds: shares.append(seeds) or 0.0)
+
+    def nothing(self: Budget, seeds: int) -> float:
+        shares.append(seeds)
+        return 0.0
+
+    monkeypatch.setattr(Budget, "share", nothing)
     found, said = run(tmp_path, seeds=(0, 1, 2), budget=60.0)
     assert shares == [2, 1] and [one.about.seed for one in found.records] == [1]
     assert said.count("Seed 0: no time is left of the budget.") == 1
@@ -188,6 +199,25 @@ def test_what_cannot_be(options: dict[str, Any], said: str, tmp_path: Path) -> N
     with pytest.raises(InputError, match=said):
         run(tmp_path, **options)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
+    (tmp_path / "results").write_text("")
+    with pytest.raises(InputError, match=r"Cannot write into .*results: it is a file, not a folder"):
+        run(tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_page_of_results(tmp_path: Path) -> None:
+    run(tmp_path, seeds=(0, 1, 2))
+    made = script("make_results").page(tmp_path / "results")
+    row = next(line for line in made.splitlines() if line.startswith("| `one`: first"))
+    cells = [cell.strip() for cell in row.strip("|").split("|")]
+    assert cells[1] == "0.50 ± 0.10" and "(3 seeds)" in cells[3] and cells[4].startswith("above (worse): +")
+    assert cells[5] == "6 of 6 steps" and "torch" in cells[7] and "## Reproductions" in made
+    (tmp_path / "results" / "reproduce" / "notes.json").write_text("{}")
+    with pytest.raises(DataError, match=r"notes\.json does not say how it was measured"):
+        script("make_results").page(tmp_path / "results")
 
 
 @pytest.mark.parametrize("text", ["", "0m", "20", "m", "-5m", "20 minutes", "1h 30m", "1m x"])

@@ -125,7 +125,9 @@ def _print(found: Reproduced) -> None:
 
     one = found.claim
     typer.echo(f"{one.name}: {one.title}")
-    typer.echo(f"  published   {printed(one.published, one)}; {one.source}; read {one.read}")
+    typer.echo(
+        f"  published   {printed(one.published, one)}; {one.source}; {'read ' * (one.published is not None)}{one.read}"
+    )
     if one.reruns:
         typer.echo(f"  re-runs     {reruns(one)}")
         for rerun in one.reruns:

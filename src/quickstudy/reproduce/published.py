@@ -18,6 +18,7 @@ and the claim's protocol can be run all the same.
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 import json
 import tomllib
@@ -245,5 +246,7 @@ def claim(name: str) -> Claim:
     """
     known = claims()
     if name not in known:
-        raise UnknownName.among("claim", name, known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        hint = f"Did you mean {near[0]!r}? " if near else ""  # not all of them, which are many
+        raise UnknownName(f"There is no claim called {name!r}. {hint}`quickstudy reproduce` lists all.")
     return known[name]

@@ -90,6 +90,9 @@ def reproduce(
     one = name if isinstance(name, Claim) else claim(name)
     _check(seeds, budget)
     energy(None, watts=watts)
+    for folder in (Path(runs), Path(results)):  # before hours of training, not after
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"Cannot write into {folder}: it is a file, not a folder. Name another folder.")
     work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, progress, tell)
     clock, records = Budget(budget), dict[int, Record]()
     for seed in seeds:

@@ -86,9 +86,9 @@ def note_processor_time(run: RunFolder, seconds: float, *, begun: bool) -> None:
         seconds: of the session.
         begun: whether the session began the run. Of one whose beginning nobody counted nothing is known.
     """
-    before = run.about.get(_COST)
-    if begun or before is not None:
-        run.note(**{_COST: round((0.0 if begun else before) + seconds, 2)})
+    before = 0.0 if begun else processor_time_of(run)
+    if before is not None:
+        run.note(**{_COST: round(before + seconds, 2)})
 
 
 def processor_time_of(run: RunFolder) -> float | None:

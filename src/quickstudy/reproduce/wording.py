@@ -30,15 +30,21 @@ def printed(figure: Published | Rerun | None, claim: Claim) -> str:
     """A figure as its paper prints it."""
     if figure is None:
         return "none verified"
-    interval = "" if figure.ci95 is None else f" ± {figure.ci95:g}"
-    return f"{figure.mean:g}{interval}{_unit(claim.metric)}"
+    interval = "" if figure.ci95 is None else f" ± {_as_printed(figure.ci95, claim)}"
+    return f"{_as_printed(figure.mean, claim)}{interval}{_unit(claim.metric)}"
+
+
+def _as_printed(value: float, claim: Claim) -> str:
+    """With all digits that it has, and at least those that papers print."""
+    least = 1 if metric(claim.metric).percent else 2
+    return max(f"{value:.{least}f}", f"{value:.6g}", key=len)
 
 
 def reruns(claim: Claim) -> str:
     """The band of independent re-runs, or the only one; empty where there is none."""
     if claim.band is not None:
         low, high = (one * claim.unit for one in claim.band)
-        return f"{low:g} to {high:g}{_unit(claim.metric)}"
+        return f"{_as_printed(low, claim)} to {_as_printed(high, claim)}{_unit(claim.metric)}"
     return printed(claim.reruns[0], claim) if claim.reruns else ""
 
 
