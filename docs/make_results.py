@@ -17,7 +17,7 @@ from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
 from quickstudy.evaluate.kept import load_kept
 from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
 from quickstudy.reproduce import Record, Reproduced, overview
-from quickstudy.reproduce.record import FOLDER
+from quickstudy.reproduce.record import FOLDER, read_all
 from quickstudy.reproduce.wording import ours, printed, reruns, sentence, steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -139,21 +139,23 @@ def reproductions(results: Path) -> Iterator[str]:
     """The section of published figures; nothing where none was run.
 
     Raises:
-        DataError: a file among the results is foreign, or of a protocol that the claims do not have any more.
+        DataError: a file among the results is foreign.
     """
-    run = [one for one in overview(results, _refuse) if one.records]
+    read_all(results, _refuse)
+    run = [one for one in overview(results) if one.records]
     if not run:
         return
     yield REPRODUCTIONS
-    lines = [
-        "| claim | published | independent re-runs | ours | verdict | trained | time a seed | machine |",
-        "|---" * 8 + "|",
-    ]
-    yield "\n".join([*lines, *map(_reproduced, run)]) + "\n"
+    head = "| claim | published | independent re-runs | ours | verdict | trained | time a seed | machine |"
+    yield "\n".join([head, "|---" * 8 + "|", *map(_reproduced, run)]) + "\n"
+    listed = {record.path for one in run for record in one.records}
+    others = [path.stem for path in sorted((results / FOLDER).glob("*.json")) if path not in listed]
+    if others:  # such as of a learner that has got an option since
+        yield f"Not listed, as its recipe or test is not the claim's any more: {', '.join(others)}.\n"
 
 
 def _refuse(text: str) -> None:
-    raise DataError(f"{text} docs/results.md is made of results that its claims still stand for.")
+    raise DataError(f"{text} results/{FOLDER} holds what `quickstudy reproduce` writes, and nothing else.")
 
 
 def _reproduced(one: Reproduced) -> str:

@@ -47,6 +47,14 @@ def test_a_budget(tiny: Path, quickstudy: Command) -> None:
     assert "6 of 6 steps" in said.out and "goes on with" in said.err
 
 
+def test_show(tiny: Path, quickstudy: Command) -> None:
+    shown = quickstudy("reproduce", "two", "--show").out
+    assert "trained as  one" in shown and "tested with shot 7, checkpoint last" in shown and "steps = 6" in shown
+    document = json.loads(quickstudy("reproduce", "one", "--show", "--json").out)
+    assert document["recipe"]["train"]["steps"] == 6 and document["claim"]["published"]["mean"] == 0.5
+    assert not (tiny / "runs").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

@@ -145,6 +145,10 @@ def test_a_result_of_another_protocol_is_not_taken(tmp_path: Path) -> None:
     said: list[str] = []
     assert all(not one.records for one in overview(tmp_path / "results", said.append))
     assert len(said) == 1 and re.search(r"Not taken: .*one-s0\.json was measured by another recipe or test", said[0])
+    run(tmp_path, "two")
+    made = script("make_results").page(tmp_path / "results")
+    assert "| `two`: second" in made and "`one`" not in made, "a figure of another protocol is not printed"
+    assert "not the claim's any more: one-s0." in made
     found, said = run(tmp_path)
     assert found.records[0].result.episodes == 6 and any("its hash differs" in text for text in said)
     published._claims_in.cache_clear()

@@ -14,7 +14,7 @@ from quickstudy.cli.process import set_threads
 from quickstudy.errors import InputError
 
 if TYPE_CHECKING:
-    from quickstudy.reproduce import Reproduced
+    from quickstudy.reproduce import Claim, Reproduced
 
 __all__ = ["reproduce"]
 
@@ -41,6 +41,9 @@ def reproduce(
     results: Annotated[Path, typer.Option(help="The folder of results; reproduce/ in it gets a file a seed.")] = Path(
         "results"
     ),
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the claim and its recipe, of the first seed; train nothing.")
+    ] = False,
     device: Device = None,
     ranks: Ranks = "auto",
     threads: Threads = None,
@@ -58,6 +61,9 @@ def reproduce(
         _list(results, json)
         return
     wanted, number = _seeds(seeds), rank_number(ranks)
+    if show:
+        _show(name, wanted[0], json)
+        return
     set_threads(threads)
 
     from quickstudy.reproduce import read_duration
@@ -119,20 +125,53 @@ def _list(results: Path, json: bool) -> None:
         typer.echo("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[3]]).rstrip())
 
 
-def _print(found: Reproduced) -> None:
-    from quickstudy.evaluate.wording import figure, marks
-    from quickstudy.reproduce.wording import curve_line, ours, printed, reruns, rule, sentence, steps_of
+def _show(name: str, seed: int, json: bool) -> None:
+    from quickstudy.recipes import to_toml
+    from quickstudy.reproduce import claim
 
-    one = found.claim
+    one = claim(name)
+    recipe = one.recipe_of(seed)
+    if json:
+        settings = recipe.model_dump(mode="json", by_alias=True, exclude_none=True)
+        one_json({"claim": one.model_dump(mode="json"), "band": one.band, "recipe": settings})
+        return
+    _print_claim(one)
+    _print_notes(one)
+    if one.training is not None:
+        typer.echo(f"  trained as  {one.training}")
+    tested = [f"{key} {value}" for key, value in one.test.model_dump(exclude_none=True).items() if value != {}]
+    typer.echo(f"  tested with {', '.join(tested)}; else as the recipe says\n")
+    typer.echo(to_toml(recipe).rstrip())
+
+
+def _print_claim(one: Claim) -> None:
+    from quickstudy.reproduce.wording import printed, reruns
+
     typer.echo(f"{one.name}: {one.title}")
-    typer.echo(
-        f"  published   {printed(one.published, one)}; {one.source}; {'read ' * (one.published is not None)}{one.read}"
-    )
+    read = f"read {one.read}" if one.published is not None else one.read
+    typer.echo(f"  published   {printed(one.published, one)}; {one.source}; {read}")
     if one.reruns:
         typer.echo(f"  re-runs     {reruns(one)}")
-        for rerun in one.reruns:
-            note = f" ({rerun.note})" if rerun.note else ""
-            typer.echo(f"              {printed(rerun, one)}: {rerun.source}{note}")
+    for rerun in one.reruns:
+        note = f" ({rerun.note})" if rerun.note else ""
+        typer.echo(f"              {printed(rerun, one)}: {rerun.source}{note}")
+
+
+def _print_notes(one: Claim) -> None:
+    from quickstudy.reproduce.wording import rule
+
+    if one.published is not None:
+        typer.echo(f"  {rule(one)}")
+    for note in one.notes:
+        typer.echo(f"  note: {note}")
+
+
+def _print(found: Reproduced) -> None:
+    from quickstudy.evaluate.wording import figure, marks
+    from quickstudy.reproduce.wording import curve_line, ours, sentence, steps_of
+
+    one = found.claim
+    _print_claim(one)
     for record in found.records:
         about = record.about
         said = [figure(record.result), *marks(record.result), steps_of(record), f"{about.train_seconds:,.0f} s"]
@@ -143,10 +182,7 @@ def _print(found: Reproduced) -> None:
             typer.echo(f"              {curve_line(record)}")
     typer.echo(f"  ours        {ours(found.verdict, one) or 'nothing yet'}")
     typer.echo(f"  verdict     {sentence(found.verdict, one, found.records)}")
-    if one.published is not None:
-        typer.echo(f"  {rule(one)}")
-    for note in one.notes:
-        typer.echo(f"  note: {note}")
+    _print_notes(one)
 
 
 def _document(found: Reproduced) -> dict[str, Any]:
