@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 import quickstudy
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.recipes import to_toml
 from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
 from quickstudy.reproduce.budget import Budget, StopsAt
@@ -177,6 +177,23 @@ def test_foreign_files(tmp_path: Path) -> None:
     (folder / "old.json").write_text(json.dumps(about))
     with pytest.raises(DataError, match=r"old\.json as the result of a reproduction: provenance\.steps: Field"):
         Record.load(folder / "old.json")
+
+
+def test_a_verdict_is_over_all_seeds_on_file(tmp_path: Path) -> None:
+    run(tmp_path, seeds=(5, 6))
+    found, _ = run(tmp_path, seeds=(0,))
+    assert found.verdict.seeds == (0, 5, 6)
+
+
+def test_a_seed_that_diverges_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverge(recipe: Any, **options: Any) -> Any:
+        if recipe.seed == 0:
+            raise NonFiniteLoss("the loss of step 3 is NaN: training diverged.")
+        return quickstudy.train(recipe, **options)
+
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.train", diverge)
+    found, said = run(tmp_path, seeds=(0, 1))
+    assert "Seed 0: the loss of step 3 is NaN: training diverged." in said and found.verdict.seeds == (1,)
 
 
 def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
 from quickstudy.rankcount import Ranks
 from quickstudy.recipes import Recipe, recipe_hash
@@ -18,7 +18,7 @@ from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
 from quickstudy.reproduce.published import Claim, claim, claims
-from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
+from quickstudy.reproduce.record import FOLDER, Provenance, Record, commit, path_of, read_all
 from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
 from quickstudy.runs import state_of
@@ -38,7 +38,7 @@ class Reproduced:
 
     Args:
         claim: the published figure and its protocol.
-        records: one a seed that has a result, by seed.
+        records: one a seed that has a result of this protocol, by seed; all that are on file.
         verdict: over them.
     """
 
@@ -65,7 +65,7 @@ def reproduce(
 
     Each seed is a run like any other. One that is finished is not trained again, one that was stopped goes on, bit for
     bit; a result that is there of the same protocol and as many steps is taken as it is. The test takes the same
-    episodes for all seeds.
+    episodes for all seeds. The verdict is over all seeds that have a result, asked for now or before.
 
     Args:
         name: of a claim (``quickstudy reproduce`` lists them), or one of one's own.
@@ -109,8 +109,20 @@ def reproduce(
         tested = work.test(seed, records.get(seed))
         if tested is not None:
             records[seed] = tested
-    found = tuple(records[seed] for seed in sorted(records))
-    return Reproduced(one, found, judge(one.target, [record.figure for record in found], one.metric))
+    return of_records(one, _on_file(one, Path(results)))
+
+
+def _on_file(one: Claim, results: Path) -> list[Record]:
+    """All of a claim, also of seeds that nobody asked for now: a verdict over chosen seeds would be none."""
+    found = []
+    for path in sorted((results / FOLDER).glob(f"{one.name}-s*.json")):
+        try:
+            record = Record.load(path)
+        except DataError:  # foreign, and none that was to be written
+            continue
+        if record.about.claim == one.name:
+            found.append(record)
+    return found
 
 
 def overview(results: str | Path = "results", tell: Tell = lambda text: None) -> list[Reproduced]:
@@ -218,6 +230,8 @@ class _Work:
                 said = str(interrupted).partition(" Go on with")[0]
                 raise Interrupted(f"{said} Go on with: quickstudy reproduce {self.claim.name}") from None
             self.tell(f"Seed {seed}: its share of the budget is over. {str(interrupted).partition(' Go on')[0]}")
+        except NonFiniteLoss as diverged:  # the other seeds go on, and this one counts as cut short
+            self.tell(f"Seed {seed}: {diverged}")
         finally:
             run = run_of(recipe, self.runs)
             if run is not None:
@@ -246,7 +260,7 @@ class _Work:
             progress=self.progress,
             ranks=self.ranks,
             report=False,
-        )
+        ).by(self.claim.metric)
         record = Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result))
         record.save()
         return Record.load(record.path)  # with as many digits as there, so that it is the same whenever it is read
