@@ -14,6 +14,7 @@ from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.recipes import to_toml
 from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
 from quickstudy.reproduce.budget import Budget, StopsAt
+from quickstudy.reproduce.published import read_claims
 from quickstudy.reproduce.record import commit, path_of
 from quickstudy.train import Interrupted
 from tests.reproduce.tiny import use_tiny_claims
@@ -226,6 +227,15 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
     with pytest.raises(InputError, match=r"Cannot write into .*results: it is a file, not a folder"):
         run(tmp_path)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_test_that_cannot_be_is_said_before_training(tmp_path: Path) -> None:
+    claims = tmp_path / "claims" / "tiny.toml"
+    wrong = claims.read_text().replace("test = { shot = 7 }", 'test = { overrides = { "learner.inner-step" = 7 } }')
+    one = read_claims(wrong, "mine.toml")[1]
+    with pytest.raises(InputError, match=r"learner\.inner-step'. Did you mean 'learner\.inner-steps'"):
+        reproduce(one, runs=tmp_path / "runs", results=tmp_path / "results")
     assert not (tmp_path / "runs").exists()
 
 

@@ -13,7 +13,7 @@ import torch
 from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
 from quickstudy.rankcount import Ranks
-from quickstudy.recipes import Recipe, recipe_hash
+from quickstudy.recipes import Recipe, load_recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
@@ -90,7 +90,9 @@ def reproduce(
     one = name if isinstance(name, Claim) else claim(name)
     _check(seeds, budget)
     energy(None, watts=watts)
-    for folder in (Path(runs), Path(results)):  # before hours of training, not after
+    # What a test cannot do, or where nothing can be written, is said before hours of training, not after.
+    load_recipe(one.recipe, {**one.overrides, **one.test.overrides})
+    for folder in (Path(runs), Path(results)):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"Cannot write into {folder}: it is a file, not a folder. Name another folder.")
     work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, progress, tell)
