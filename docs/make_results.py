@@ -161,12 +161,12 @@ def _refuse(text: str) -> None:
 def _reproduced(one: Reproduced) -> str:
     trained = "; ".join(dict.fromkeys(map(steps_of, one.records)))
     seconds = sorted(record.about.train_seconds for record in one.records)
-    time = " to ".join(dict.fromkeys(_minutes(value) for value in (seconds[0], seconds[-1])))
+    time = " to ".join(dict.fromkeys(_minutes(value) for value in (seconds[0], seconds[-1]) if value))
     cells = [
         f"`{one.claim.name}`: {one.claim.title}",
         printed(one.claim.published, one.claim),
         reruns(one.claim),
-        ours(one.verdict, one.claim),
+        ours(one.verdict, one.claim, one.records),
         sentence(one.verdict, one.claim),
         trained,
         time,

@@ -44,6 +44,7 @@ def test_a_budget(tiny: Path, quickstudy: Command) -> None:
     assert document["verdict"]["kind"] == "budget-limited" and document["seeds"][0]["step"] == 1
     assert "cut: seed 0 after 1 of 6 steps" in document["verdict"]["sentence"]
     said = quickstudy("reproduce", "one", "--seeds", "0", "--ranks", "1")
+    assert "over episodes (1 seed)" in said.out
     assert "6 of 6 steps" in said.out and "goes on with" in said.err
 
 

@@ -118,7 +118,12 @@ def _list(results: Path, json: bool) -> None:
     rows = [("claim", "published", "ours", "verdict")]
     for one in found:
         rows.append(
-            (one.claim.name, printed(one.claim.published, one.claim), ours(one.verdict, one.claim), one.verdict.kind)
+            (
+                one.claim.name,
+                printed(one.claim.published, one.claim),
+                ours(one.verdict, one.claim, one.records),
+                one.verdict.kind,
+            )
         )
     widths = [max(len(row[column]) for row in rows) for column in range(3)]
     for row in rows:
@@ -174,13 +179,14 @@ def _print(found: Reproduced) -> None:
     _print_claim(one)
     for record in found.records:
         about = record.about
-        said = [figure(record.result), *marks(record.result), steps_of(record), f"{about.train_seconds:,.0f} s"]
-        if about.energy is not None:
+        said = [figure(record.result), *marks(record.result), steps_of(record)]
+        said += [f"{about.train_seconds:,.0f} s"] * bool(about.steps)
+        if about.steps and about.energy is not None:
             said.append(f"about {about.energy['watt_hours']:.3g} Wh")
         typer.echo(f"  seed {about.seed:<6} {'; '.join(said)}")
         if not record.figure.finished and curve_line(record):
             typer.echo(f"              {curve_line(record)}")
-    typer.echo(f"  ours        {ours(found.verdict, one) or 'nothing yet'}")
+    typer.echo(f"  ours        {ours(found.verdict, one, found.records) or 'nothing yet'}")
     typer.echo(f"  verdict     {sentence(found.verdict, one, found.records)}")
     _print_notes(one)
 

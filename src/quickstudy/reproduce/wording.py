@@ -48,19 +48,22 @@ def reruns(claim: Claim) -> str:
     return printed(claim.reruns[0], claim) if claim.reruns else ""
 
 
-def ours(verdict: Verdict, claim: Claim) -> str:
-    """The mean over seeds, with the interval over them; empty where nothing was run."""
+def ours(verdict: Verdict, claim: Claim, records: Sequence[Record] = ()) -> str:
+    """The mean over seeds, with the interval over them (of one seed over its episodes); empty where nothing was run."""
     if verdict.mean is None:
         return ""
-    n = len(verdict.seeds)
-    interval = "" if verdict.ci95 is None else f" ± {_number(verdict.ci95, claim.metric)}"
+    n, half, of = len(verdict.seeds), verdict.ci95, ""
+    if n == 1:
+        half = next((record.result.ci95 for record in records if record.about.seed in verdict.seeds), None)
+        of = " over episodes"
+    interval = "" if half is None else f" ± {_number(half, claim.metric)}"
     unit = _unit(claim.metric)
-    return f"{_number(verdict.mean, claim.metric)}{interval}{unit} ({n} seed{'s' * (n != 1)})"
+    return f"{_number(verdict.mean, claim.metric)}{interval}{unit}{of * bool(interval)} ({n} seed{'s' * (n != 1)})"
 
 
 def steps_of(record: Record) -> str:
     """How far a training came."""
-    return f"{record.about.step:,} of {record.about.steps:,} steps"
+    return f"{record.about.step:,} of {record.about.steps:,} steps" if record.about.steps else "nothing to train"
 
 
 def rule(claim: Claim) -> str:
