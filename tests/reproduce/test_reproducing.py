@@ -161,12 +161,12 @@ def test_foreign_files(tmp_path: Path) -> None:
     (folder / "notes.json").write_text("{}")
     about = json.loads((folder / "one-s0.json").read_text())
     about["provenance"]["claim"] = "gone"
-    (folder / "old.json").write_text(json.dumps(about))
+    (folder / "gone-s0.json").write_text(json.dumps(about))
     said: list[str] = []
     found = {one.claim.name: one for one in overview(tmp_path / "results", said.append)}
     assert len(found["one"].records) == 1 and not found["two"].records
     assert re.search(r"Passed over: .*notes\.json does not say how it was measured", said[0])
-    assert re.search(r"Passed over: .*old\.json is of 'gone', and there is no such claim", said[1])
+    assert re.search(r"Passed over: .*gone-s0\.json is of 'gone', and there is no such claim", said[1])
 
     (folder / "one-s1.json").write_text(json.dumps(about))
     with pytest.raises(InputError, match=r"one-s1\.json is of the claim 'gone' and seed 0.*Move it away"):
@@ -184,6 +184,16 @@ def test_a_verdict_is_over_all_seeds_on_file(tmp_path: Path) -> None:
     run(tmp_path, seeds=(5, 6))
     found, _ = run(tmp_path, seeds=(0,))
     assert found.verdict.seeds == (0, 5, 6)
+
+
+def test_a_copy_is_no_further_seed(tmp_path: Path) -> None:
+    run(tmp_path)
+    file = path_of(tmp_path / "results", "one", 0)
+    file.with_name("one-s1.copy.json").write_bytes(file.read_bytes())
+    said: list[str] = []
+    found = next(one for one in overview(tmp_path / "results", said.append) if one.claim.name == "one")
+    assert found.verdict.seeds == run(tmp_path)[0].verdict.seeds == (0,)
+    assert re.search(r"one-s1\.copy\.json has the result that one-s0\.json is for", said[0])
 
 
 def test_a_seed_that_diverges_stops_no_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -146,19 +146,27 @@ def path_of(results: Path, claim: str, seed: int) -> Path:
     return results / FOLDER / f"{claim}-s{seed}.json"
 
 
-def read_all(results: Path, tell: Callable[[str], None] = lambda text: None) -> list[Record]:
+def read_all(results: Path, tell: Callable[[str], None] = lambda text: None, claim: str = "") -> list[Record]:
     """All records of a folder of results, by name.
 
     Args:
-        results: the folder; what is foreign in it is passed over.
+        results: the folder; what is foreign in it is passed over, and so is a copy under another name, which would
+            count as a further seed.
         tell: told what was passed over, and why.
+        claim: only of this one; all by default.
     """
     found = []
-    for path in sorted((results / FOLDER).glob("*.json")):
+    for path in sorted((results / FOLDER).glob(f"{claim}-s*.json" if claim else "*.json")):
         try:
-            found.append(Record.load(path))
+            record = Record.load(path)
         except InputError as error:
             tell(f"Passed over: {error}")
+            continue
+        usual = path_of(results, record.about.claim, record.about.seed)
+        if path != usual:
+            tell(f"Passed over: {path} has the result that {usual.name} is for. Give it that name, or move it away.")
+        elif claim in ("", record.about.claim):
+            found.append(record)
     return found
 
 

@@ -18,7 +18,7 @@ from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
 from quickstudy.reproduce.published import Claim, claim, claims
-from quickstudy.reproduce.record import FOLDER, Provenance, Record, commit, path_of, read_all
+from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
 from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
 from quickstudy.runs import state_of
@@ -108,23 +108,9 @@ def reproduce(
         if seed in untrained:
             untrained.remove(seed)
             work.train(seed, share)
-        tested = work.test(seed, records.get(seed))
-        if tested is not None:
-            records[seed] = tested
-    return of_records(one, _on_file(one, Path(results)))
-
-
-def _on_file(one: Claim, results: Path) -> list[Record]:
-    """All of a claim, also of seeds that nobody asked for now: a verdict over chosen seeds would be none."""
-    found = []
-    for path in sorted((results / FOLDER).glob(f"{one.name}-s*.json")):
-        try:
-            record = Record.load(path)
-        except DataError:  # foreign, and none that was to be written
-            continue
-        if record.about.claim == one.name:
-            found.append(record)
-    return found
+        work.test(seed, records.get(seed))
+    # Also of seeds that nobody asked for now: a verdict over chosen seeds would be none.
+    return of_records(one, read_all(Path(results), claim=one.name))
 
 
 def overview(results: str | Path = "results", tell: Tell = lambda text: None) -> list[Reproduced]:
@@ -239,15 +225,15 @@ class _Work:
             if run is not None:
                 note_processor_time(run, processor_seconds() - before, begun=old is None)
 
-    def test(self, seed: int, before: Record | None) -> Record | None:
+    def test(self, seed: int, before: Record | None) -> None:
         """Test the seed's run as far as it came, unless that was done before."""
         run = run_of(self.recipe(seed), self.runs)
-        done = None if run is None else done_of(run)
-        if run is None or done is None or done.step is None:
-            return before
-        if before is not None and before.about.step >= done.step:
+        step = None if run is None else done_of(run).step
+        if run is None or step is None:
+            return
+        if before is not None and before.about.step >= step:
             self.tell(f"Seed {seed}: {before.path} is of as many steps, or more; it stays as it is.")
-            return before
+            return
         how = self.claim.test
         result = evaluate(
             run.path,
@@ -263,9 +249,7 @@ class _Work:
             ranks=self.ranks,
             report=False,
         ).by(self.claim.metric)
-        record = Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result))
-        record.save()
-        return Record.load(record.path)  # with as many digits as there, so that it is the same whenever it is read
+        Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result)).save()
 
     def _about(self, seed: int, run: RunFolder, result: Result) -> Provenance:
         recipe, done = self.recipe(seed), done_of(run)
