@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 import quickstudy
 from quickstudy.errors import DataError, InputError, NonFiniteLoss
@@ -117,7 +118,8 @@ def test_time_that_is_left() -> None:
 
 
 def test_an_edited_run_is_not_taken(tmp_path: Path) -> None:
-    run(tmp_path)
+    found, _ = run(tmp_path)
+    assert found.records[0].about.versions["torch"] == torch.__version__
     recipe = tmp_path / "runs" / "one-s0-001" / "recipe.toml"
     recipe.write_text(recipe.read_text().replace("inner-steps = 2", "inner-steps = 1"))
     path_of(tmp_path / "results", "one", 0).unlink()

@@ -64,8 +64,8 @@ class Provenance(_Facts):
         curve: along training; None where there is nothing to train.
         weights_sha256: of the checkpoint that was tested.
         commit: of quickstudy's sources; None where they are no checkout.
-        versions: of what it ran on.
-        device: ``"cpu"``, or the GPU.
+        versions: of what its training began on.
+        device: ``"cpu"``, or the GPU, of the test.
         command: to have it again.
         made: the day, UTC.
     """

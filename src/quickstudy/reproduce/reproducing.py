@@ -273,8 +273,10 @@ class _Work:
             curve=along.curve,
             weights_sha256=state_of(run.checkpoints / self.claim.test.checkpoint).get("weights_sha256"),
             commit=commit(),
-            # Whose kernel of which build it ran on is nobody's business; the run's folder has it.
-            versions={name: value for name, value in describe_environment().items() if name != "platform"},
+            # Of the training, as its folder says. Whose kernel of which build it ran on is nobody's business.
+            versions={
+                name: run.about.get(name, now) for name, now in describe_environment().items() if name != "platform"
+            },
             device="cpu" if where.type == "cpu" else torch.cuda.get_device_name(where),
             command=f"quickstudy reproduce {self.claim.name} --seeds {seed}",
             made=datetime.now(UTC).strftime("%Y-%m-%d"),
