@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -131,3 +132,14 @@ def test_every_learner_with_published_figures_has_a_claim() -> None:
 
 def test_claims_are_values() -> None:
     assert isinstance(claim("sinusoid-maml"), Claim) and claims() is claims()
+
+
+def test_the_example_of_the_page_is_the_claim_that_ships() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "reproducing.md").read_text(encoding="utf-8")
+    block = re.search(r"^```toml\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    assert block is not None
+    shown = tomllib.loads(block[1])["claims"][0]
+    ships = claim(shown["name"]).model_dump(exclude_none=True)
+    for key in ("title", "training", "published", "source"):
+        assert shown[key] == ships[key], key
+    assert shown["test"].items() <= ships["test"].items() and ships["read"].startswith(shown["read"])
