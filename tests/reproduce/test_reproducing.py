@@ -17,6 +17,7 @@ from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, re
 from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.published import read_claims
 from quickstudy.reproduce.record import commit, path_of
+from quickstudy.reproduce.runs import run_of
 from quickstudy.train import Interrupted
 from tests.reproduce.tiny import use_tiny_claims
 from tests.test_pages import script
@@ -136,6 +137,30 @@ def test_a_run_whose_recipe_was_edited_into_the_claims_is_not_taken(tmp_path: Pa
     _, said = run(tmp_path)
     assert any("whose recipe was edited after its training" in text for text in said)
     assert (tmp_path / "runs" / "one-s0-002").is_dir()
+
+
+def test_a_run_that_was_changed_on_the_way_is_not_taken(tmp_path: Path) -> None:
+    run(tmp_path)
+    state = tmp_path / "runs" / "one-s0-001" / "checkpoints" / "last" / "state.json"
+    about = json.loads(state.read_text()) | {"changes": [{"step": 1, "changed": {"train.lr": [0.1, 0.2]}}]}
+    state.write_text(json.dumps(about))
+    said: list[str] = []
+    assert run_of(claim("one").recipe_of(0), tmp_path / "runs", said.append) is None
+    assert re.search(
+        r"one-s0-001, which was changed on the way: after step 1, train\.lr changed from 0\.1 to 0", said[0]
+    )
+
+
+def test_an_option_that_a_learner_got_since_changes_no_protocol(tmp_path: Path) -> None:
+    """The checkpoint lacks it, and so does the recipe's file, and neither was edited."""
+    before, _ = run(tmp_path)
+    state = tmp_path / "runs" / "one-s0-001" / "checkpoints" / "last" / "state.json"
+    about = json.loads(state.read_text())
+    assert about["settings"].pop("learner.memory") == "unrolled"
+    state.write_text(json.dumps(about))
+    found = run_of(claim("one").recipe_of(0), tmp_path / "runs")
+    assert found is not None and found.path.name == "one-s0-001"
+    assert claim("one").protocol(0) == before.records[0].about.protocol
 
 
 def test_a_result_of_another_protocol_is_not_taken(tmp_path: Path) -> None:

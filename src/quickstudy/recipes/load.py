@@ -23,7 +23,7 @@ from quickstudy.recipes.parts import REGISTRIES, default, needs, options_model, 
 from quickstudy.recipes.registry import recipes
 from quickstudy.recipes.schema import Recipe
 
-__all__ = ["load_recipe", "parse_recipe"]
+__all__ = ["load_recipe", "parse_recipe", "recipe_path"]
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -38,9 +38,7 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
         UnknownName: no recipe has that name.
         InputError: the file cannot be read, or says something that a recipe cannot say; all mistakes at once.
     """
-    given = str(name_or_path)
-    is_path = isinstance(name_or_path, Path) or given.endswith(".toml") or "/" in given or "\\" in given
-    path = Path(given) if is_path else Path(recipes.get(given))
+    path = recipe_path(name_or_path)
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -48,6 +46,17 @@ def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = 
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"Cannot read the recipe file {path}: {error}. Give the path of a TOML file.") from error
     return parse_recipe(text, source=path.name, folder=path.parent, overrides=overrides)
+
+
+def recipe_path(name_or_path: str | Path) -> Path:
+    """Where a recipe's file lies.
+
+    Raises:
+        UnknownName: no recipe has that name.
+    """
+    given = str(name_or_path)
+    is_path = isinstance(name_or_path, Path) or given.endswith(".toml") or "/" in given or "\\" in given
+    return Path(given) if is_path else Path(recipes.get(given))
 
 
 def parse_recipe(

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from quickstudy.errors import QuickstudyError
 from quickstudy.recipes import Recipe, recipe_hash
-from quickstudy.runs import identity, is_run, recipe_of, shape_of, state_of
+from quickstudy.runs import changes_of, digest_of, is_run, named_settings, recipe_of, state_of
 from quickstudy.train import RunFolder
+from quickstudy.train.changes import changed
 
 __all__ = ["Done", "done_of", "note_processor_time", "processor_time_of", "run_of"]
 
@@ -71,11 +73,22 @@ def _why_not(run: RunFolder, recipe: Recipe) -> str | None:
         state = state_of(run.checkpoints / "last")
         if not state:
             return None  # nothing is saved yet
-        if state["identity"]["recipe"] != identity(recipe, shape_of(run, "last"))["recipe"]:
+        if _edited(state, recipe):
             return "whose recipe was edited after its training: its checkpoint is of another one"
+        for step, what in changes_of(run):
+            return f"which was changed on the way: after step {step}, {what}"
     except (QuickstudyError, KeyError, TypeError) as error:
         return f"which cannot be read ({error})"
     return None
+
+
+def _edited(state: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a checkpoint says that it was trained by other settings; older ones keep a digest alone."""
+    kept = state.get("settings")
+    if not isinstance(kept, dict):
+        return bool(state["identity"]["recipe"] != digest_of(recipe))
+    # An option that learners have got since, at its default, is none that was edited.
+    return any(before is not None for before, _ in changed(kept, named_settings(recipe)).values())
 
 
 def note_processor_time(run: RunFolder, seconds: float, *, begun: bool) -> None:
