@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from quickstudy.evaluate import Result
+from quickstudy.evaluate.modelindex import model_index
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.write import to_toml
@@ -18,11 +19,13 @@ def model_card(recipe: Recipe, learner: AbstractLearner, results: Sequence[Resul
     Args:
         recipe: that it was trained by.
         learner: trained.
-        results: what was measured; all are listed.
+        results: what was measured; all are listed, in the header, too (``model-index``).
         licence: of the weights, None where nobody said.
     """
     head = ["---", "library_name: quickstudy", "tags:", "- meta-learning", "- few-shot-learning"]
-    head += [f"- {recipe.learner.name}", *([] if licence is None else [f"license: {licence.lower()}"]), "---"]
+    head += [f"- {recipe.learner.name}", *([] if licence is None else [f"license: {licence.lower()}"])]
+    head += [model_index(recipe.name, results).rstrip()] if results else []
+    head.append("---")
     traits = learner.traits
     weights = sum(parameter.numel() for parameter in learner.parameters())
     said = (learner.__class__.__doc__ or "").strip().split("\n\n")[0].replace("\n", " ")
