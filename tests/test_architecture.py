@@ -29,7 +29,7 @@ FLOORS = {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "runlist", "progress", "notes"),
         "resuming",
         *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
-        *("reporting", "sweeps", "reports", "memoryneed", "memorythere", "reproduce"),
+        *("reporting", "sweeps", "reports", "memoryneed", "memorythere", "reproduce", "leaderboard"),
     },
     7: {"cli", "__init__", "__main__"},
 }

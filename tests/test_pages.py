@@ -36,6 +36,12 @@ def test_the_page_of_results_is_made_from_the_results() -> None:
     assert (DOCS / "results.md").read_text(encoding="utf-8") == made, "run: python docs/make_results.py"
 
 
+def test_the_leaderboard_is_made_from_the_results() -> None:
+    made = script("make_results").leaderboard(DOCS.parent / "results")
+    assert (DOCS / "leaderboard.html").read_text(encoding="utf-8") == made, "run: python docs/make_results.py"
+    assert len(made.encode()) < 1 << 20
+
+
 def test_a_result_without_provenance_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a\.json does not say how it was measured"):

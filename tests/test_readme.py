@@ -87,6 +87,7 @@ def draw_classes(folder: Path) -> None:
 def test_the_commands_of_the_command_line(data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("QUICKSTUDY_DATA", str(data_root))
     draw_classes(tmp_path)
+    (tmp_path / "results").symlink_to(REPOSITORY / "results")  # as in a clone
     for line in lines("quickstudy"):
         program, verb, *rest = line.split()
         del program

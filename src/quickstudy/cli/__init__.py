@@ -21,6 +21,7 @@ from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
 from quickstudy.cli.export import export
 from quickstudy.cli.fetch import fetch
+from quickstudy.cli.leaderboard import leaderboard
 from quickstudy.cli.learn import add, inspect, learn, predict
 from quickstudy.cli.list import list_names
 from quickstudy.cli.outcome import run_to_exit_status
@@ -78,6 +79,7 @@ app.command(context_settings=_TAKES_KEYS)(show)
 app.command()(runs)
 app.command()(report)
 app.command()(reproduce)
+app.command(context_settings=_TAKES_KEYS)(leaderboard)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

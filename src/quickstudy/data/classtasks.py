@@ -218,6 +218,11 @@ class ClassTasks(TaskSource):
         return self._store
 
     @property
+    def numbers(self) -> Integers:
+        """Which classes of the store tasks are drawn from, int64 ``[C]``."""
+        return self._classes
+
+    @property
     @override
     def ahead(self) -> int:
         """As many as the store says."""

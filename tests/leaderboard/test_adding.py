@@ -1,0 +1,207 @@
+"""A result becomes a row once its checkpoint was tested again; what is refused, and that nothing is ever replaced."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from quickstudy import api
+from quickstudy.errors import CheckpointError, InputError
+from quickstudy.evaluate import Result
+from quickstudy.leaderboard import add, read_board
+from quickstudy.leaderboard.again import sample_of
+from quickstudy.leaderboard.entry import read_entry
+from tests.data.picturesmade import folder_of_pictures
+
+SMALL = {"train.steps": 6, "train.tasks-per-step": 2, "train.validate-every": 3, "train.validate-episodes": 4}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run and its test; whoever changes it takes a copy."""
+    made = api.train("sinusoid-maml-fast", overrides=SMALL, runs=tmp_path_factory.mktemp("runs"), device="cpu")
+    api.evaluate(made, episodes=40, report=False)
+    return made.path
+
+
+@pytest.fixture
+def run(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / trained.name))
+
+
+def result_of(run: Path) -> Path:
+    (path,) = run.glob("evaluations/*.json")
+    return path
+
+
+def changed(path: Path, **changes: Any) -> Path:
+    """A copy elsewhere, with other fields."""
+    copy = path.parents[2] / "copy.json"
+    copy.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    return copy
+
+
+def test_a_result_is_tested_again_and_added(run: Path, tmp_path: Path) -> None:
+    added = add(result_of(run), results=tmp_path / "results", by="A. Person")
+    assert added.new and added.path.parent == tmp_path / "results" / "leaderboard"
+    entry = read_entry(added.path)
+    about, result = entry.about, Result.load(result_of(run))
+    assert added.path.name == f"maml-{result.id}.json" and entry.result.id == result.id
+    assert (about.row, about.recipe, about.seed, about.steps) == ("maml", "sinusoid-maml-fast", 0, 6)
+    assert about.by == "A. Person" and about.recipe_hash == result.recipe_hash
+    assert about.train_seconds is not None and about.train_seconds > 0
+    assert about.energy is not None and "10 W a busy core" in about.energy.assumption
+    assert about.weights_sha256 == json.loads((run / "checkpoints/best/state.json").read_text())["weights_sha256"]
+    assert about.checked is not None and about.checked.episodes == tuple(sample_of(result, 20))
+    assert about.checked.difference < 1e-5 and "0.001 of itself" in about.checked.tolerance
+    (row,) = (row for table in read_board(tmp_path / "results", papers=False).tables for row in table.rows)
+    assert row.checked and row.marks == ("checked",)
+
+
+def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> None:
+    first = add(result_of(run), results=tmp_path)
+    before = first.path.read_bytes()
+    again = add(result_of(run), results=tmp_path, by="somebody else", sample=3)
+    assert not again.new and again.path == first.path and first.path.read_bytes() == before
+    content = json.loads(before)
+    content["provenance"]["weights_sha256"] = "0" * 64
+    first.path.write_text(json.dumps(content))
+    said = r"cannot be added: .*maml-.*\.json is of the same recipe, checkpoint and tasks, and has other figures or"
+    with pytest.raises(InputError, match=said):
+        add(result_of(run), results=tmp_path)
+
+
+def test_nobody_chooses_the_episodes(trained: Path) -> None:
+    result = Result.load(result_of(trained))
+    first = sample_of(result, 10)
+    assert len(set(first)) == 10 and first == sorted(first) and max(first) < 40
+    assert sample_of(result, 10) == first == sample_of(replace(result, seconds=99.0), 10)
+    assert sample_of(replace(result, mean=result.mean + 1e-9), 10) != first
+    assert sample_of(result, 100) == list(range(40))
+    with pytest.raises(InputError, match="Cannot test 0 episodes again"):
+        add(result_of(trained), sample=0)
+
+
+def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> None:
+    result = Result.load(result_of(run))
+    figures = [0.9 * one for one in result.per_episode]
+    copy = changed(result_of(run), per_episode=figures, mean=0.9 * result.mean, ci95=0.9 * result.ci95)
+    said = r"copy\.json cannot be added: episode \d+ has mse .* there, and the checkpoint gives .*evaluate the run"
+    with pytest.raises(InputError, match=said):
+        add(copy, run, results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
+    # One that was forged in a single place is found by as many as one looks at.
+    figures = list(result.per_episode)
+    figures[7] += 40 * (0.1 + result.mean)
+    values = replace(result, per_episode=tuple(figures))
+    mean = sum(figures) / 40
+    half = 1.96 * (sum((one - mean) ** 2 for one in figures) / 39) ** 0.5 / 40**0.5
+    replace(values, mean=mean, ci95=half).save(copy)
+    with pytest.raises(InputError, match=r"episode 7 has mse"):
+        add(copy, run, results=tmp_path / "results", sample=40)
+
+
+def test_no_run_is_at_hand(run: Path, tmp_path: Path) -> None:
+    copy = changed(result_of(run))
+    with pytest.raises(InputError, match=r"copy\.json cannot be added: no run is at hand .* Name its folder: --run"):
+        add(copy, results=tmp_path)
+    with pytest.raises(InputError, match="There is no run"):
+        add(copy, tmp_path / "nowhere", results=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("inner-lr = 0.01", "inner-lr = 0.02", r"recipe\.toml was edited after its training \(its checkpoint 'last'"),
+        ("episodes = 4000", "episodes = 500", r"it was measured by the recipe \w{12}, and .* is \w{12}\. Name the run"),
+    ],
+)
+def test_a_recipe_that_was_edited_is_refused(run: Path, tmp_path: Path, old: str, new: str, said: str) -> None:
+    text = (run / "recipe.toml").read_text()
+    assert old in text, text
+    (run / "recipe.toml").write_text(text.replace(old, new))
+    with pytest.raises(InputError, match=said) as told:
+        add(result_of(run), results=tmp_path)
+    assert result_of(run).name in str(told.value)
+
+
+def test_another_checkpoint_than_stated_is_refused(run: Path, tmp_path: Path) -> None:
+    copy = changed(result_of(run), provenance={"weights_sha256": "0" * 64})
+    with pytest.raises(InputError, match=r"it states a checkpoint with the SHA-256 000000000000 .*trained on since"):
+        add(copy, run, results=tmp_path)
+    copy = changed(result_of(run), provenance={"recipe_hash": "0" * 64})
+    with pytest.raises(InputError, match=r"provenance\.recipe_hash says that the recipe 000000000000 was trained"):
+        add(copy, run, results=tmp_path)
+    copy = changed(result_of(run), checkpoint="")
+    with pytest.raises(InputError, match=r"checkpoint is '', and a row says which one was tested"):
+        add(copy, run, results=tmp_path)
+    shutil.rmtree(run / "checkpoints" / "best")
+    with pytest.raises(InputError, match=r"it is of the checkpoint 'best', and there is no .*best\. Copy the run"):
+        add(result_of(run), results=tmp_path)
+
+
+def test_a_changed_checkpoint_is_refused(run: Path, tmp_path: Path) -> None:
+    weights = run / "checkpoints" / "best" / "weights.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-1] ^= 1
+    weights.write_bytes(content)
+    with pytest.raises(CheckpointError, match=r"cut off or was changed \(its SHA-256 is not the one"):
+        add(result_of(run), results=tmp_path)
+
+
+def test_other_tasks_and_other_settings_are_refused(run: Path, tmp_path: Path) -> None:
+    result = Result.load(result_of(run))
+    copy = changed(result_of(run), source=result.source | {"noise": 3})
+    with pytest.raises(InputError, match=r"its tasks have noise 3, and those of the run have null\. Give what"):
+        add(copy, run, results=tmp_path)
+    copy = changed(result_of(run), source_hash="0" * 64)
+    with pytest.raises(InputError, match=r"measured on data of other content \(source_hash 000000000000\) than lies"):
+        add(copy, run, results=tmp_path)
+    copy = changed(result_of(run), transductive=True)
+    with pytest.raises(InputError, match=r"transductive is True and balanced_prior False there, and its learner is"):
+        add(copy, run, results=tmp_path)
+
+
+def test_what_a_test_changed_is_given_again(run: Path, tmp_path: Path) -> None:
+    other = {"learner.test_inner_steps": 3}
+    result = api.evaluate(run, episodes=10, overrides=other, report=False)
+    file = run / "evaluations" / f"{result.id}.json"
+    with pytest.raises(InputError, match=r"give these here, too \(such as --learner\.test-inner-steps 10\)"):
+        add(file, results=tmp_path)
+    entry = read_entry(add(file, results=tmp_path, overrides=other).path)
+    assert entry.about.overrides == {"learner.test-inner-steps": 3}
+
+
+def test_classes_that_were_trained_on_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("QUICKSTUDY_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("QUICKSTUDY_KERNELS", "torch")  # nothing is compiled for so few pictures
+    folder = folder_of_pictures(tmp_path / "mine", [f"kind {n}" for n in range(9)])
+    small: dict[str, Any] = {"train.steps": 2, "train.validate-every": 0, "net.filters": 4, "data.size": 16}
+    small |= {f"episodes.{role}.{size}": 2 for role in ("train", "test") for size in ("way", "query")}
+    made = api.train(
+        "images-protonet-fast", overrides={**small, "data.folder": str(folder)}, runs=tmp_path / "runs", device="cpu"
+    )
+    api.evaluate(made, episodes=6, report=False)
+    file = result_of(made.path)
+    added = add(file, results=tmp_path / "results")
+    assert len(added.checked.episodes) == 6 and read_entry(added.path).about.data is not None
+    # By what the run kept: somebody divided the data otherwise when it was trained.
+    split = json.loads((made.path / "split.json").read_text())
+    split["train"].append(split["test"][0])
+    (made.path / "split.json").write_text(json.dumps(split))
+    with pytest.raises(InputError, match=r"cannot be added\. Cannot test .* it was trained on them \(split\.json\)"):
+        add(file, results=tmp_path / "others")
+    # By the classes and pictures themselves.
+    monkeypatch.setattr("quickstudy.leaderboard.adding.used_by", lambda recipe, data: {"trained": test_of(data)})
+
+    def test_of(data: Any) -> Any:
+        return data.tasks("test", way=2, shot=1, query=1, seed=0)
+
+    with pytest.raises(InputError, match=rf"{file.name} cannot be added: 'kind \d'.* classes that the run was trained"):
+        add(file, results=tmp_path / "others")
+    assert not (tmp_path / "others").exists()
