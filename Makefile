@@ -6,6 +6,7 @@
 #   make test-peers   losses and meta-gradients beside higher, torchopt, learn2learn, easyfsl, torchmeta
 #   make bench        speed beside these libraries, every row; some: make bench W="W3 W6" ARGS="--rounds 5"
 #   make results      every field's comparison on real data; some: make results D="speech finance"
+#   make leaderboard  docs/leaderboard.html and docs/results.md from what is in results/
 #   make check        linter and types only, seconds
 #   make install      the environment for developing, .venv
 #   make system-deps  what the tests use of Debian: chromium
@@ -21,7 +22,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; 
 # What stands in the caller's environment must not decide which packages are found.
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo test test-all test-peers bench results check install system-deps
+.PHONY: demo test test-all test-peers bench results leaderboard check install system-deps
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/installed-core
@@ -45,6 +46,9 @@ bench: .venv-peers/installed
 
 results: $(VENV)/installed-dev
 	@$(BIN)/python benchmarks/results.py $(D) $(ARGS)
+	@$(BIN)/python docs/make_results.py
+
+leaderboard: $(VENV)/installed-dev
 	@$(BIN)/python docs/make_results.py
 
 .venv-peers/installed: tests/peers/requirements.txt tests/peers/install.sh

@@ -1,7 +1,7 @@
-"""Write docs/results.md from results/*/*.json, and from nothing else.
+"""Write docs/results.md and docs/leaderboard.html from results/*/*.json, and from nothing else.
 
 python docs/make_results.py            writes
-python docs/make_results.py --check    exits with 1 where the page is not what this would write
+python docs/make_results.py --check    exits with 1 where a page is not what this would write
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
 from quickstudy.evaluate.kept import load_kept
 from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
+from quickstudy.leaderboard import read_board, render_page
+from quickstudy.leaderboard.adding import FOLDER as ADDED
 from quickstudy.reproduce import Record, Reproduced, overview
 from quickstudy.reproduce.record import FOLDER, read_all
 from quickstudy.reproduce.wording import ours, printed, reruns, sentence, steps_of
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
+BOARD = ROOT / "docs" / "leaderboard.html"
 PRETRAINED = ", pretrained"  # as benchmarks/results.py calls the row
 HEAD = """# Results
 
@@ -106,7 +109,7 @@ def _against_plain(measured: list[Measured]) -> Iterator[str]:
 def page(results: Path) -> str:
     """The whole page."""
     parts = [HEAD]
-    for folder in sorted(path for path in results.glob("*") if path.is_dir() and path.name != FOLDER):
+    for folder in sorted(path for path in results.glob("*") if path.is_dir() and path.name not in (FOLDER, ADDED)):
         measured = read(folder)
         if not measured:
             continue
@@ -185,12 +188,26 @@ def _machine(record: Record) -> str:
     return f"{processor if where == 'cpu' else where}, torch {versions['torch']}"
 
 
+def leaderboard(results: Path) -> str:
+    """The page of all rows.
+
+    Raises:
+        DataError: a file among the results is no row.
+    """
+    board = read_board(results)
+    for told in board.passed_over:
+        raise DataError(told)
+    return render_page(board)
+
+
 def main() -> None:
     """Write, or check."""
-    made = page(ROOT / "results")
+    made = {PAGE: page(ROOT / "results"), BOARD: leaderboard(ROOT / "results")}
+    stale = [path for path, text in made.items() if not path.exists() or path.read_text(encoding="utf-8") != text]
     if "--check" in sys.argv:
-        sys.exit(0 if PAGE.exists() and PAGE.read_text() == made else f"{PAGE.name} is not what results/ says.")
-    PAGE.write_text(made)
+        sys.exit(f"{stale[0].name} is not what results/ says." if stale else 0)
+    for path in stale:
+        path.write_text(made[path], encoding="utf-8")
 
 
 if __name__ == "__main__":
