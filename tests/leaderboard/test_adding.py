@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,10 @@ from quickstudy import api
 from quickstudy.errors import CheckpointError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.leaderboard import add, read_board
-from quickstudy.leaderboard.again import sample_of
+from quickstudy.leaderboard.again import _compare, sample_of
 from quickstudy.leaderboard.entry import read_entry
 from tests.data.picturesmade import folder_of_pictures
+from tests.leaderboard.rows import made
 
 SMALL = {"train.steps": 6, "train.tasks-per-step": 2, "train.validate-every": 3, "train.validate-episodes": 4}
 
@@ -90,7 +92,8 @@ def test_nobody_chooses_the_episodes(trained: Path) -> None:
 def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> None:
     result = Result.load(result_of(run))
     figures = [0.9 * one for one in result.per_episode]
-    copy = changed(result_of(run), per_episode=figures, mean=0.9 * result.mean, ci95=0.9 * result.ci95)
+    scaled = {name: 0.9 * getattr(result, name) for name in ("mean", "ci95", "median")}
+    copy = changed(result_of(run), per_episode=figures, **scaled)
     said = r"copy\.json cannot be added: episode \d+ has mse .* there, and the checkpoint gives .*evaluate the run"
     with pytest.raises(InputError, match=said):
         add(copy, run, results=tmp_path / "results")
@@ -101,7 +104,7 @@ def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> 
     values = replace(result, per_episode=tuple(figures))
     mean = sum(figures) / 40
     half = 1.96 * (sum((one - mean) ** 2 for one in figures) / 39) ** 0.5 / 40**0.5
-    replace(values, mean=mean, ci95=half).save(copy)
+    replace(values, mean=mean, ci95=half, median=statistics.median(figures)).save(copy)
     with pytest.raises(InputError, match=r"episode 7 has mse"):
         add(copy, run, results=tmp_path / "results", sample=40)
 
@@ -205,3 +208,25 @@ def test_classes_that_were_trained_on_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match=rf"{file.name} cannot be added: 'kind \d'.* classes that the run was trained"):
         add(file, results=tmp_path / "others")
     assert not (tmp_path / "others").exists()
+
+
+def test_a_tie_that_round_off_decides_is_no_forgery() -> None:
+    result, numbers = made(0.8), list(range(20))
+    same = [result.per_episode[number] for number in numbers]
+
+    def flipped(*places: int, by: float = 1 / 75) -> list[float]:
+        return [one + by * (place in places) for place, one in enumerate(same)]
+
+    path = Path("a.json")
+    assert _compare(path, result, numbers, same) == 0
+    assert _compare(path, result, numbers, flipped(3, 9)) == pytest.approx(1 / 75)
+    with pytest.raises(InputError, match="episode 12 has accuracy"):
+        _compare(path, result, numbers, flipped(3, 9, 12))
+    with pytest.raises(InputError, match="episode 3 has accuracy"):
+        _compare(path, result, numbers, flipped(3, by=2 / 75))
+    errors = replace(result, metric="mse")
+    assert _compare(path, errors, numbers, [one * 1.0005 for one in same]) > 0
+    with pytest.raises(InputError, match="episode 0 has mse"):
+        _compare(path, errors, numbers, [one * 1.002 for one in same])
+    with pytest.raises(InputError, match="episode 19 has mse"):
+        _compare(path, errors, numbers, [*same[:-1], float("inf")])

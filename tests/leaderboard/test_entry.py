@@ -38,6 +38,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"mean": -0.1}, r"mean or a figure of per_episode is -0\.1"),
     ({"mean": 0.5}, r"mean is 0\.5, and the mean of per_episode is 0\.7992"),
     ({"ci95": 0.001}, r"ci95 is 0\.001, and that of per_episode is 0\.0"),
+    ({"median": 0.1}, r"median is 0\.1, and that of per_episode is 0\.8"),
     ({"mean": math.nan}, r"per_episode is NaN|mean: Input should be"),
     ({"episodes": 49}, r"episodes is 49, and per_episode has 50 figures"),
     ({"seconds": -1.0}, "seconds is -1, and no test takes that long"),

@@ -120,9 +120,10 @@ def _compare(path: Path, result: Result, numbers: list[int], found: list[float])
 
 
 def _answer(result: Result) -> float:
-    """By how much one answer moves a task's accuracy; 0 where figures are no shares of answers."""
+    """By how much one answer moves a task's share of right ones, at most; 0 where figures are no such shares."""
     way, query = result.way, result.query
-    if result.metric != "accuracy" or query is None:
+    if not metric(result.metric).percent or metric(result.metric).smaller_is_better or query is None:
         return 0.0
     least = [size if isinstance(size, int) else size[0] for size in (way or 1, query)]
-    return 1 / (least[0] * least[1])
+    # Of an accuracy all queries count alike; of others, such as sensitivity, perhaps those of one class.
+    return 1 / (least[0] * least[1] if result.metric == "accuracy" else least[1])
