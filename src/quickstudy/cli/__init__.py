@@ -16,6 +16,7 @@ from quickstudy import __version__
 from quickstudy.allocator import keep_large_blocks
 from quickstudy.cli.advise import advise
 from quickstudy.cli.completion import completion, start_completion
+from quickstudy.cli.convert import convert
 from quickstudy.cli.demo import demo
 from quickstudy.cli.doctor import doctor
 from quickstudy.cli.evaluate import evaluate
@@ -58,6 +59,7 @@ def common(
 
 
 app.command()(fetch)
+app.command()(convert)
 app.command(context_settings=_TAKES_KEYS)(train)
 app.command(context_settings=_TAKES_KEYS)(evaluate)
 app.command(context_settings=_TAKES_KEYS)(sweep)

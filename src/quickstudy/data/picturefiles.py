@@ -17,7 +17,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from quickstudy.errors import DataError
 
-__all__ = ["SUFFIXES", "decode", "fitted", "read", "settled"]
+__all__ = ["SUFFIXES", "as_stored", "decode", "fitted", "read", "settled"]
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".jfif", ".gif", ".bmp", ".webp", ".tif", ".tiff")
 """Files that are read as pictures, in small letters."""
@@ -56,10 +56,19 @@ def fitted(picture: Image.Image, size: int, channels: int) -> NDArray[np.uint8]:
 
 def decode(content: bytes, name: str) -> Image.Image:
     """The picture in a file, upright, of 8 bits, without transparency; see :func:`read`."""
+    return settled(_loaded(content, name), name)
+
+
+def as_stored(content: bytes, name: str) -> Image.Image:
+    """The picture in a file as it lies there, not turned, in its own mode; a PPM, too; see :func:`read`."""
+    return _loaded(content, name, upright=False)
+
+
+def _loaded(content: bytes, name: str, upright: bool = True) -> Image.Image:
     if not content:
         raise DataError(f"Cannot read {name}: the file is empty (0 bytes). Copy it again or remove it.")
     _refuse_cut_png(content, name)
-    return settled(_open(content, name), name)
+    return _open(content, name, upright, _FORMATS if upright else (*_FORMATS, "PPM"))
 
 
 def settled(picture: Image.Image, name: str) -> Image.Image:
@@ -86,17 +95,18 @@ def _refuse_cut_png(content: bytes, name: str) -> None:
     )
 
 
-def _open(content: bytes, name: str) -> Image.Image:
-    """The picture as it lies in the file, upright."""
+def _open(content: bytes, name: str, upright: bool, formats: tuple[str, ...]) -> Image.Image:
+    """The picture as it lies in the file."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd EXIF data, which does not matter; of size, which is asked below
             Image.init()  # asked for formats, it does not load their readers
-            picture = Image.open(io.BytesIO(content), formats=_FORMATS)
+            picture = Image.open(io.BytesIO(content), formats=formats)
             if picture.width * picture.height > _MOST:
                 raise _too_large(name, f"{picture.width} x {picture.height}")
             picture.load()
-            return ImageOps.exif_transpose(picture)  # here, where whatever odd EXIF data raises is caught
+            # Here, where whatever odd EXIF data raises is caught.
+            return ImageOps.exif_transpose(picture) if upright else picture
     except DataError:
         raise
     except Image.DecompressionBombError as error:

@@ -119,6 +119,39 @@ def _arabic_commands() -> tuple[Published, ...]:
     return (Published("dataset.zip", f"{archive}/HEAD.zip", None, same),)
 
 
+def _meta_dataset() -> tuple[Published, ...]:
+    official = "https://raw.githubusercontent.com/google-research/meta-dataset/main/meta_dataset/dataset_conversion"
+    specs = {
+        "aircraft": "4b46e007333471ae26e325d79a7b3ed67d8e99a39253df7f42c7d459b2a07e4e",
+        "cu_birds": "fcb1e4b4ce2b12e06270ff1fd16bd957f2e545929a5887643f18790aaa77cb2b",
+        "dtd": "f20c025fda86e62e751c56000be1a3f701a79a489bcce5687f949ce207242df0",
+        "fungi": "c9ebccf29d03e4b8814a77e41c2d609647d7418652c748321c2c4d9d2118ccfd",
+        "ilsvrc_2012": "b505af07a7fc838e2ec04a3bcc180b020dce9a2a64b397dd45809fb9f081feef",
+        "mscoco": "f9edf1e32a7b0929e66306567616b4e46ff66ddb4c645517d32e40ff921ce9d3",
+        "omniglot": "4d0b30c5765839ddbbc9122b93b98317a5e153f42262ea6b5a0770aa6a85c71e",
+        "quickdraw": "9c9bf893b986f0c7e20a0653ba4d098db4d7d384fd374b6a31eae133e82a0cec",
+        "traffic_sign": "437c95650b48d3476a927855e0b50546893d6e226d03acae96b5d7195f380cde",
+        "vgg_flower": "c1a4507b31e31bee34c8738a453ec45db6b71e3b681de89375efc3c63eb058e3",
+    }
+    lists = {
+        "splits/aircraft_splits.json": "cf646d22e213a25ff52da4b4f33ca0145a9c09232ac1ee73fbe14aa3c68eb7e6",
+        "splits/cu_birds_splits.json": "9151f6ffc5ad09b3648cc2c39bee43961297f569741c5ddebb2a2e56b385f8a7",
+        "splits/dtd_splits.json": "c5d97a9ad93ab773e184385dee0404d09195345a49933e702c532cfa228b620f",
+        "splits/fungi_splits.json": "7a7f56c3b91440448f46386acd534c8f1391f1a34682834f58a24b6e52cdd4ab",
+        "splits/mscoco_splits.json": "f71c9cd248d3fb1eaf92215a769635c2fdd5a3c7cbf6216422a12fd726fd3687",
+        "splits/quickdraw_splits.json": "b3c3a874b051d7cd8231d46371073fb580060075c42ce1b9891a6b532c89eeec",
+        "splits/traffic_sign_splits.json": "7f22addcba48c5cc227b7d9e6361220c84a1b3234d14bc3e6fdb524a3068e711",
+        "splits/vgg_flower_splits.json": "174a8ab32173ab6c02897012f82e2142c5674d061c77f4ce2de9e2f8c9c6948e",
+        "ImageNet_CUBirds_duplicates.txt": "4cb029e33acd1bfc227cd84144ce5b5bd5e085b1c980836fa1c2f1e3e9e4555f",
+        "ImageNet_Caltech101_duplicates.txt": "9349135e1155fa767e14151744a3cceb345027e7e49caeb8684ad998ba7c6216",
+        "ImageNet_Caltech256_duplicates.txt": "24b9fd68069fb1009fc69b5bbfcd40caab9b287acf0a96fad4683b0c4b638cb4",
+        "TrafficSign_labels.txt": "ce9a26632695bb023c4f0f5b7bf57056a5a0e479e2bf194b7d6dfc0909dc96e1",
+        "VggFlower_labels.txt": "75d2b0912d8ecf21ac3f044f036eba59077ced2aeb722b591c66014acc07c556",
+    }
+    files = {f"dataset_specs/{name}_dataset_spec.json": digest for name, digest in specs.items()} | lists
+    return tuple(Published(name, f"{official}/{name}", f"sha256:{digest}") for name, digest in files.items())
+
+
 PUBLISHED: dict[str, tuple[Published, ...]] = {
     "omniglot": _omniglot(),
     "movietweetings": _movietweetings(),
@@ -126,6 +159,7 @@ PUBLISHED: dict[str, tuple[Published, ...]] = {
     "mednist": _mednist(),
     "spoken-digits": _spoken_digits(),
     "arabic-commands": _arabic_commands(),
+    "meta-dataset": _meta_dataset(),  # the published lists alone
 }
 """Data set -> its files, below its folder."""
 
@@ -134,5 +168,6 @@ FOLDERS = {
     "mednist": "mednist-subset",
     "spoken-digits": "free-spoken-digit",
     "arabic-commands": "arabic-speech-commands",
+    "meta-dataset": "splits/meta-dataset",
 }
 """Data set -> its folder below the data root, where that is not called as the data set is."""

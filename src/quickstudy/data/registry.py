@@ -28,6 +28,8 @@ data_sets = Registry(
         "tables": "quickstudy.data.tables:Tables",
         "table": "quickstudy.data.grouptable:GroupTable",
         "uci-heart": "quickstudy.data.heart:HeartDisease",
+        "meta-dataset": "quickstudy.data.metadataset.dataset:MetaDataset",
+        "mini-meta-dataset": "quickstudy.data.metadataset.mini:MiniMetaDataset",
         "mednist": "quickstudy.data.mednist:MedNIST",
         "ratings": "quickstudy.data.ratings:Ratings",
         "movietweetings": "quickstudy.data.movietweetings:MovieTweetings",

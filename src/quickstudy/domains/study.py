@@ -100,6 +100,7 @@ studies = Registry(
     "quickstudy.studies",
     {
         "images": "quickstudy.domains.images.study:images",
+        "mini-meta-dataset": "quickstudy.domains.images.minimeta:mini_meta_dataset",
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",
         "finance": "quickstudy.domains.finance.studies:volatility",
         "finance-direction": "quickstudy.domains.finance.studies:direction",

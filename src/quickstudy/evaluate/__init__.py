@@ -2,6 +2,7 @@
 
     meta_test       learner, source -> Result: a figure an episode, its mean, two intervals
     paired          the difference of two results, episode by episode
+    average_ranks   of learners over several data sets, as Meta-Dataset's leaderboards have them
     compare         learners beside baselines, as a table; render_table for the terminal
     write_report    one self-contained HTML file: table, training curves, a real episode, settings
 
@@ -9,6 +10,7 @@ Accuracies are fractions in Python and in files, percent wherever people read th
 """
 
 from quickstudy.callable_module import make_callable
+from quickstudy.evaluate.averagerank import average_ranks, ranks
 from quickstudy.evaluate.comparison import Cell, Comparison, Entry, Row, cell_name, compare
 from quickstudy.evaluate.figures import Curve
 from quickstudy.evaluate.intervals import class_ci95, episode_ci95
@@ -30,6 +32,7 @@ __all__ = [
     "Result",
     "Row",
     "Section",
+    "average_ranks",
     "cell_name",
     "class_ci95",
     "compare",
@@ -37,6 +40,7 @@ __all__ = [
     "meta_test",
     "paired",
     "picture_episode",
+    "ranks",
     "render_report",
     "render_table",
     "write_report",

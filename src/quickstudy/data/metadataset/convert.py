@@ -1,0 +1,123 @@
+"""Floor 1: raw layouts -> folders of records, as the official conversion writes them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from quickstudy.data.metadataset.examples import write_example
+from quickstudy.data.metadataset.raw import Pictures
+from quickstudy.data.metadataset.rawfolders import cu_birds, dtd, ilsvrc, omniglot, traffic_sign
+from quickstudy.data.metadataset.rawlists import aircraft, fungi, mscoco, quickdraw, vgg_flower
+from quickstudy.data.metadataset.records import record_starts, write_records
+from quickstudy.data.metadataset.specs import LISTS, SPEC, Spec, published
+from quickstudy.errors import DataError, InputError
+from quickstudy.files import atomic_write_bytes, data_root
+
+__all__ = ["READERS", "RECORDS", "convert"]
+
+RECORDS = "meta-dataset"
+"""Below the data root: where records are written and looked for."""
+
+READERS: dict[str, Callable[[Path, Spec, Path], list[Pictures]]] = {
+    "ilsvrc_2012": ilsvrc,
+    "omniglot": omniglot,
+    "aircraft": aircraft,
+    "cu_birds": cu_birds,
+    "dtd": dtd,
+    "quickdraw": quickdraw,
+    "fungi": fungi,
+    "vgg_flower": vgg_flower,
+    "traffic_sign": traffic_sign,
+    "mscoco": mscoco,
+}
+"""Data set -> (raw folder, specification, folder of published lists) -> the pictures of each class."""
+
+
+def convert(
+    name: str,
+    raw: Path | None = None,
+    to: Path | None = None,
+    *,
+    root: Path | None = None,
+    counts: Literal["published", "found"] = "published",
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Path:
+    """Write the records of one of the ten data sets; where it was interrupted, it goes on with the next class.
+
+    Args:
+        name: of the data set, such as ``"omniglot"``.
+        raw: the folder with its published files, unpacked; by default, for Omniglot alone, that which
+            ``quickstudy fetch omniglot`` fills.
+        to: where its records shall lie; by default ``meta-dataset/<name>`` below the data root.
+        root: the data root.
+        counts: ``"published"``: each class has to have as many pictures as were published; ``"found"``: as many as
+            there are, where another edition of the data set is all that is to be had.
+        progress: told how many pictures are written, of how many.
+
+    Returns:
+        The folder with the records.
+
+    Raises:
+        UnknownName: no such data set.
+        InputError: the raw folder was not said, or the records are there already.
+        DataError: files are missing, surplus or damaged.
+        StorageError: the disk refused.
+    """
+    spec = published(name, root)
+    target = data_root(root) / RECORDS / name if to is None else Path(to).expanduser()
+    if (target / SPEC).exists():
+        raise InputError(
+            f"There is nothing to convert: {target} holds the records of {name} already. Remove the folder to make "
+            "them anew, or say another: --to FOLDER."
+        )
+    if raw is None and name != "omniglot":
+        raise InputError(f"Cannot convert {name}: it is not said where its published files lie. Give the folder.")
+    folder = data_root(root) / name if raw is None else Path(raw).expanduser()
+    pictures = READERS[name](folder, spec, data_root(root) / LISTS)
+    found = tuple(map(len, pictures))
+    if counts == "published":
+        _check_counts(spec, pictures, folder)
+    done, total = 0, sum(found)
+    for number, of_class in enumerate(pictures):
+        path = target / f"{number}.tfrecords"
+        if not _written(path, len(of_class)):
+            write_records(path, _examples(number, of_class, partial(_told, progress, done, total)))
+        done += len(of_class)
+        progress(done, total)
+    said = spec.with_images(found) | {"path": str(target)}
+    atomic_write_bytes(target / SPEC, json.dumps(said, indent=2).encode())
+    return target
+
+
+def _written(path: Path, count: int) -> bool:
+    """Whether a conversion that was stopped has written this file, whole."""
+    try:
+        return len(record_starts(path)) - 1 == count
+    except DataError:  # it is not there, or somebody cut it off: it is made anew
+        return False
+
+
+def _told(progress: Callable[[int, int], None], before: int, total: int, of_class: int) -> None:
+    progress(before + of_class, total)
+
+
+def _check_counts(spec: Spec, pictures: Sequence[Pictures], folder: Path) -> None:
+    for name, of_class, count in zip(spec.classes, pictures, spec.images, strict=True):
+        if len(of_class) != count:
+            what = "lacks some" if len(of_class) < count else "holds too many"
+            such = f" (such as {of_class[0].name})" if of_class else ""
+            raise DataError(
+                f"Cannot convert {folder}: it {what} pictures of {name!r}{such}, {len(of_class)} instead of {count} "
+                "published. Unpack the published files again; to convert what is there, say --counts found."
+            )
+
+
+def _examples(number: int, pictures: Pictures, done: Callable[[int], None]) -> Iterator[bytes]:
+    for count, picture in enumerate(pictures, 1):
+        yield write_example({"image": [picture.jpeg()], "label": [number]})
+        if count % 50 == 0:
+            done(count)
