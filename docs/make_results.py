@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import DataError, InputError
-from quickstudy.evaluate import Comparison, Entry, Result, compare, paired
+from quickstudy.evaluate import Comparison, Entry, Result, average_ranks, compare, paired
 from quickstudy.evaluate.kept import load_kept
 from quickstudy.evaluate.wording import count, figure, marks, metric_name, number, verdict, wider
 from quickstudy.leaderboard import read_board, render_page
@@ -25,6 +25,7 @@ from quickstudy.reproduce.wording import ours, printed, reruns, sentence, steps_
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "results.md"
 BOARD = ROOT / "docs" / "leaderboard.html"
+RANKED = ("mini-meta-dataset",)  # studies that are one benchmark of several data sets
 PRETRAINED = ", pretrained"  # as benchmarks/results.py calls the row
 HEAD = """# Results
 
@@ -106,6 +107,14 @@ def _against_plain(measured: list[Measured]) -> Iterator[str]:
         yield f"{entry.name} is ahead of the same network, {plain.name}, by {', '.join(told)}, in pairs.\n"
 
 
+def _average_ranks(measured: list[Measured]) -> Iterator[str]:
+    """Learners by the average of their ranks over data sets; see ``evaluate/averagerank.py``."""
+    entries = _entries(measured, measured[0].result.metric)
+    table = {one.name: {column: (of.mean, of.ci95) for column, of in one.results.items()} for one in entries}
+    told = [f"{name} {rank:.2f}" for name, rank in sorted(average_ranks(table).items(), key=lambda pair: pair[1])]
+    yield f"Average rank over the data sets, by the rule of Meta-Dataset's leaderboards: {', '.join(told)}.\n"
+
+
 def page(results: Path) -> str:
     """The whole page."""
     parts = [HEAD]
@@ -117,6 +126,8 @@ def page(results: Path) -> str:
         parts.append(f"## {folder.name}\n")
         parts += ["\n".join(_lines(table)) + "\n" for table in tables(measured)]
         parts += _against_plain(measured)
+        if folder.name in RANKED:
+            parts += _average_ranks(measured)
         numbers = sorted({count(one.result.episodes) for one in measured})
         versions = first.provenance["versions"]
         told = f"{' and '.join(numbers)} episodes; `{first.provenance['command']}`"

@@ -31,7 +31,7 @@ def mini_meta_dataset() -> Study:
         also=("mini-meta-dataset-fo-protomaml-fast",),
         rivals=(Rival("pixels + k-NN", lambda shape, training: KNN()),),
         columns=[Column(_CALLED[name], data={"data.test": name}) for name in MINI],
-        episodes=100,
+        episodes=50,
         sections=rank_section,
         notes=(
             "Classes that are tested on were not trained on; of the last three data sets none was.",
