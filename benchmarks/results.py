@@ -133,7 +133,7 @@ class _Runner:
     def _tested(self, name: str, learner: AbstractLearner, episodes: int, *, baseline: bool, digest: str = "") -> Entry:
         results: dict[str, Result] = {}
         for column, source in self.sources.items():
-            found = meta_test(learner, source, episodes=episodes)
+            found = meta_test(learner, source, episodes=episodes, tasks_at_once=self.study.tasks_at_once)
             results[column] = replace(found, learner=name, recipe_hash=digest)
             say(f"{name}, {column}: {results[column]}")
         return Entry(name, results, baseline)
