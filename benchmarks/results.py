@@ -16,7 +16,7 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -69,6 +69,8 @@ def main() -> None:
             found = replace(found, overrides={**found.overrides, **dict(given.override)})
             print(f"\n{name}\n")
             print(render_table(run(found, given.runs, given.results, given.data_root, given.only)), flush=True)
+            if found.published:
+                print("\nPublished, not measured here:", *found.published, sep="\n  ", flush=True)
     except QuickstudyError as error:
         sys.exit(f"error: {error}")
 
@@ -122,7 +124,10 @@ class _Runner:
     def _of_rival(self, rival: Rival) -> Entry:
         self.rivals[rival.name] = learner = rival.build(next(iter(self.sources.values())).shape, self._training())
         episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
-        return self._tested(rival.name, learner, episodes, baseline=True)
+        sources = self.sources
+        if rival.data:
+            sources = {column.name: self._tasks(column, rival.data) for column in self.study.columns}
+        return self._tested(rival.name, learner, episodes, baseline=True, sources=sources)
 
     def _of_run(self, recipe: str, name: str, *, baseline: bool = False) -> Entry:
         trained = self.trained(recipe)
@@ -130,9 +135,18 @@ class _Runner:
         digest = recipe_hash(trained.recipe)
         return self._tested(name, trained.learner, self.study.episodes, baseline=baseline, digest=digest)
 
-    def _tested(self, name: str, learner: AbstractLearner, episodes: int, *, baseline: bool, digest: str = "") -> Entry:
+    def _tested(
+        self,
+        name: str,
+        learner: AbstractLearner,
+        episodes: int,
+        *,
+        baseline: bool,
+        digest: str = "",
+        sources: dict[str, TaskSource] | None = None,
+    ) -> Entry:
         results: dict[str, Result] = {}
-        for column, source in self.sources.items():
+        for column, source in (sources or self.sources).items():
             found = meta_test(learner, source, episodes=episodes, tasks_at_once=self.study.tasks_at_once)
             results[column] = replace(found, learner=name, recipe_hash=digest)
             say(f"{name}, {column}: {results[column]}")
@@ -158,10 +172,10 @@ class _Runner:
         atomic_write_bytes(found.path / DONE, json.dumps(about).encode())
         return _Trained(found.folder, found.recipe, seconds)
 
-    def _tasks(self, column: Column) -> TaskSource:
-        recipe = self.recipe
-        if column.data:
-            recipe = load_recipe(self.study.recipe, {**self.study.overrides, **column.data})
+    def _tasks(self, column: Column, data: Mapping[str, Any] | None = None) -> TaskSource:
+        recipe, of_test = self.recipe, {**column.data, **(data or {})}
+        if of_test:
+            recipe = load_recipe(self.study.recipe, {**self.study.overrides, **of_test})
         return test_tasks(recipe, build_data(recipe, self.data_root), **column.tasks)
 
     def _training(self) -> TaskSource:
@@ -243,7 +257,7 @@ def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparis
         ),
         settings=main.recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         versions=_versions(),
-        notes=study.notes,
+        notes=[*study.notes, *(f"Published, not measured here: {one}." for one in study.published)],
     )
     say(f"report: {page}")
 

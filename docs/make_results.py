@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quickstudy.domains.study import studies, study
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Entry, Result, average_ranks, compare, paired
 from quickstudy.evaluate.kept import load_kept
@@ -115,6 +116,14 @@ def _average_ranks(measured: list[Measured]) -> Iterator[str]:
     yield f"Average rank over the data sets, by the rule of Meta-Dataset's leaderboards: {', '.join(told)}.\n"
 
 
+def _published(name: str) -> Iterator[str]:
+    """What others published on the tasks of a study, which is no row of its table."""
+    found = study(name).published if name in studies.names() else ()
+    if found:
+        yield "Published, not measured here:\n"
+        yield "\n".join(f"- {one}" for one in found) + "\n"
+
+
 def page(results: Path) -> str:
     """The whole page."""
     parts = [HEAD]
@@ -128,6 +137,7 @@ def page(results: Path) -> str:
         parts += _against_plain(measured)
         if folder.name in RANKED:
             parts += _average_ranks(measured)
+        parts += _published(folder.name)
         numbers = sorted({count(one.result.episodes) for one in measured})
         versions = first.provenance["versions"]
         told = f"{' and '.join(numbers)} episodes; `{first.provenance['command']}`"

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.dataset import DataSet
+from quickstudy.data.registry import data_sets
 from quickstudy.data.seen import Seen, Used
 from quickstudy.data.source import Place, TaskShape, TaskSource, place
 from quickstudy.errors import CheckpointError, DataError, InputError, QuickstudyError
@@ -240,6 +241,7 @@ def _digests(run: RunFolder, role: str) -> NDArray[np.uint64]:
 def place_of(recipe: Recipe) -> Place:
     """What names of a recipe's classes count in; see :class:`quickstudy.data.source.Origin`."""
     options, name = recipe.data.options, recipe.data.name
+    name = getattr(data_sets.get(name), "named_in", name)  # a data set may have the classes of another one
     return place(
         name, None if name == "texts" else options.get("folder") or options.get("file") or options.get("files")
     )

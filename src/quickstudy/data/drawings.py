@@ -12,7 +12,8 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
@@ -25,10 +26,10 @@ from quickstudy.data.alphabets import ALPHABETS, DRAWINGS, PARTS, Alphabet
 from quickstudy.data.store import Pictures
 from quickstudy.errors import DataError
 
-__all__ = ["Zip", "decode", "has_published_drawings", "read_zip"]
+__all__ = ["AGAIN", "SIDE", "Zip", "decode", "has_published_drawings", "read_ink", "read_zip", "reading", "shrink"]
 
 SIDE = 105
-_AGAIN = "Delete it and run `quickstudy fetch omniglot`."
+AGAIN = "Delete it and run `quickstudy fetch omniglot`."
 # What zipfile, zlib and Pillow raise on damaged bytes.
 _DAMAGE = (
     zipfile.BadZipFile,
@@ -48,11 +49,11 @@ Index: TypeAlias = dict[str, dict[str, list[str]]]
 
 @dataclass(frozen=True, eq=False)
 class Zip:
-    """One of the two zip files, read into memory.
+    """One of the published zip files, read into memory.
 
     Args:
         path: where it lay.
-        part: ``"images_background"`` or ``"images_evaluation"``.
+        part: ``"images_background"``, ``"images_evaluation"`` or ``"all_runs"``.
         data: its bytes.
     """
 
@@ -103,7 +104,7 @@ def decode(source: Zip, size: int) -> dict[str, Pictures]:
     classes: dict[str, Pictures] = {}
     for name, drawings in _drawings(source).items():
         for number, pixels in enumerate(drawings, 1):
-            classes[f"{name}/character{number:02}"] = np.stack([_shrink(drawing, size) for drawing in pixels])
+            classes[f"{name}/character{number:02}"] = np.stack([shrink(drawing, size) for drawing in pixels])
     return classes
 
 
@@ -122,23 +123,33 @@ def _drawings(source: Zip) -> dict[str, NDArray[np.bool_]]:
     # The published file is right by definition; of any other, the drawings are compared one and all.
     published = hashlib.md5(source.data, usedforsecurity=False).hexdigest() == PARTS[source.part].md5
     found = {}
+    with reading(source) as archive:
+        index = _index(archive.namelist(), source.part)
+        _check_index(source.path, index, expected)
+        for name in sorted(index):
+            found[name] = _read_alphabet(archive, index[name])
+            if not published and _digest(found[name]) != expected[name].digest:
+                raise DataError(
+                    f"Cannot use {source.path}: its drawings of the alphabet {name} are not the published ones. {AGAIN}"
+                )
+    return found
+
+
+@contextmanager
+def reading(source: Zip) -> Iterator[zipfile.ZipFile]:
+    """The zip, opened.
+
+    Raises:
+        DataError: in place of whatever damaged bytes raise inside.
+    """
     try:
         with zipfile.ZipFile(io.BytesIO(source.data)) as archive:
-            index = _index(archive.namelist(), source.part)
-            _check_index(source.path, index, expected)
-            for name in sorted(index):
-                found[name] = _read_alphabet(archive, index[name])
-                if not published and _digest(found[name]) != expected[name].digest:
-                    raise DataError(
-                        f"Cannot use {source.path}: its drawings of the alphabet {name} are not the published ones. "
-                        f"{_AGAIN}"
-                    )
+            yield archive
     except DataError:
         raise
     except _DAMAGE as error:
         why = str(error) or type(error).__name__
-        raise DataError(f"Cannot read {source.path}: it is half downloaded or damaged ({why}). {_AGAIN}") from error
-    return found
+        raise DataError(f"Cannot read {source.path}: it is half downloaded or damaged ({why}). {AGAIN}") from error
 
 
 def _index(names: list[str], part: str) -> Index:
@@ -164,7 +175,7 @@ def _check_index(path: Path, index: Index, expected: Mapping[str, Alphabet]) -> 
     if missing := sorted(set(expected) - set(index)):
         raise DataError(
             f"Cannot use {path}: it lacks {len(missing)} of its {len(expected)} alphabets, such as {missing[0]}. "
-            f"{_AGAIN}"
+            f"{AGAIN}"
         )
     for name, alphabet in expected.items():
         wanted = [f"character{number:02}" for number in range(1, alphabet.characters + 1)]
@@ -172,12 +183,12 @@ def _check_index(path: Path, index: Index, expected: Mapping[str, Alphabet]) -> 
             odd = sorted(set(wanted) ^ set(index[name]))[0]
             raise DataError(
                 f"Cannot use {path}: it holds {len(index[name])} characters of the alphabet {name}, not "
-                f"{alphabet.characters} (see {odd}). {_AGAIN}"
+                f"{alphabet.characters} (see {odd}). {AGAIN}"
             )
         for character, members in index[name].items():
             if len(members) != DRAWINGS:
                 found = f"{len(members)} drawings of {name}/{character}"
-                raise DataError(f"Cannot use {path}: it holds {found}, not {DRAWINGS}. {_AGAIN}")
+                raise DataError(f"Cannot use {path}: it holds {found}, not {DRAWINGS}. {AGAIN}")
 
 
 def _read_alphabet(archive: zipfile.ZipFile, characters: Mapping[str, list[str]]) -> NDArray[np.bool_]:
@@ -185,13 +196,17 @@ def _read_alphabet(archive: zipfile.ZipFile, characters: Mapping[str, list[str]]
     pixels = np.empty((len(characters), DRAWINGS, SIDE, SIDE), dtype=np.bool_)
     for number, members in enumerate(characters.values()):
         for drawing, member in enumerate(members):
-            with Image.open(io.BytesIO(archive.read(member))) as image:
-                if image.size != (SIDE, SIDE):
-                    raise ValueError(
-                        f"{member} has {image.size[0]} x {image.size[1]} pixels instead of {SIDE} x {SIDE}"
-                    )
-                pixels[number, drawing] = np.asarray(image.convert("L")) <= 127
+            pixels[number, drawing] = read_ink(archive, member)
     return pixels
+
+
+def read_ink(archive: zipfile.ZipFile, member: str) -> NDArray[np.bool_]:
+    """Bool ``[105, 105]``, True where there is ink; inside :func:`reading`."""
+    with Image.open(io.BytesIO(archive.read(member))) as image:
+        if image.size != (SIDE, SIDE):
+            raise ValueError(f"{member} has {image.size[0]} x {image.size[1]} pixels instead of {SIDE} x {SIDE}")
+        ink: NDArray[np.bool_] = np.asarray(image.convert("L")) <= 127
+    return ink
 
 
 def _digest(pixels: NDArray[np.bool_]) -> str:
@@ -201,7 +216,7 @@ def _digest(pixels: NDArray[np.bool_]) -> str:
     return digest.hexdigest()[:32]
 
 
-def _shrink(ink: NDArray[np.bool_], size: int) -> Pictures:
+def shrink(ink: NDArray[np.bool_], size: int) -> Pictures:
     """Uint8 ``[size, size]``, ink 255 on 0.
 
     Grey first: on one-bit pictures Pillow overrules the filter that is asked for with the nearest pixel, which

@@ -17,6 +17,7 @@ from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
 from quickstudy.data.drawings import decode, read_zip
 from quickstudy.data.picturetasks import PictureTasks
+from quickstudy.data.source import place
 from quickstudy.data.splits import Split, note, roles, split_names
 from quickstudy.data.store import ArrayStore, open_or_build
 from quickstudy.errors import InputError, UnknownName
@@ -114,7 +115,12 @@ class Omniglot:
         return open_or_build(cache_root() / f"omniglot-{self.size}px-{key[:16]}", build)
 
     @cached_property
-    def _names(self) -> Split:
+    def divided(self) -> Split:
+        """Role -> names of its characters.
+
+        Raises:
+            DataError: the list of the split is missing or not the published one.
+        """
         return split_names(self.split, self.folder)
 
     def classes(self, role: str) -> list[int]:
@@ -125,7 +131,7 @@ class Omniglot:
             DataError: the list of the split is missing or not the published one.
         """
         check_role(self, role)
-        return self.store.numbers(self._names[role])
+        return self.store.numbers(self.divided[role])
 
     def tasks(
         self,
@@ -140,6 +146,7 @@ class Omniglot:
         """Tasks of one role; see :meth:`quickstudy.data.dataset.DataSet.tasks`."""
         sizes: dict[str, Any] = {"way": way, "shot": shot, "query": query, "seed": seed, "dirichlet": dirichlet}
         about: dict[str, Any] = {"data": self.name, "split": f"{self.split}/{role}", "rotations": self._rotations(role)}
+        about |= {"place": place(self.name), "makers": True}  # drawing k of an alphabet's characters is of person k
         if self.channels == 1:
             return ClassTasks(self.store, self.classes(role), **about, **sizes)
         return PictureTasks(self.store, self.classes(role), **about, **sizes, channels=self.channels)

@@ -38,6 +38,12 @@ def _repacked_omniglot(path: Path) -> bool:
     return has_published_drawings(path)
 
 
+def _lake_runs(path: Path) -> bool:
+    from quickstudy.data.lakeruns import has_published_runs
+
+    return has_published_runs(path)
+
+
 def _omniglot() -> tuple[Published, ...]:
     lake = "https://raw.githubusercontent.com/brendenlake/omniglot/master/python"
     snell = "https://raw.githubusercontent.com/jakesnell/prototypical-networks/master/data/omniglot/splits/vinyals"
@@ -51,6 +57,12 @@ def _omniglot() -> tuple[Published, ...]:
         *(
             Published(f"{part}.zip", f"{lake}/{part}.zip", f"md5:{about.md5}", _repacked_omniglot)
             for part, about in PARTS.items()
+        ),
+        Published(
+            "all_runs.zip",
+            f"{lake}/one-shot-classification/all_runs.zip",
+            "sha256:437c1eeab0af8484112e1b4cc0f3d541ec727f7c47b9b202da738af9dfd6c325",
+            _lake_runs,
         ),
         *(
             Published(f"splits/vinyals/{name}.txt", f"{snell}/{name}.txt", f"sha256:{digest}")

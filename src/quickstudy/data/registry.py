@@ -9,6 +9,7 @@ data_sets = Registry(
     "quickstudy.data",
     {
         "omniglot": "quickstudy.data.omniglot:Omniglot",
+        "omniglot-runs": "quickstudy.data.lakeruns:OmniglotRuns",
         "sinusoid": "quickstudy.data.sinusoid:Sinusoid",
         "glyphs": "quickstudy.data.glyphs:Glyphs",
         "ink": "quickstudy.data.ink:Ink",

@@ -115,6 +115,15 @@ class TaskSource(ABC):
         return None
 
     @property
+    def count(self) -> int | None:
+        """How many tasks there are; None where each number is a task."""
+        return None
+
+    def at_most(self, wanted: int) -> int:
+        """As many of ``wanted`` tasks as there are."""
+        return wanted if self.count is None else min(wanted, self.count)
+
+    @property
     def ahead(self) -> int:
         """How many calls it pays to read ahead of whoever asks (``data/ahead.py``); 0: examples are at hand."""
         return 0

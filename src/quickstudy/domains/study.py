@@ -13,7 +13,7 @@ from quickstudy.evaluate import Result, Section
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.registry import Registry
 
-__all__ = ["Column", "Found", "Rival", "Study", "studies", "study"]
+__all__ = ["Column", "Found", "Published", "Rival", "Study", "studies", "study"]
 
 
 @dataclass(frozen=True)
@@ -39,11 +39,32 @@ class Rival:
         name: how the table calls it.
         build: makes it for tasks of a shape; it may have been fitted to the training tasks, which it is given, too.
         episodes: how many of the tasks it learns, where each takes long; None: all.
+        data: overrides of the recipe's [data], where it reads the same tasks in another form, such as larger pictures.
     """
 
     name: str
     build: Callable[[TaskShape, TaskSource], AbstractLearner]
     episodes: int | None = None
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Published:
+    """A figure that others published on these tasks. It stands beside the table, never in it.
+
+    Args:
+        name: whose it is.
+        accuracy: a fraction.
+        source: where it was published, and in what it differs.
+    """
+
+    name: str
+    accuracy: float
+    source: str
+
+    def __str__(self) -> str:
+        """As in "people 95.5 % (Lake et al. 2015)"."""
+        return f"{self.name} {100 * self.accuracy:.1f} % ({self.source})"
 
 
 @dataclass(frozen=True)
@@ -82,6 +103,7 @@ class Study:
         overrides: of both recipes.
         sections: the field's own parts of the report.
         notes: what its figures do not show.
+        published: figures that others published on the test tasks.
     """
 
     name: str
@@ -95,12 +117,14 @@ class Study:
     notes: Sequence[str] = ()
     also: Sequence[str] = ()
     tasks_at_once: int | None = None
+    published: Sequence[Published] = ()
 
 
 studies = Registry(
     "study",
     "quickstudy.studies",
     {
+        "one-shot": "quickstudy.domains.images.oneshot:one_shot",
         "images": "quickstudy.domains.images.study:images",
         "mini-meta-dataset": "quickstudy.domains.images.minimeta:mini_meta_dataset",
         "recommendation": "quickstudy.domains.recommendation.study:recommendation",

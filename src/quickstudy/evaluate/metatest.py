@@ -91,10 +91,10 @@ def meta_test(
 
     Raises:
         InputError: the learner cannot learn this kind of task, was trained on these classes or examples, or lies on
-            another device.
+            another device; or there are fewer tasks.
         EpisodeError: the source's tasks hold NaN or labels out of range.
     """
-    _check_counts(episodes, first, tasks_at_once)
+    _check_counts(episodes, first, tasks_at_once, source.count)
     check_tasks(learner, source)
     where = _device(learner, device)
     started = time.perf_counter()
@@ -291,11 +291,16 @@ def _result(
 # --- checks at the door -------------------------------------------------------------------------
 
 
-def _check_counts(episodes: int, first: int, tasks_at_once: int | None) -> None:
+def _check_counts(episodes: int, first: int, tasks_at_once: int | None, there: int | None) -> None:
     at_once = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
     for name, number, least in (("episodes", episodes, 1), ("first", first, 0), ("tasks_at_once", at_once, 1)):
         if number < least:
             raise InputError(f"Cannot meta-test: {name} must be a whole number of at least {least}, found {number}.")
+    if there is not None and first + episodes > there:
+        raise InputError(
+            f"Cannot meta-test on the episodes {first} to {first + episodes - 1}: there are only {there} of these "
+            f"tasks. Ask for at most {there}."
+        )
 
 
 def check_tasks(learner: AbstractLearner, source: TaskSource) -> None:

@@ -134,7 +134,7 @@ def test_tasks(
     dirichlet: float | None = None,
     seed: int = TEST_SEED,
 ) -> TaskSource:
-    """The tasks to be tested on; what is not given is as the recipe says.
+    """The tasks to be tested on; what is not given is as the recipe says, or as the data says where it is fixed there.
 
     Args:
         recipe: from ``load_recipe``.
@@ -153,6 +153,9 @@ def test_tasks(
             f"Cannot test on the role {role!r}: the recipe trains on {recipe.train.role!r}, and the result would be of "
             "classes that training has seen. Use role 'test'."
         )
+    fixed = getattr(data, "fixed", lambda role: {})(role)
+    if fixed:
+        size = size.model_copy(update={**fixed, "dirichlet": None})
     given = {"way": way, "shot": shot, "query": query, "dirichlet": dirichlet}
     size = size.model_copy(update={name: value for name, value in given.items() if value is not None})
     return _tasks(data, role, size, seed)
