@@ -28,6 +28,7 @@ FLOORS = {
     6: {
         *("api", "training", "testing", "predicting", "running", "rankcount", "runs", "runlist", "progress", "notes"),
         "resuming",
+        "stressing",
         *("saved", "exporting", "exportfile", "hublearner", "sealed", "modelcard", "shipped", "estimators", "serve"),
         *("reporting", "sweeps", "reports", "memoryneed", "memorythere", "reproduce", "leaderboard"),
     },

@@ -15,9 +15,10 @@ import torch
 from quickstudy.data.counts import Count
 from quickstudy.data.source import Origin
 from quickstudy.errors import InputError, StorageError
-from quickstudy.evaluate import Result, meta_test
+from quickstudy.evaluate import Result, Section, meta_test
 from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.evaluate.metatest import check_tasks
+from quickstudy.evaluate.robustness import robustness_section
 from quickstudy.evaluate.wording import count as count_of
 from quickstudy.evaluate.wording import figure, metric_name
 from quickstudy.learners.learner import AbstractLearner
@@ -40,6 +41,7 @@ from quickstudy.runs import (
     which_checkpoint,
 )
 from quickstudy.saved import SavedLearner, is_saved
+from quickstudy.stressing import EPISODES, Stressed, check_classes, save_robustness, stress
 from quickstudy.train import RunFolder
 from quickstudy.train.precision import Precision, in_precision, remark
 from quickstudy.train.ranks import AbstractRanks, alike
@@ -70,6 +72,7 @@ def evaluate(
     progress: bool | Callable[[int, int], None] = False,
     report: bool = True,
     ranks: Ranks | None = None,
+    robustness: bool = False,
 ) -> Result:
     """Meta-test a run, save the result in its folder, and write its report anew.
 
@@ -79,7 +82,7 @@ def evaluate(
         shot: support examples a class.
         query: query examples a class.
         dirichlet: concentration of the classes' shares of the way x query queries, such as 2; 0: as many of each class.
-        episodes: how many tasks.
+        episodes: how many tasks; by default as the recipe says, or all where there are fewer.
         role: ``"test"`` or ``"validation"``.
         seed: of the tasks; runs tested with the same one saw the same tasks.
         checkpoint: ``"best"`` or ``"last"``; by default the best, where the run was validated.
@@ -95,9 +98,12 @@ def evaluate(
         progress: show progress on stderr; or who is told how many episodes are done, of how many.
         report: write ``report.html``.
         ranks: processes that divide the episodes, one by default; ``"auto"``: as many as pay. The result is the same.
+        robustness: measure the figures of docs/robustness.md, too, on the first 300 of the episodes; they are saved in
+            ``evaluations/robustness/`` and shown in the report.
 
     Raises:
-        InputError: there is no such run, or its learner cannot learn these tasks.
+        InputError: there is no such run, its learner cannot learn these tasks, or robustness is asked for where tasks
+            have no classes.
         CheckpointError: its checkpoint is missing, broken, or of another learner.
         StorageError: the disk refused; where that was after the test, it says what was measured.
     """
@@ -121,7 +127,9 @@ def evaluate(
         learner.seen.check_names(Origin(place_of(recipe), tuple(names)), split)
     source = test_tasks(recipe, data, role=role, way=way, shot=shot, query=query, dirichlet=dirichlet, seed=seed)
     check_tasks(learner, source)
-    number = recipe.evaluate.episodes if episodes is None else episodes
+    if robustness:
+        check_classes(source)
+    number = source.at_most(recipe.evaluate.episodes) if episodes is None else episodes
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
     shown = EvaluationProgress() if progress is True else progress or None
@@ -143,11 +151,32 @@ def evaluate(
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     with _said_at_least(result, "is not saved"):
         save_result(folder, result)
+    stressed: tuple[Section, ...] = ()
+    if robustness:
+        sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
+        asked = Stressed(
+            in_precision(learner, recipe.evaluate.precision),
+            learner,
+            lambda **other: test_tasks(recipe, data, **{**sizes, **other}),
+            min(number, EPISODES),
+            tasks_at_once,
+            EvaluationProgress(what="kinds of tasks") if progress is True else None,
+        )
+        with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
+            stressed = (_robustness(folder, asked, result),)
     if report:
         sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
-            write_run_report(folder, recipe, learner, source, (*sections, *of_control(learner, source, result)))
+            sections = (*sections, *stressed, *of_control(learner, source, result))
+            write_run_report(folder, recipe, learner, source, sections)
     return result
+
+
+def _robustness(folder: RunFolder, asked: Stressed, result: Result) -> Section:
+    """Measure and keep the figures of robustness; the part of the page that shows them."""
+    figures = stress(asked, learner=result.learner, recipe_hash=result.recipe_hash, checkpoint=result.checkpoint)
+    save_robustness(folder, figures)
+    return robustness_section({result.learner: figures})
 
 
 def _check_room(folder: RunFolder) -> None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from json import loads
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from quickstudy.cli.options import DataRoot, Debug, Device, Json, Ranks, Threads, rank_number, recipe_keys
+from quickstudy.cli.options import DataRoot, Debug, Device, Json, Ranks, Threads, one_json, rank_number, recipe_keys
 from quickstudy.cli.process import set_threads
 from quickstudy.errors import InputError, RunError
+
+if TYPE_CHECKING:
+    from quickstudy.evaluate import Result
 
 __all__ = ["evaluate"]
 
@@ -43,6 +47,14 @@ def evaluate(
             "it was trained in."
         ),
     ] = None,
+    robustness: Annotated[
+        bool,
+        typer.Option(
+            "--robustness",
+            help="Also measure where the learner fails: worst class and episodes, calibration, unknown classes, wrong "
+            "labels, turned and noisy queries, other shots and ways. On the first 300 episodes; takes some 30 tests.",
+        ),
+    ] = False,
     tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
     device: Device = None,
     ranks: Ranks = "auto",
@@ -82,14 +94,32 @@ def evaluate(
         tasks_at_once=tasks_at_once,
         progress=True,
         ranks=number,
+        robustness=robustness,
     )
-    typer.echo(result.to_json().rstrip() if json else str(result))
+    _say(run, result, robustness, json)
     typer.echo(f"Saved in {run / 'evaluations' / f'{result.id}.json'}; the page is {run / 'report.html'}", err=True)
     if result.diverged == result.episodes:
         raise RunError(
             f"All {result.episodes} episodes diverged, so the figure says nothing of the learner. Take smaller or "
             "fewer inner steps, such as --learner.test-inner-lr or --learner.test-inner-steps; or train it anew."
         )
+
+
+def _say(run: Path, result: Result, robustness: bool, json: bool) -> None:
+    """The result on stdout, and with it the figures of robustness."""
+    if not robustness:
+        typer.echo(result.to_json().rstrip() if json else str(result))
+        return
+    from quickstudy.runs import open_run
+    from quickstudy.stressing import robustness_of
+
+    found = robustness_of(open_run(run))
+    assert found is not None  # it was saved a moment ago
+    if json:
+        both = {"result": result, "robustness": found}
+        one_json({name: loads(one.to_json()) for name, one in both.items()})
+    else:
+        typer.echo(f"{result}\n\n{found}")
 
 
 def _size(name: str, text: str | None) -> int | tuple[int, int] | None:

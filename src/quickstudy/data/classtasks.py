@@ -8,12 +8,14 @@ the largest numbers there may be and cut afterwards, so that a task does not dep
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict, get_args
+from types import MappingProxyType
+from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, get_args
 
 import numpy as np
 import torch
@@ -23,6 +25,7 @@ from typing_extensions import override
 from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
+from quickstudy.data.makers import apart_rows
 from quickstudy.data.rowstore import Rows, RowStore
 from quickstudy.data.source import Origin, Place, TaskShape, TaskSource, as_indices
 from quickstudy.episode import Classes, Episode, Examples
@@ -47,6 +50,7 @@ class Sizes(TypedDict):
     seed: int
     dirichlet: NotRequired[float | None]
     place: NotRequired[Place | None]
+    makers: NotRequired[bool]
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,6 +86,7 @@ class ClassTasks(TaskSource):
         dirichlet: None: ``query`` examples of each class. A concentration, such as 2: way x query of them in all, and
             the classes' proportions drawn for each task (Veilleux et al. 2021), so that a class may have none.
         place: what names of classes count in, see :class:`quickstudy.data.source.Origin`; None: nothing is kept.
+        makers: whether example number k of every class was made by the same person, see :meth:`apart`.
 
     Raises:
         InputError: a number makes no sense, the way exceeds the classes, shot + query exceed a class, or the
@@ -89,6 +94,7 @@ class ClassTasks(TaskSource):
         UnknownName: no such mode of rotation.
     """
 
+    _fewer: Mapping[str, Any] = MappingProxyType({})
     _comparable = False  # whether other data sets make the same bytes of the same file
 
     def __init__(
@@ -105,13 +111,14 @@ class ClassTasks(TaskSource):
         rotations: Rotations = "none",
         dirichlet: float | None = None,
         place: Place | None = None,
+        makers: bool = False,
     ) -> None:
         check_concentration(dirichlet)
         if rotations not in get_args(Rotations):
             raise UnknownName.among("mode of rotation", rotations, get_args(Rotations))
         self._store, self._data, self._split, self._seed, self._rotations = store, data, split, seed, rotations
         self._dirichlet = None if dirichlet is None else float(dirichlet)
-        self._place = place
+        self._place, self._makers, self._apart = place, makers, False
         self._classes = np.asarray(classes, dtype=np.int64)
         self._way: Bounds = bounds("way", way)
         self._shot: Bounds = bounds("shot", shot)
@@ -195,7 +202,44 @@ class ClassTasks(TaskSource):
             "shot": as_setting(self._shot),
             "query": as_setting(self._query),
             "seed": self._seed,
-        } | ({} if self._dirichlet is None else {"dirichlet": self._dirichlet})
+        } | self._further
+
+    @property
+    def _further(self) -> dict[str, Any]:
+        """Settings that most tasks do not have."""
+        found: dict[str, Any] = {} if self._dirichlet is None else {"dirichlet": self._dirichlet}
+        return found | ({"apart": True} if self._apart else {}) | self._fewer
+
+    def apart(self) -> Self:
+        """The same tasks of the same classes, whose queries were made by other people than their support.
+
+        Raises:
+            InputError: nobody knows who made which example, or there are too few of them, or sizes are random.
+        """
+        where, sizes = f"{self._data}/{self._split}", self._store.sizes[self._classes]
+        if not self._makers:
+            raise InputError(f"Cannot tell who made the examples of {where}: the data does not say it.")
+        fixed = self._shot[0] == self._shot[1] and self._query[0] == self._query[1] and self._dirichlet is None
+        if not fixed or (sizes != sizes[0]).any():
+            raise InputError(f"Cannot divide the people of {where}: give one shot, one query and even classes.")
+        found = copy.copy(self)
+        found._apart = True
+        return found
+
+    def among(self, n: int) -> Self:
+        """Tasks of only ``n`` of the classes, chosen at random, so that each comes more often.
+
+        Raises:
+            InputError: fewer than a task has, or more than there are.
+        """
+        if not self._way[1] <= n * (4 if self._rotations == "classes" else 1) or n > len(self._classes):
+            raise InputError(f"Cannot choose {n} of the {len(self._classes)} classes of {self._data}/{self._split}.")
+        found = copy.copy(self)
+        for name in ("hash", "origin"):  # of the classes
+            found.__dict__.pop(name, None)
+        order = choose(self._key.fold("among").bits(np.zeros(1, dtype=np.int64), 2 * n), len(self._classes), n)[0]
+        found._classes, found._fewer = np.sort(self._classes[order]), {"among": n}
+        return found
 
     def episodes(self, indices: range | Integers) -> Episode:
         """The tasks with these numbers; pictures are uint8 ``[T, N, H, W]`` or ``[T, N, C, H, W]``.
@@ -287,7 +331,12 @@ class ClassTasks(TaskSource):
         present = np.arange(widest) < way[:, None]
         shot = np.where(present, _between(shots, self._shot), 0)
         numbers, quarters = self._turned(choose(picks, self._n_class, widest), turns)
-        rows = self._choose_examples(examples.reshape(n * widest, each), self._sizes[numbers].reshape(-1))
+        if self._apart:  # words of their own, so that classes are those of the other tasks
+            people = self._key.bits(tasks, int(self._sizes[self._classes[0]]), stream=2)
+            order = self._key.bits(tasks, widest * people.shape[1], stream=3).reshape(n, widest, -1)
+            rows = apart_rows(people, order, self._shot[0], self._query[0])
+        else:
+            rows = self._choose_examples(examples.reshape(n * widest, each), self._sizes[numbers].reshape(-1))
         first = self._store.starts[numbers] + quarters * int(self._store.starts[-1])
         classes = 4 * numbers + quarters if self._rotations == "classes" else numbers
         rows = first[:, :, None] + rows.reshape(n, widest, -1)

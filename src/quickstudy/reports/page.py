@@ -15,6 +15,7 @@ from quickstudy.errors import DataError, InputError, StorageError
 from quickstudy.evaluate import Comparison, Curve, Entry, EpisodePicture, Result, Section, compare, write_report
 from quickstudy.evaluate.calibration import calibration_section
 from quickstudy.evaluate.figures import draw_curves
+from quickstudy.evaluate.robustness import Robustness, robustness_section
 from quickstudy.evaluate.wording import count, metric_name, number
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.recipes.fitting import curves_of
@@ -25,6 +26,7 @@ from quickstudy.reports.hardest import hardest_pictures, hardest_section
 from quickstudy.reports.measuring import Answered, Asked, answered, ask, by_shots, by_steps, shots_curve
 from quickstudy.reports.rates import rates_section
 from quickstudy.runs import open_run, recipe_of, results_of
+from quickstudy.stressing import robustness_of
 from quickstudy.train import RunFolder
 from quickstudy.training import pick_device
 
@@ -40,6 +42,7 @@ class _Found:
     shots: list[Curve] = field(default_factory=list)
     pictures: list[EpisodePicture] = field(default_factory=list)
     own: list[Section] = field(default_factory=list)
+    robust: dict[str, Robustness] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
     trained_with: dict[str, int] = field(default_factory=dict)
 
@@ -95,6 +98,9 @@ def report(
         for name, folder in named.items():
             _ask(found, name, folder, role, episodes, root, where, line)
     for name, folder in named.items():
+        saved = robustness_of(folder)
+        if saved is not None:
+            found.robust[name] = saved
         found.notes += [f"{name} was changed on the way: {what}" for what in changes_in_words(folder)]
     first = recipe_of(folders[0])
     write_report(
@@ -145,6 +151,7 @@ def _ask(
         acted = answered(asked, episodes, _told(line, f"episodes of {name}"))
         found.own += of_control(asked.learner, asked.source, acted.result, name)
         return
+    episodes = asked.source.at_most(episodes)
     found.answers[name] = mine = answered(asked, episodes, _told(line, f"episodes of {name}"))
     taken = by_steps(asked, episodes, _told(line, f"numbers of inner steps of {name}"))
     if taken is not None:
@@ -219,6 +226,7 @@ def _table(named: dict[str, RunFolder], found: _Found) -> Comparison | None:
 def _sections(found: _Found, names: list[str], compared: RunsCompared | None, episodes: int) -> list[Section]:
     sections = [] if compared is None else _compared(compared, names)
     roles = sorted({f"{one.result.split} tasks of {one.result.data}" for one in found.answers.values()})
+    episodes = max((one.result.episodes for one in found.answers.values()), default=episodes)
     asked = f"{count(episodes)} {' and '.join(roles)}"
     if found.steps:
         trained = ", ".join(f"{name} {steps}" for name, steps in found.trained_with.items())
@@ -233,6 +241,8 @@ def _sections(found: _Found, names: list[str], compared: RunsCompared | None, ep
     collected = {name: one.calibration.answers for name, one in found.answers.items() if one.calibration is not None}
     if collected:
         sections.append(calibration_section(collected, f"Calibration and abstention, {asked}"))
+    if found.robust:
+        sections.append(robustness_section(found.robust, "Robustness, as saved by quickstudy evaluate --robustness"))
     return [*sections, *found.own]
 
 

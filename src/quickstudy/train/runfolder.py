@@ -142,6 +142,11 @@ class RunFolder:
         return self.path / "environment.json"
 
     @property
+    def robustness(self) -> Path:
+        """Where figures of robustness are kept, beside the results."""
+        return self.evaluations / "robustness"
+
+    @property
     def split(self) -> Path:
         """Which classes play which part, where the data set divided them itself."""
         return self.path / "split.json"

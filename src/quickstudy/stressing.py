@@ -1,0 +1,353 @@
+"""Floor 6: which tasks a learner is asked for its robustness figures, which stand in ``evaluate/robustness.py``.
+
+All that is compared is asked on the same episodes as the unchanged tasks, so that differences are paired. Tasks of
+other sizes are other tasks, and have their own intervals.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from quickstudy.data.changed import AbstractChange, ChangedTasks, NoisyQueries, Outsiders, SwappedLabels, TurnedQueries
+from quickstudy.data.classtasks import ClassTasks
+from quickstudy.data.source import TaskSource
+from quickstudy.episode import Episode
+from quickstudy.errors import DataError, InputError
+from quickstudy.estimators.doubt import embedded, nearest
+from quickstudy.evaluate import Result, meta_test
+from quickstudy.evaluate.calibration import Collector
+from quickstudy.evaluate.intervals import episode_ci95
+from quickstudy.evaluate.robustness import (
+    LEAST,
+    ClassCounts,
+    Figure,
+    Rejection,
+    Robustness,
+    ece_interval,
+    low_percentile,
+    mean_of,
+    worst_class,
+)
+from quickstudy.evaluate.scores import Floats
+from quickstudy.learners.learner import AbstractLearner
+from quickstudy.train import RunFolder
+
+__all__ = ["EPISODES", "Stressed", "check_classes", "robustness_of", "save_robustness", "stress"]
+
+EPISODES = 300
+"""At most so many of each kind of tasks."""
+SHOTS = (1, 2, 5, 10, 20)
+WAYS = (2, 5, 10, 20, 50, 100)
+WORST = "the worst class"
+_NOISY_SHOT = 5  # of one example a class nothing can outvote a wrong label
+_QUERIES = 5  # a class, of tasks with many ways
+_AT_ONCE = 16
+_RATES = (0.1, 0.2)
+_ANGLES = (15.0, 90.0, 180.0)
+_DEVIATIONS = (0.2, 0.4)
+_CONCENTRATION = 2.0  # O. Veilleux et al., "Realistic evaluation of transductive few-shot learning", NeurIPS 2021
+
+
+@dataclass(eq=False)
+class Stressed:
+    """A learner, and the tasks that it can be asked.
+
+    Args:
+        learner: to be asked, in the precision that results are measured in.
+        bare: the same one, which may have a network that makes features.
+        tasks: makes tasks of other sizes (way, shot, query, dirichlet); without any, the unchanged ones.
+        episodes: how many of each kind.
+        tasks_at_once: as in ``meta_test``.
+        progress: told how many kinds of tasks are done, of how many.
+    """
+
+    learner: AbstractLearner
+    bare: AbstractLearner
+    tasks: Callable[..., TaskSource]
+    episodes: int
+    tasks_at_once: int | None = None
+    progress: Callable[[int, int], None] | None = None
+    figures: list[Figure] = field(default_factory=list)
+    not_asked: dict[str, str] = field(default_factory=dict)
+    kept: dict[int, Result] = field(default_factory=dict)
+    """Shots -> the result of unchanged tasks."""
+    counts: ClassCounts = field(default_factory=ClassCounts)
+
+    def add(self, figure: Figure) -> None:
+        """Keep a figure."""
+        self.figures.append(figure)
+
+    def test(self, source: TaskSource, episodes: int | None = None, observe: Any = None) -> Result:
+        """Meta-test, with as many rows at once as usual."""
+        way, usual = int(source.shape.outputs), int(self.tasks().shape.outputs)
+        at_once = max(1, (self.tasks_at_once or _AT_ONCE) * usual // max(way, usual))
+        number = source.at_most(episodes or self.episodes)
+        return meta_test(self.learner, source, episodes=number, tasks_at_once=at_once, observe=observe)
+
+
+def check_classes(source: TaskSource) -> None:
+    """Whether robustness figures can be made of such tasks.
+
+    Raises:
+        InputError: they have no classes.
+    """
+    target = source.shape.target
+    if target != "classes":
+        acting = source.shape.environment is not None
+        what = "a policy earns returns in them" if acting else f"their target is {target!r}"
+        raise InputError(
+            f"Cannot measure robustness on these tasks: its figures are of tasks that tell classes apart, and {what}. "
+            "Leave --robustness out."
+        )
+
+
+def stress(asked: Stressed, **about: Any) -> Robustness:
+    """Ask everything; what these tasks or this learner cannot be asked is named with the reason.
+
+    Args:
+        asked: the learner and its tasks.
+        about: learner, recipe_hash and checkpoint of :class:`Robustness`.
+
+    Raises:
+        InputError: the tasks have no classes, or the learner cannot learn even the unchanged ones.
+    """
+    source, started = asked.tasks(), time.perf_counter()
+    check_classes(source)
+    clean = _unchanged(asked, source)
+    steps = list(_steps(asked, source))
+    for place, (name, step) in enumerate(steps):
+        try:
+            step()
+        except DataError:
+            raise
+        except InputError as error:
+            asked.not_asked[name] = str(error)
+        if asked.progress is not None:
+            asked.progress(place + 1, len(steps))
+    return Robustness(
+        source=clean.source,
+        source_hash=clean.source_hash,
+        transductive=clean.transductive,
+        episodes=clean.episodes,
+        seconds=time.perf_counter() - started,
+        figures=tuple(asked.figures),
+        not_asked=dict(asked.not_asked),
+        **about,
+    )
+
+
+def _steps(asked: Stressed, source: TaskSource) -> Iterator[tuple[str, Callable[[], None]]]:
+    """What is asked, in the order of the table."""
+    yield WORST, partial(_worst, asked, source)
+    yield "unknown rejection", partial(_rejection, asked, source)
+    own = source.settings.get("shot")
+    for shot in dict.fromkeys((own, _NOISY_SHOT)):
+        for rate in _RATES:
+            name = f"{100 * rate:.0f} % wrong labels" + ("" if shot == own else f", {shot} shots")
+            yield name, partial(_changed, asked, "label noise", name, rate, SwappedLabels(rate), shot)
+    for angle in _ANGLES:
+        name = f"queries turned by {angle:.0f}°"
+        yield name, partial(_changed, asked, "shift", name, angle, TurnedQueries(angle), own)
+    for deviation in _DEVIATIONS:
+        name = f"queries with pixel noise of {deviation:g}"
+        yield name, partial(_changed, asked, "shift", name, deviation, NoisyQueries(deviation), own)
+    yield "queries by other people", partial(_other_people, asked, source)
+    if asked.learner.traits.transductive:
+        yield "uneven queries", partial(_uneven, asked, source)
+    for shots in SHOTS:
+        yield f"{shots}-shot", partial(_shots, asked, source, shots)
+    for ways in WAYS:
+        yield f"{ways}-way", partial(_ways, asked, source, ways)
+
+
+# --- the unchanged tasks ------------------------------------------------------------------------
+
+
+def _unchanged(asked: Stressed, source: TaskSource) -> Result:
+    """Accuracy, the worst episodes, the worst class of each task, calibration."""
+    said, counts = Collector(), ClassCounts()
+
+    def observe(outputs: Tensor, episode: Episode) -> None:
+        said(outputs, episode)
+        counts(outputs, episode)
+
+    result = asked.test(source, observe=observe)
+    values, n = _accuracies(result), result.episodes
+    asked.add(mean_of("unchanged", "unchanged tasks", values))
+    asked.add(_of("unchanged", "5th percentile of episodes", "accuracy", *low_percentile(values), n))
+    asked.add(_of("unchanged", "ECE", "ece", *ece_interval(said.answers), n))
+    in_tasks: dict[int, float] = {}
+    for task, share in (part for parts in counts.found.values() for part in parts):
+        in_tasks[task] = min(share, in_tasks.get(task, 1.0))
+    if in_tasks:
+        asked.add(mean_of("unchanged", "worst class of each task", np.array(list(in_tasks.values()))))
+    asked.counts = counts
+    if isinstance(result.shot, int):
+        asked.kept[result.shot] = result
+    return result
+
+
+def _worst(asked: Stressed, source: TaskSource) -> None:
+    """Of all classes that occur often enough; where too few do, of tasks of fewer classes."""
+    often, episodes = asked.counts.often, source.at_most(asked.episodes)
+    if len(often) < 2:
+        way = source.settings.get("way")
+        if not isinstance(source, ClassTasks) or not isinstance(way, int):
+            raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
+        turned = 4 if source.settings["rotations"] == "classes" else 1
+        few = episodes * way // (2 * LEAST * turned)
+        if few * turned < max(way, 2):
+            least = -(-max(way, 2) // turned) * 2 * LEAST * turned / way
+            raise InputError(
+                f"A class must occur in {LEAST} episodes or more to be called the worst: {episodes} episodes are too "
+                f"few, {math.ceil(least)} would do."
+            )
+        counts = ClassCounts()
+        asked.test(source.among(few), observe=counts)
+        often = counts.often
+    if len(often) < 2:
+        raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
+    value, half = worst_class(often)
+    low, high = max(0.0, value - half), min(1.0, value + half)
+    asked.add(_of("worst class", f"worst of {len(often)} classes", "accuracy", value, low, high, episodes))
+
+
+def _rejection(asked: Stressed, source: TaskSource) -> None:
+    """Queries of other classes beside the own ones: by the largest probability, and by the distance of features."""
+    sure, near = Rejection(), Rejection(partial(_nearness, asked.bare))
+
+    def observe(outputs: Tensor, episode: Episode) -> None:
+        sure(outputs, episode)
+        near(outputs, episode)
+
+    asked.test(ChangedTasks(source, Outsiders()), observe=observe)
+    asked.add(mean_of("rejection", "unknown classes, by probability", sure.values, "auroc"))
+    asked.add(mean_of("rejection", "unknown classes, by distance", near.values, "auroc"))
+
+
+def _nearness(learner: AbstractLearner, outputs: Tensor, episode: Episode) -> Floats:
+    """Minus the distance of each query to the nearest example of the support, ``[T, Nq]``, as estimators measure it."""
+    device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
+    found = np.zeros(outputs.shape[:2])
+    with torch.no_grad():
+        for task in range(episode.n_task):
+            support, query = (part.tasks(slice(task, task + 1)).to(device) for part in (episode.support, episode.query))
+            known = embedded(learner, support.unlabelled())[support.real[0]].cpu()
+            found[task] = -nearest(known, embedded(learner, query.unlabelled()).cpu())
+    return found
+
+
+# --- changed tasks ------------------------------------------------------------------------------
+
+
+def _changed(asked: Stressed, kind: str, name: str, at: float, change: AbstractChange, shot: Any) -> None:
+    """The same tasks with something changed, beside the unchanged ones of as many shots."""
+    clean = _clean(asked, shot)
+    found = asked.test(ChangedTasks(asked.tasks(shot=shot), change))
+    asked.add(_paired(kind, name, found, clean, at))
+
+
+def _other_people(asked: Stressed, source: TaskSource) -> None:
+    if not isinstance(source, ClassTasks):
+        raise InputError("Cannot tell who made the examples of these tasks: the data does not say it.")
+    found = asked.test(source.apart())
+    asked.add(_paired("shift", "queries by other people", found, _clean(asked, source.settings["shot"])))
+
+
+def _uneven(asked: Stressed, source: TaskSource) -> None:
+    """Dirichlet queries beside as many even ones. All may be of one class, so classes must be large enough."""
+    query = source.settings["query"]
+    for few in dict.fromkeys((query, 5, 3, 2)):
+        try:
+            uneven, even = (asked.tasks(query=few, dirichlet=a) for a in (_CONCENTRATION, 0.0))
+        except InputError:
+            continue
+        name = f"uneven queries (Dirichlet 2), {few} a class on average"
+        asked.add(_paired("uneven", name, asked.test(uneven), asked.test(even), _CONCENTRATION))
+        return
+    raise InputError("Cannot draw uneven queries: the classes have too few examples for all queries of a task.")
+
+
+def _clean(asked: Stressed, shot: Any) -> Result:
+    """The unchanged tasks of so many shots, tested once."""
+    if shot not in asked.kept:
+        asked.kept[shot] = asked.test(asked.tasks(shot=shot))
+    return asked.kept[shot]
+
+
+# --- tasks of other sizes -----------------------------------------------------------------------
+
+
+def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
+    """With as many queries as the classes have left; where they have too few for the last shots, with one shot less."""
+    for shots, query in ((shot, source.settings["query"]), (shot, _QUERIES), (shot, 1), (shot - 1, 1)):
+        try:
+            tasks = asked.tasks(shot=shots, query=query)
+        except InputError as error:
+            refused = error
+            continue
+        found = asked.kept[shots] if shots in asked.kept else asked.test(tasks)
+        if query == source.settings["query"]:
+            asked.kept[shots] = found
+        asked.add(mean_of("shots", f"{shots}-shot", _accuracies(found), at=shots))
+        return
+    raise refused
+
+
+def _ways(asked: Stressed, source: TaskSource, way: int) -> None:
+    """With fewer episodes of many ways, as each asks for more."""
+    query = min(source.settings["query"], _QUERIES)
+    tasks, own = asked.tasks(way=way, query=query), source.shape.outputs
+    found = asked.test(tasks, max(2, min(asked.episodes, asked.episodes * 2 * own // way)))
+    asked.add(mean_of("ways", f"{way}-way", _accuracies(found), at=way))
+
+
+# --- small things -------------------------------------------------------------------------------
+
+
+def _accuracies(result: Result) -> Floats:
+    return np.array(result.by("accuracy").per_episode)
+
+
+def _of(kind: str, name: str, metric: str, value: float, low: float, high: float, episodes: int) -> Figure:
+    return Figure(kind=kind, name=name, metric=metric, value=value, low=low, high=high, episodes=episodes)
+
+
+def _paired(kind: str, name: str, found: Result, clean: Result, at: float | None = None) -> Figure:
+    values = _accuracies(found)
+    moved = values - _accuracies(clean)
+    return mean_of(kind, name, values, at=at, difference=(float(moved.mean()), episode_ci95(moved)))
+
+
+# --- kept with a run ----------------------------------------------------------------------------
+
+
+def save_robustness(run: RunFolder, found: Robustness) -> Path:
+    """Keep figures with their run.
+
+    Raises:
+        StorageError: the disk refused.
+    """
+    path = run.robustness / f"{found.id}.json"
+    found.save(path)
+    return path
+
+
+def robustness_of(run: RunFolder) -> Robustness | None:
+    """The figures that were saved last; None where there are none that can be read."""
+    for path in sorted(run.robustness.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+        try:
+            return Robustness.load(path)
+        except DataError:
+            continue
+    return None

@@ -1,0 +1,154 @@
+"""Figures of robustness, each against a case whose answer is known."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from quickstudy.episode import Classes, Episode, Examples
+from quickstudy.errors import DataError
+from quickstudy.evaluate.calibration import Answers, expected_calibration_error
+from quickstudy.evaluate.robustness import (
+    ClassCounts,
+    Figure,
+    Rejection,
+    Robustness,
+    ece_interval,
+    low_percentile,
+    mean_of,
+    robustness_section,
+    worst_class,
+)
+
+
+def test_the_percentile_is_the_papers_and_its_interval_holds_the_truth() -> None:
+    rng = np.random.default_rng(0)
+    draws = [rng.normal(0, 1, 300) for _ in range(400)]
+    truth = -1.6449  # of the normal distribution
+    found = [low_percentile(values) for values in draws]
+    assert found[0][0] == pytest.approx(float(np.quantile(draws[0], 0.05)))
+    held = np.mean([low <= truth <= high for _, low, high in found])
+    assert 0.92 <= held <= 0.99
+
+
+def test_the_worst_of_equal_classes_is_not_worse_than_the_others() -> None:
+    """The smallest mean of 50 equal ones is far below the truth; this figure is not."""
+    rng = np.random.default_rng(1)
+    found, naive = [], []
+    for _ in range(60):
+        counts = {one: [(e, float(x)) for e, x in enumerate(rng.normal(0.8, 0.2, 40))] for one in range(50)}
+        found.append(worst_class(counts)[0])
+        naive.append(min(np.mean([x for _, x in parts]) for parts in counts.values()))
+    assert abs(np.mean(found) - 0.8) < 0.02 and np.mean(naive) < 0.75
+
+
+def test_a_class_that_is_worse_is_found() -> None:
+    rng = np.random.default_rng(2)
+    counts = {one: [(e, float(x)) for e, x in enumerate(rng.normal(0.8, 0.1, 40))] for one in range(20)}
+    counts[7] = [(e, float(x)) for e, x in enumerate(rng.normal(0.4, 0.1, 40))]
+    value, half = worst_class(counts)
+    assert abs(value - 0.4) < 0.05 and 0.01 < half < 0.06
+
+
+def answers(rng: np.random.Generator, tasks: int, told: float, true: float) -> Answers:
+    n = tasks * 20
+    y = np.zeros(n, dtype=np.int64)
+    right = rng.uniform(size=n) < true
+    p = np.where(right[:, None], [[told, 1 - told]], [[1 - told, told]])
+    return Answers(p, y, np.repeat(np.arange(tasks), 20))
+
+
+def test_the_calibration_error_has_the_usual_value_and_an_interval_around_the_truth() -> None:
+    rng = np.random.default_rng(3)
+    found = [answers(rng, 60, 0.9, 0.7) for _ in range(40)]
+    value, _, _ = ece_interval(found[0])
+    assert value == pytest.approx(expected_calibration_error(found[0].confidence, found[0].right))
+    held = np.mean([low <= 0.2 <= high for _, low, high in map(ece_interval, found)])
+    assert held >= 0.85
+    assert ece_interval(found[0]) == ece_interval(found[0])
+
+
+def episode(y: list[int], classes: list[int]) -> Episode:
+    x, way = torch.zeros(1, len(y), 2), Classes(torch.tensor([len(classes)]))
+    support = Examples(torch.zeros(1, len(classes), 2), torch.arange(len(classes))[None], way)
+    query = Examples(x, torch.tensor([y]), way)
+    return Episode(support, query, index=torch.tensor([5]), classes=torch.tensor([classes]))
+
+
+def test_right_answers_class_by_class() -> None:
+    counts = ClassCounts()
+    outputs = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [torch.nan, 1.0]]])
+    counts(outputs, episode([0, 0, 0, 1], [8, 3]))
+    assert counts.found == {8: [(5, pytest.approx(2 / 3))], 3: [(5, 0.0)]} and counts.often == {}
+
+
+def test_unknown_queries_are_told_by_the_largest_probability() -> None:
+    rejection = Rejection()
+    logits = torch.tensor([[[5.0, 0.0], [0.0, 4.0], [1.0, 0.0], [4.5, 0.0]]])
+    rejection(logits, episode([0, 1, -1, -1], [8, 3]))
+    assert rejection.values.tolist() == [0.75]
+    rejection(logits, episode([0, 1, 0, 1], [8, 3]))  # a task without strangers has no such figure
+    assert len(rejection.values) == 1
+
+
+def robustness(**more: Any) -> Robustness:
+    given: dict[str, Any] = {
+        "learner": "knn",
+        "source": {"data": "made", "way": 5},
+        "source_hash": "h",
+        "recipe_hash": "r",
+        "checkpoint": "last",
+        "transductive": False,
+        "episodes": 4,
+        "seconds": 1.0,
+        "figures": (
+            mean_of("unchanged", "unchanged tasks", np.array([0.5, 0.7, 0.6, 0.6])),
+            mean_of("shift", "turned", np.array([0.4, 0.5, 0.5, 0.6]), difference=(-0.1, 0.04)),
+            mean_of("shots", "1-shot", np.array([0.5, 0.7, 0.6, 0.6]), at=1),
+            mean_of("shots", "5-shot", np.array([0.8, 0.9, 0.9, 1.0]), at=5),
+        ),
+        "not_asked": {"uneven": "Too few."},
+    }
+    return Robustness(**(given | more))
+
+
+def test_kept_and_read_again(tmp_path: Path) -> None:
+    found = robustness()
+    found.save(tmp_path / "a.json")
+    assert Robustness.load(tmp_path / "a.json") == found
+    assert found.id != replace(found, episodes=5).id and found.id == replace(found, seconds=2.0).id
+    assert "turned" in str(found) and "−10.0 ± 4.0" in str(found) and "uneven: not asked. Too few." in str(found)
+
+
+def test_files_that_are_none(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"Cannot read the robustness figures .*none\.json: No such file"):
+        Robustness.load(tmp_path / "none.json")
+    about = json.loads(robustness().to_json())
+    for text, said in (
+        (robustness().to_json()[:200], "as robustness figures: Invalid JSON"),
+        (json.dumps(about | {"schema": 9}), "reads figures of schema 1, found 9"),
+        (json.dumps({k: v for k, v in about.items() if k != "figures"}), "figures: Field required"),
+    ):
+        (tmp_path / "b.json").write_text(text)
+        with pytest.raises(DataError, match=said):
+            Robustness.load(tmp_path / "b.json")
+
+
+def test_learners_side_by_side() -> None:
+    other = robustness(learner="maml", figures=robustness().figures[:1], not_asked={})
+    section = robustness_section({"knn": robustness(), "maml": other})
+    assert section.head == ("", "knn", "maml")
+    assert section.rows[0][0] == "unchanged tasks (%)" and section.rows[1][2] == ""
+    assert "Not asked: uneven: Too few." in section.text
+    assert len(section.drawings) == 1 and "shots accuracy" in section.drawings[0].alt
+
+
+def test_an_interval_does_not_leave_what_there_can_be() -> None:
+    found = mean_of("unchanged", "x", np.array([1.0, 1.0, 0.9]))
+    assert found.high == 1.0 and isinstance(found, Figure)
