@@ -1,6 +1,6 @@
 """Where learners fail: the figures of docs/robustness.md, on the same episodes, as a table.
 
-    python benchmarks/robustness.py [NAME ...] [--data-root DIR] [--runs runs/learners]
+    python benchmarks/robustness.py [NAME ...] [--episodes 300] [--data-root DIR] [--runs runs/learners]
 
 Trains what has no finished run yet, as `benchmarks/learners.py` does and in the same folder; takes figures that were
 saved for the recipe as it is now, and measures the others (`quickstudy evaluate RUN --robustness`). Writes
@@ -35,7 +35,7 @@ RESULTS = Path(__file__).parents[1] / "docs" / "robustness.json"
 NAMES = ("omniglot-protonet-fast", "omniglot-maml-fast", "omniglot-baseline-fast", "omniglot-knn-5w1s")
 
 
-def measured(name: str, runs: Path, data_root: Path | None) -> Robustness:
+def measured(name: str, runs: Path, data_root: Path | None, episodes: int) -> Robustness:
     """The figures of a recipe."""
     recipe = load_recipe(name)
     folder = finished_run(recipe, runs)
@@ -43,8 +43,8 @@ def measured(name: str, runs: Path, data_root: Path | None) -> Robustness:
         folder = quickstudy.train(recipe, runs=runs, data_root=data_root).path
     run = RunFolder(folder)
     found = robustness_of(run)
-    if found is None or found.recipe_hash != recipe_hash(recipe) or found.episodes != EPISODES:
-        quickstudy.evaluate(folder, episodes=EPISODES, data_root=data_root, robustness=True)
+    if found is None or found.recipe_hash != recipe_hash(recipe) or found.episodes != episodes:
+        quickstudy.evaluate(folder, episodes=episodes, data_root=data_root, robustness=True)
         found = robustness_of(run)
     assert found is not None
     return found
@@ -66,12 +66,13 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"recipes of classes; by default {', '.join(NAMES)}")
     parser.add_argument("--data-root", type=Path)
     parser.add_argument("--runs", type=Path, default=Path("runs/learners"))
+    parser.add_argument("--episodes", type=int, default=EPISODES, help=f"of each kind of tasks, at most {EPISODES}")
     given = parser.parse_args()
     torch.set_num_threads(1)
     keep_large_blocks()
     found = {}
     for name in given.names or NAMES:
-        found[name] = measured(name, given.runs, given.data_root)
+        found[name] = measured(name, given.runs, given.data_root, given.episodes)
         print(f"{name}: {found[name].seconds:.0f} s", flush=True)
     print(table(found))
     machine = f"{platform.machine()}, one thread, torch {torch.__version__}"

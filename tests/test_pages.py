@@ -42,6 +42,11 @@ def test_the_leaderboard_is_made_from_the_results() -> None:
     assert len(made.encode()) < 1 << 20
 
 
+def test_the_page_of_robustness_is_made_from_its_figures() -> None:
+    made = script("make_robustness").page(DOCS / "robustness.json")
+    assert (DOCS / "robustness.md").read_text(encoding="utf-8") == made, "run: python docs/make_robustness.py"
+
+
 def test_a_result_without_provenance_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_text("{}")
     with pytest.raises(DataError, match=r"a\.json does not say how it was measured"):

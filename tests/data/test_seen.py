@@ -45,6 +45,9 @@ def test_by_names_in_one_place() -> None:
     for split, wrong in (("test", "c"), ("test", "d"), ("validation", "c")):
         with pytest.raises(InputError, match=rf"runs/x on '{wrong}': it was (trained|validated) on them \(split\.json"):
             seen.check(tasks(f"{wrong}f", split, OWN))
+        with pytest.raises(InputError, match=rf"runs/x on '{wrong}': it was"):
+            seen.check(tasks(f"{wrong}f", f"vinyals/{split}", OWN))
+    seen.check(tasks("df", "vinyals/validation", OWN))
     seen.check(tasks("ef", "test", OWN))
     seen.check(tasks("df", "validation", OWN))
     seen.check(tasks("ac", "train", OWN))

@@ -62,7 +62,8 @@ class Seen:
             InputError: their classes or examples were trained or validated on, their examples have another shape, or
                 words have other numbers.
         """
-        origin, split = source.origin, str(source.settings.get("split", ""))
+        # Where a data set is divided in several ways, as in "vinyals/test", the role comes last.
+        origin, split = source.origin, str(source.settings.get("split", "")).rpartition("/")[2]
         if origin is not None:
             self.check_names(origin, split)
             self._check_numbering(origin)

@@ -164,14 +164,29 @@ class Robustness:
             DataError: the file is missing, cut off or something else.
         """
         try:
-            return _ADAPTER.validate_json(path.read_bytes())
+            text = path.read_bytes()
         except OSError as error:
             raise DataError(f"Cannot read the robustness figures {path}: {error.strerror}. Check the path.") from error
+        return Robustness.from_json(text, str(path))
+
+    @staticmethod
+    def from_json(text: str | bytes, name: str = "this text") -> Robustness:
+        """The figures that :meth:`to_json` wrote.
+
+        Args:
+            text: the JSON.
+            name: what the error calls it, such as its path.
+
+        Raises:
+            DataError: it is cut off or something else.
+        """
+        try:
+            return _ADAPTER.validate_json(text)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
             raise DataError(
-                f"Cannot read {path} as robustness figures: {f'{where}: ' if where else ''}{first['msg']}. It is cut "
+                f"Cannot read {name} as robustness figures: {f'{where}: ' if where else ''}{first['msg']}. It is cut "
                 "off or from elsewhere; run `quickstudy evaluate RUN --robustness` again."
             ) from error
 

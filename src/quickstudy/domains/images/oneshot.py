@@ -28,7 +28,7 @@ def one_shot() -> Study:
         published=(
             Published("people", 0.955, _LAKE),
             Published("Bayesian program learning", 0.967, f"{_LAKE}; it reads strokes of the background set, too"),
-            Published("Siamese network", 0.920, "Koch, Zemel, Salakhutdinov 2015; trained on 40 alphabets, distorted"),
+            Published("Siamese network", 0.920, "Koch, Zemel, Salakhutdinov 2015; it trained on 40 alphabets"),
             Published("modified Hausdorff distance", 0.612, "the demonstration beside the published runs"),
         ),
         notes=(

@@ -1,0 +1,141 @@
+"""`quickstudy evaluate RUN --robustness`, and runs of Omniglot on Lake's 20 runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from quickstudy.data.controltasks import PointNavigation
+from quickstudy.errors import InputError
+from quickstudy.evaluate import Result
+from quickstudy.evaluate.robustness import Robustness
+from quickstudy.stressing import check_classes
+from tests.cli.conftest import Command
+
+SMALL = (
+    *("--train.steps", "2", "--train.validate-every", "0", "--net.filters", "4", "--ranks", "1", "--device", "cpu"),
+    *("--episodes.train.way", "3", "--episodes.train.query", "2"),
+)
+
+
+@pytest.fixture
+def glyphs(quickstudy: Command, tmp_path: Path) -> Path:
+    sizes = ("--episodes.test.way", "3", "--episodes.test.query", "4")
+    done = quickstudy("train", "glyphs-protonet-fast", *SMALL, *sizes, "--runs", tmp_path / "runs")
+    assert done.status == 0, done.err
+    return Path(done.out.strip())
+
+
+def test_figures_are_printed_saved_and_shown(glyphs: Path, quickstudy: Command) -> None:
+    done = quickstudy("evaluate", glyphs, "--episodes", "8", "--robustness", "--ranks", "1")
+    assert done.status == 0, done.err
+    assert done.out.startswith("accuracy ") and "Robustness of protonet, 8 episodes" in done.out
+    (path,) = (glyphs / "evaluations" / "robustness").glob("*.json")
+    (saved,) = (glyphs / "evaluations").glob("*.json")
+    found, result = Robustness.load(path), Result.load(saved)
+    names = [one.name for one in found.figures]
+    for wanted in (
+        *("unchanged tasks", "5th percentile of episodes", "ECE", "worst class of each task"),
+        *("unknown classes, by probability", "unknown classes, by distance"),
+        *("10 % wrong labels", "20 % wrong labels", "20 % wrong labels, 5 shots", "queries turned by 90°"),
+        *("queries with pixel noise of 0.2", "1-shot", "5-shot", "10-shot", "19-shot", "2-way", "20-way", "100-way"),
+    ):
+        assert wanted in names, wanted
+    clean, turned = found.by_name("unchanged tasks"), found.by_name("queries turned by 90°")
+    assert clean is not None and clean.value == pytest.approx(result.mean) and found.source == result.source
+    assert turned is not None and turned.difference is not None
+    assert turned.difference[0] == pytest.approx(turned.value - clean.value)
+    one, same = found.by_name("1-shot"), found.by_name("5-way")
+    assert one is not None and one.value == clean.value and same is not None
+    # Eight tasks are too few to call a class the worst, and nobody knows who drew a glyph.
+    assert "8 episodes are too few" in found.not_asked["the worst class"]
+    assert "who made the examples of glyphs/test" in found.not_asked["queries by other people"]
+    assert "uneven queries" not in found.not_asked, "asked of transductive learners alone"
+    page = (glyphs / "report.html").read_text(encoding="utf-8")
+    assert "queries turned by 90°" in page and "Curve, shots accuracy against shots" in page
+
+
+def test_one_document_of_json(glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    done = quickstudy("evaluate", glyphs, "--episodes", "4", "--robustness", "--json", "--ranks", "1")
+    found = json.loads(done.out)
+    assert set(found) == {"result", "robustness"} and found["robustness"]["episodes"] == 4
+    assert found["result"]["mean"] == found["robustness"]["figures"][0]["value"]
+
+
+def test_many_episodes_have_a_worst_class(glyphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import quickstudy as library
+    from quickstudy.runs import open_run
+    from quickstudy.stressing import robustness_of
+
+    for kind in ("_rejection", "_changed", "_other_people", "_shots", "_ways"):
+        monkeypatch.setattr(f"quickstudy.stressing.{kind}", lambda *given: None)
+    library.evaluate(glyphs, episodes=200, robustness=True, report=False, device="cpu", tasks_at_once=50)
+    found = robustness_of(open_run(glyphs))
+    assert found is not None
+    (worst,) = (one for one in found.figures if one.kind == "worst class")
+    assert worst.name == "worst of 15 classes" and worst.value < found.figures[0].value
+    assert library.load(glyphs) is not None
+
+
+def test_what_is_cut_off_is_passed_over(glyphs: Path) -> None:
+    from quickstudy.runs import open_run, results_of
+    from quickstudy.stressing import robustness_of
+
+    folder = glyphs / "evaluations" / "robustness"
+    folder.mkdir(parents=True)
+    (folder / "a.json").write_text("{")
+    assert robustness_of(open_run(glyphs)) is None and results_of(open_run(glyphs)) == []
+
+
+def test_regression_has_none(trained: Path, tmp_path: Path, quickstudy: Command) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    done = quickstudy("evaluate", run, "--robustness")
+    assert done.status == 2
+    assert "Cannot measure robustness on these tasks: its figures are of tasks that tell classes apart" in done.err
+    assert "their target is 'real'. Leave --robustness out." in done.err
+    assert not list((run / "evaluations").glob("*.json"))
+
+
+def test_control_has_none() -> None:
+    with pytest.raises(InputError, match="a policy earns returns in them. Leave --robustness out"):
+        check_classes(PointNavigation().tasks("test", shot=2, query=2, seed=0))
+
+
+# --- Lake's runs ------------------------------------------------------------------------------
+
+
+def omniglot(quickstudy: Command, data_root: Path, runs: Path, *more: str) -> Path:
+    where = ("--data-root", data_root, "--runs", runs)
+    done = quickstudy("train", "omniglot-protonet-fast", *SMALL, *more, *where)
+    assert done.status == 0, done.err
+    return Path(done.out.strip())
+
+
+def test_a_run_of_background_alphabets_on_the_twenty_runs(
+    quickstudy: Command, data_root: Path, tmp_path: Path
+) -> None:
+    run = omniglot(quickstudy, data_root, tmp_path, "--data.split", "alphabets")
+    asked = ("evaluate", run, "--data.name", "omniglot-runs", "--data-root", data_root)
+    done = quickstudy(*asked)
+    assert done.status == 0, done.err
+    assert "over 20 episodes" in done.out and "protonet on omniglot-runs, test, 20-way 1-shot" in done.out
+    for option, value, said in (
+        ("--way", "5", "they were published as 20-way 1-shot tasks with one query of each class"),
+        ("--episodes", "21", "Cannot meta-test on the episodes 0 to 20: there are only 20 of these tasks"),
+    ):
+        done = quickstudy(*asked, option, value)
+        assert done.status == 2 and said in done.err
+
+
+def test_a_run_of_other_alphabets_is_refused(quickstudy: Command, data_root: Path, tmp_path: Path) -> None:
+    """Vinyals' training list has characters of the evaluation alphabets."""
+    run = omniglot(quickstudy, data_root, tmp_path)
+    done = quickstudy("evaluate", run, "--data.name", "omniglot-runs", "--data-root", data_root)
+    assert done.status == 2 and "it was trained on them (split.json)" in done.err
+    assert "Atlantean/character" in done.err
