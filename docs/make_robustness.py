@@ -18,33 +18,42 @@ DOCS = Path(__file__).parent
 PAGE, FIGURES = DOCS / "robustness.md", DOCS / "robustness.json"
 HEAD = """# Robustness
 
-One mean accuracy says little of where a learner fails. This measures that, for any run whose tasks tell classes apart:
+One mean accuracy says little of where a learner fails. This measures that, for any run whose tasks tell classes
+apart:
 
     quickstudy evaluate RUN --robustness
 
-It tests as usual, then asks the first 300 of the episodes (or as many as `--episodes` says) again with something changed,
-prints the figures, keeps them in `RUN/evaluations/robustness/`, and shows them in `RUN/report.html`, with curves over
-shots and ways. `quickstudy report RUN RUN ...` sets those of several runs beside each other. In Python:
-`quickstudy.evaluate(run, robustness=True)`.
+It tests as usual, then asks the first 300 of the episodes (or all, where `--episodes` says fewer) again with
+something changed, prints the figures, keeps them in `RUN/evaluations/robustness/`, and shows them in
+`RUN/report.html`, with curves over shots and ways. `quickstudy report RUN RUN ...` sets those of several runs beside
+each other. In Python: `quickstudy.evaluate(run, robustness=True)`.
 
-What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay the
-same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %
+What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay
+the same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %
 interval.
 
-| figure | how it is computed |
-|---|---|
-| unchanged tasks | mean accuracy of the episodes |
-| 5th percentile of episodes | one episode in twenty is worse; the interval lies between two of the sorted episodes and supposes nothing of their distribution |
-| ECE | expected calibration error over all queries, 15 bins of equal width; interval by a bootstrap over episodes |
-| worst class of each task | mean over episodes of the accuracy on the class that is worst there |
-| worst of n classes | over classes that occur in 20 episodes or more. The worst is chosen by half of its episodes and measured in the other half, both ways round, since the smallest of many means flatters nobody. Where no two classes occur so often, on tasks of fewer classes, drawn at random |
-| unknown classes | area under the ROC curve, in each task, of its own queries against those of classes that it does not have (queries of another task): by the largest probability, and by the distance of features to the nearest example of the support, before any adaptation. 0.5 is guessing |
-| wrong labels | pairs of examples of two classes have their labels swapped, so that no class loses an example; at the run's shots, and at 5 shots, where others can outvote them |
-| queries turned | by 15, 90 and 180 degrees, the support staying as it is |
-| pixel noise | normal, of that standard deviation, white being 1, on the queries |
-| queries by other people | nobody who drew a query of a task drew any of its support (Omniglot: drawing k of all characters of an alphabet is of one person) |
-| uneven queries | of transductive learners: the classes' shares of the queries from a Dirichlet distribution of concentration 2 (Veilleux et al. 2021), beside as many even ones |
-| shots, ways | other tasks, so not paired: 1 to 20 shots (19 of Omniglot, which has 20 drawings of each character), with fewer queries where classes have no more; 2 to 100 ways, with at most 5 queries a class and fewer episodes of many ways |
+- **unchanged tasks**: mean accuracy of the episodes.
+- **5th percentile of episodes**: one episode in twenty is worse. The interval lies between two of the sorted episodes
+  and supposes nothing of their distribution.
+- **ECE**: expected calibration error over all queries, 15 bins of equal width; interval by a bootstrap over episodes.
+- **worst class of each task**: mean over episodes of the accuracy on the class that is worst there.
+- **worst of n classes**: of the classes that occur in 20 episodes or more. The smallest of many means is too small,
+  so the worst is chosen by half of its episodes and measured in the other half, both ways round. Where no two classes
+  occur so often, on tasks of fewer classes, drawn at random.
+- **unknown classes**: in each task, the area under the ROC curve of its own queries against those of classes that it
+  does not have (queries of another task); 0.5 is guessing. By the largest probability; and, where a network makes the
+  same features in every task (or there are no weights at all), by the distance to the nearest example of the support.
+- **wrong labels**: pairs of examples of two classes have their labels swapped, so that no class loses one; at the
+  run's shots, and at 5 shots, where others can outvote them.
+- **queries turned, pixel noise**: by 15, 90 and 180 degrees; normal noise of that standard deviation, white being 1.
+  The support stays as it is.
+- **queries by other people**: nobody who drew a query of a task drew any of its support. Drawing k of all characters
+  of an alphabet is of one person in Omniglot; across alphabets nobody knows.
+- **uneven queries**, of transductive learners: the classes' shares of the queries from a Dirichlet distribution of
+  concentration 2 (Veilleux et al. 2021), beside as many even ones.
+- **shots, ways**: other tasks, so not paired. 1 to 20 shots (19 of Omniglot, which has 20 drawings of a character),
+  with fewer queries where classes have no more; 2 to 100 ways, with at most 5 queries a class and fewer episodes of
+  many ways.
 
 What a run cannot be asked is named with the reason, such as ways that its head does not have. Tasks of numbers and of
 control have none of these figures, and are refused.
@@ -52,8 +61,8 @@ control have none of these figures, and are refused.
 ## What they do not show
 
 A quarter turn makes another character of many: Omniglot's turned characters are classes of their own in training, so
-that a learner was taught that they differ. The figure says how far queries may turn, not that they should be answered.
-Wrong labels hit every class alike, which mistakes of people do not.
+that a learner was taught that they differ. The figure says how far queries may turn, not that they should be
+answered. Wrong labels hit every class alike, which mistakes of people do not.
 
 """
 
@@ -72,7 +81,13 @@ def lines(found: Mapping[str, Robustness], machines: set[str]) -> Iterator[str]:
     seeds = ", ".join(sorted({str(one.source["seed"]) for one in found.values()}))
     tasks = "; ".join(sorted({_tasks(one) for one in found.values()}))
     command = f"python benchmarks/robustness.py --episodes {numbers}"
-    yield f"{numbers} episodes of {tasks}; tasks of seed {seeds}, runs of seed 0; `{command}`; {'; '.join(sorted(machines))}."
+    told = (
+        f"{numbers} episodes of {tasks}",
+        f"tasks of seed {seeds}, runs of seed 0",
+        f"`{command}`",
+        *sorted(machines),
+    )
+    yield "; ".join(told) + "."
 
 
 def _tasks(one: Robustness) -> str:

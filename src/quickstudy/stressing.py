@@ -23,7 +23,7 @@ from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import DataError, InputError
-from quickstudy.estimators.doubt import embedded, nearest
+from quickstudy.estimators.doubt import embedded, has_features, nearest
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.calibration import Collector
 from quickstudy.evaluate.intervals import episode_ci95
@@ -225,13 +225,18 @@ def _worst(asked: Stressed, source: TaskSource) -> None:
 def _rejection(asked: Stressed, source: TaskSource) -> None:
     """Queries of other classes beside the own ones: by the largest probability, and by the distance of features."""
     sure, near = Rejection(), Rejection(partial(_nearness, asked.bare))
+    # One without weights goes by the examples themselves; of others these would say nothing.
+    measured = has_features(asked.bare) or next(asked.bare.parameters(), None) is None
 
     def observe(outputs: Tensor, episode: Episode) -> None:
         sure(outputs, episode)
-        near(outputs, episode)
+        if measured:
+            near(outputs, episode)
 
     asked.test(ChangedTasks(source, Outsiders()), observe=observe)
     asked.add(mean_of("rejection", "unknown classes, by probability", sure.values, "auroc"))
+    if not measured:
+        raise InputError("By distance: its network makes no features that stay the same from task to task.")
     asked.add(mean_of("rejection", "unknown classes, by distance", near.values, "auroc"))
 
 

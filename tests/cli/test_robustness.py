@@ -103,7 +103,7 @@ def test_regression_has_none(trained: Path, tmp_path: Path, quickstudy: Command)
 
 
 def test_control_has_none() -> None:
-    with pytest.raises(InputError, match="a policy earns returns in them. Leave --robustness out"):
+    with pytest.raises(InputError, match=r"a policy earns returns in them\. Leave --robustness out"):
         check_classes(PointNavigation().tasks("test", shot=2, query=2, seed=0))
 
 
@@ -117,9 +117,7 @@ def omniglot(quickstudy: Command, data_root: Path, runs: Path, *more: str) -> Pa
     return Path(done.out.strip())
 
 
-def test_a_run_of_background_alphabets_on_the_twenty_runs(
-    quickstudy: Command, data_root: Path, tmp_path: Path
-) -> None:
+def test_a_run_of_background_alphabets_on_the_twenty_runs(quickstudy: Command, data_root: Path, tmp_path: Path) -> None:
     run = omniglot(quickstudy, data_root, tmp_path, "--data.split", "alphabets")
     asked = ("evaluate", run, "--data.name", "omniglot-runs", "--data-root", data_root)
     done = quickstudy(*asked)

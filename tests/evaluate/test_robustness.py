@@ -145,8 +145,14 @@ def test_learners_side_by_side() -> None:
     section = robustness_section({"knn": robustness(), "maml": other})
     assert section.head == ("", "knn", "maml")
     assert section.rows[0][0] == "unchanged tasks (%)" and section.rows[1][2] == ""
-    assert "Not asked: uneven: Too few." in section.text
+    assert "Not asked of knn: uneven. Too few." in section.text
     assert len(section.drawings) == 1 and "shots accuracy" in section.drawings[0].alt
+
+
+def test_reasons_that_differ_in_numbers_are_one_sentence() -> None:
+    many = robustness(not_asked={"10-way": "No 10 of 5.", "20-way": "No 20 of 5.", "x": "Else."})
+    text = robustness_section({"knn": many}).text
+    assert text[1:] == ("Not asked of knn: 10-way, 20-way. No 10 of 5.", "Not asked of knn: x. Else.")
 
 
 def test_an_interval_does_not_leave_what_there_can_be() -> None:

@@ -116,8 +116,7 @@ def _say(run: Path, result: Result, robustness: bool, json: bool) -> None:
     found = robustness_of(open_run(run))
     assert found is not None  # it was saved a moment ago
     if json:
-        both = {"result": result, "robustness": found}
-        one_json({name: loads(one.to_json()) for name, one in both.items()})
+        one_json({"result": loads(result.to_json()), "robustness": loads(found.to_json())})
     else:
         typer.echo(f"{result}\n\n{found}")
 

@@ -208,7 +208,7 @@ class ClassTasks(TaskSource):
     def _further(self) -> dict[str, Any]:
         """Settings that most tasks do not have."""
         found: dict[str, Any] = {} if self._dirichlet is None else {"dirichlet": self._dirichlet}
-        return found | ({"apart": True} if self._apart else {}) | self._fewer
+        return found | ({"apart": True} if self._apart else {}) | dict(self._fewer)
 
     def apart(self) -> Self:
         """The same tasks of the same classes, whose queries were made by other people than their support.

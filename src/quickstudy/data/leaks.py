@@ -61,7 +61,7 @@ def _names(source: TaskSource) -> set[str]:
 def _digests(source: TaskSource, turned: bool) -> Digests:
     if isinstance(source, ClassTasks):
         return stored_digests(source, turned)
-    found = {}
+    found: Digests = {}
     if source.origin is not None:
         for name, digests in source.origin.examples.items():
             found |= {int(one).to_bytes(8, "big"): f"an example of {name!r}" for one in digests}

@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field
 from pathlib import Path
@@ -262,7 +264,7 @@ def worst_class(counts: Mapping[int, Sequence[tuple[int, float]]]) -> tuple[floa
         worst = min(shares, key=lambda one: (shares[one][chosen::2].mean(), one))
         means.append(float(shares[worst][measured::2].mean()))
         half.append(episode_ci95(shares[worst][measured::2]))
-    return sum(means) / 2, float(np.hypot(*half)) / 2
+    return sum(means) / 2, math.hypot(*half) / 2
 
 
 def ece_interval(found: Answers, bins: int = 15, seed: int = 0) -> tuple[float, float, float]:
@@ -315,7 +317,8 @@ class Rejection:
     def values(self) -> Floats:
         """Of each task that has both, ``[E]``."""
         found = np.array(self._values)
-        return found[~np.isnan(found)]
+        defined: Floats = found[~np.isnan(found)]
+        return defined
 
 
 # --- as a part of a page ------------------------------------------------------------------------
@@ -348,18 +351,25 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
         for along in ("shots", "ways")
         if (of := [one for one in each.figures if one.kind == along])
     ]
-    told = sorted({f"{name}: {why}" for each in found.values() for name, why in each.not_asked.items()})
     return Section(
         title,
         text=(
             "Figures with 95 % intervals in brackets; then the difference to the unchanged tasks, episode by episode, "
             "where the tasks are the same.",
-            *(f"Not asked: {one}" for one in told),
+            *(one for learner, each in found.items() for one in _not_asked(learner, each)),
         ),
         drawings=draw_curves(curves, list(found)) if curves else (),
         head=("", *found),
         rows=rows,
     )
+
+
+def _not_asked(learner: str, found: Robustness) -> list[str]:
+    """A sentence for each reason; reasons that differ in numbers alone are one."""
+    alike: dict[str, list[str]] = {}
+    for name, why in found.not_asked.items():
+        alike.setdefault(re.sub(r"\d+", "#", why), []).append(name)
+    return [f"Not asked of {learner}: {', '.join(names)}. {found.not_asked[names[0]]}" for names in alike.values()]
 
 
 _SHOWN = {"accuracy": "%", "ece": "%", "auroc": "AUROC"}

@@ -153,7 +153,7 @@ def test_tasks(
             f"Cannot test on the role {role!r}: the recipe trains on {recipe.train.role!r}, and the result would be of "
             "classes that training has seen. Use role 'test'."
         )
-    fixed = getattr(data, "fixed", lambda role: {})(role)
+    fixed: dict[str, int] = dict(getattr(data, "fixed", lambda role: {})(role))
     if fixed:
         size = size.model_copy(update={**fixed, "dirichlet": None})
     given = {"way": way, "shot": shot, "query": query, "dirichlet": dirichlet}

@@ -73,6 +73,7 @@ class _Drawing:
         self.tree = KDTree(self.points)
 
     def distance(self, other: _Drawing) -> float:
+        """The larger of the two mean distances to the other one's nearest point."""
         there, _ = other.tree.query(self.points)
         back, _ = self.tree.query(other.points)
-        return max(float(there.mean()), float(back.mean()))
+        return max(float(np.mean(there)), float(np.mean(back)))
