@@ -39,7 +39,7 @@ PLAIN = {"omniglot": "omniglot-baseline-fast", "sinusoid": "sinusoid-fine-tune-f
 
 def cheap() -> list[str]:
     """The recipes that are measured by default: minutes of training, or none."""
-    known = [name for name in shipped() if name.split("-")[0] in PLAIN]
+    known = [name for name in shipped() if load_recipe(name).data.name in PLAIN]
     return [name for name in known if name.endswith("-fast") or not load_recipe(name).train.steps]
 
 
