@@ -103,7 +103,7 @@ def main() -> None:
     names = given.names or [
         name
         for name in shipped()
-        if name.startswith("omniglot-") and (name.endswith("-fast") or not load_recipe(name).train.steps)
+        if load_recipe(name).data.name == "omniglot" and (name.endswith("-fast") or not load_recipe(name).train.steps)
     ]
     for name in names:
         recipe = load_recipe(name)

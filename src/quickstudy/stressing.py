@@ -295,7 +295,8 @@ def _clean(asked: Stressed, shot: Any) -> Result:
 
 def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
     """With as many queries as the classes have left; where they have too few for the last shots, with one shot less."""
-    for shots, query in ((shot, source.settings["query"]), (shot, _QUERIES), (shot, 1), (shot - 1, 1)):
+    choices = [(shot, source.settings["query"]), (shot, _QUERIES), (shot, 1)]
+    for shots, query in [*choices, (shot - 1, 1)] if shot == SHOTS[-1] else choices:
         try:
             tasks = asked.tasks(shot=shots, query=query)
         except InputError as error:

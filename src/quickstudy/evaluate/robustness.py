@@ -132,8 +132,16 @@ class Robustness:
         wide = max(len(one.name) for one in self.figures)
         lines = [f"Robustness of {self.learner}, {count(self.episodes)} episodes; in brackets 95 % intervals"]
         lines += [f"  {one.name:<{wide}}  {one.metric} {one}" for one in self.figures]
-        lines += [f"  {name}: not asked. {why}" for name, why in self.not_asked.items()]
+        lines += [f"  {names}: not asked. {why}" for names, why in self.reasons.items()]
         return "\n".join(lines)
+
+    @property
+    def reasons(self) -> dict[str, str]:
+        """What was not asked -> why, in the words of the first where reasons differ in numbers alone."""
+        alike: dict[str, list[str]] = {}
+        for name, why in self.not_asked.items():
+            alike.setdefault(re.sub(r"\d+", "#", why), []).append(name)
+        return {", ".join(names): self.not_asked[names[0]] for names in alike.values()}
 
     @property
     def id(self) -> str:
@@ -356,20 +364,12 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
         text=(
             "Figures with 95 % intervals in brackets; then the difference to the unchanged tasks, episode by episode, "
             "where the tasks are the same.",
-            *(one for learner, each in found.items() for one in _not_asked(learner, each)),
+            *(f"Not asked of {n}: {what}. {why}" for n, each in found.items() for what, why in each.reasons.items()),
         ),
         drawings=draw_curves(curves, list(found)) if curves else (),
         head=("", *found),
         rows=rows,
     )
-
-
-def _not_asked(learner: str, found: Robustness) -> list[str]:
-    """A sentence for each reason; reasons that differ in numbers alone are one."""
-    alike: dict[str, list[str]] = {}
-    for name, why in found.not_asked.items():
-        alike.setdefault(re.sub(r"\d+", "#", why), []).append(name)
-    return [f"Not asked of {learner}: {', '.join(names)}. {found.not_asked[names[0]]}" for names in alike.values()]
 
 
 _SHOWN = {"accuracy": "%", "ece": "%", "auroc": "AUROC"}
