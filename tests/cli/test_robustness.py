@@ -12,6 +12,7 @@ from quickstudy.data.controltasks import PointNavigation
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.robustness import Robustness
+from quickstudy.reports import report
 from quickstudy.stressing import check_classes
 from tests.cli.conftest import Command
 
@@ -56,6 +57,8 @@ def test_figures_are_printed_saved_and_shown(glyphs: Path, quickstudy: Command) 
     assert "uneven queries" not in found.not_asked, "asked of transductive learners alone"
     page = (glyphs / "report.html").read_text(encoding="utf-8")
     assert "queries turned by 90°" in page and "Curve, shots accuracy against shots" in page
+    full = report([glyphs], episodes=0).read_text(encoding="utf-8")
+    assert "Robustness, as saved by quickstudy evaluate --robustness" in full and "queries turned by 90°" in full
 
 
 def test_one_document_of_json(glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -291,11 +291,9 @@ def _read(source: Zip) -> _Drawn:
     """The runs of the zip, checked to be the published ones."""
     with reading(source) as archive:
         members = _members(source, archive.namelist())
-        drawn = _Drawn(
-            _ink(archive, members, "training/class"),
-            _ink(archive, members, "test/item"),
-            np.stack([_truth(source, run, archive.read(members[f"{run}/class_labels.txt"])) for run in _runs()]),
-        )
+        truth = [_truth(source, run, archive.read(members[f"{run}/class_labels.txt"])) for run in _runs()]
+        support, query = (_ink(archive, members, what) for what in ("training/class", "test/item"))
+        drawn = _Drawn(support, query, np.stack(truth))
     if drawn.digest != _DIGEST:
         raise DataError(f"Cannot use {source.path}: its drawings or answers are not the published ones. {AGAIN}")
     return drawn
