@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from itertools import combinations
 from typing import Any, TypeAlias
 
@@ -21,7 +22,7 @@ from quickstudy.data.rowstore import Rows
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode, Examples
 
-__all__ = ["drawn_digests", "leaks", "stored_digests"]
+__all__ = ["Held", "are_turned", "drawn_digests", "held", "leaks", "stored_digests"]
 
 Array: TypeAlias = NDArray[Any]
 Digests: TypeAlias = dict[bytes, str]
@@ -31,6 +32,19 @@ _CHUNK = 4096
 _DRAWN = 100  # tasks of sources that have no store, such as functions
 
 
+@dataclass(frozen=True)
+class Held:
+    """What tasks are made of.
+
+    Args:
+        names: of classes.
+        examples: digest -> where the example stands.
+    """
+
+    names: frozenset[str]
+    examples: Digests
+
+
 def leaks(sources: Mapping[str, TaskSource]) -> list[str]:
     """What two roles share, a sentence each.
 
@@ -38,34 +52,44 @@ def leaks(sources: Mapping[str, TaskSource]) -> list[str]:
         sources: role -> its tasks; no role may be a part of another one, as validation is of train+validation.
     """
     found = []
-    turned = any(source.settings.get("rotations", "none") != "none" for source in sources.values())
-    names = {role: _names(source) for role, source in sources.items()}
-    held = {role: _digests(source, turned) for role, source in sources.items()}
+    turned = are_turned(*sources.values())
+    all_held = {role: held(source, turned) for role, source in sources.items()}
     for a, b in combinations(sources, 2):
-        both = sorted(names[a] & names[b])
+        one, other = all_held[a], all_held[b]
+        both = sorted(one.names & other.names)
         if both:
             found.append(f"{a} and {b} share {len(both)} classes, such as {both[0]!r}.")
-        same = sorted((held[a][one], held[b][one]) for one in held[a].keys() & held[b].keys())
+        same = sorted((one.examples[digest], other.examples[digest]) for digest in one.examples.keys() & other.examples)
         if same:
             also = " (perhaps turned)" if turned else ""
             found.append(f"{a} and {b} share {len(same)} examples{also}, such as {same[0][0]} and {same[0][1]}.")
     return found
 
 
-def _names(source: TaskSource) -> set[str]:
-    if isinstance(source, ClassTasks):
-        return {source.store.classes[number] for number in source.numbers}
-    return set() if source.origin is None else set(source.origin.names)
+def are_turned(*sources: TaskSource) -> bool:
+    """Whether any of them turns pictures, so that a picture has to be told in each of its turns."""
+    return any(source.settings.get("rotations", "none") != "none" for source in sources)
 
 
-def _digests(source: TaskSource, turned: bool) -> Digests:
+def held(source: TaskSource, turned: bool = False, *, thorough: bool = True) -> Held:
+    """The classes and examples that tasks of a source may hold.
+
+    Args:
+        source: of the tasks.
+        turned: the same digest for a picture in each of its four turns, where there is a store.
+        thorough: read what is not in memory, and draw tasks of a source that has neither a store nor an origin; else
+            of these names alone are told, or nothing.
+    """
     if isinstance(source, ClassTasks):
-        return stored_digests(source, turned)
+        names = frozenset(source.store.classes[number] for number in source.numbers)
+        return Held(names, stored_digests(source, turned) if thorough or source.store.known else {})
     found: Digests = {}
     if source.origin is not None:
         for name, digests in source.origin.examples.items():
             found |= {int(one).to_bytes(8, "big"): f"an example of {name!r}" for one in digests}
-    return found or drawn_digests(source.episodes(range(source.at_most(_DRAWN))), turned)
+    if thorough and not found:
+        found = drawn_digests(source.episodes(range(source.at_most(_DRAWN))), turned)
+    return Held(frozenset(() if source.origin is None else source.origin.names), found)
 
 
 def stored_digests(source: ClassTasks, turned: bool = False) -> Digests:

@@ -8,36 +8,17 @@ well, when its learner is tested.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-
-from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.dataset import DataSet
+from quickstudy.data.leaks import are_turned, held
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.recipes import Recipe
 from quickstudy.recipes.schema import TaskSize
 
-__all__ = ["check_leaks", "contents", "used_by"]
+__all__ = ["check_leaks", "used_by"]
 
-Contents: TypeAlias = Mapping[str, NDArray[np.uint64]]
 _SHOWN = 5
-
-
-def contents(source: TaskSource) -> Contents | None:
-    """Name of each class or group of a source -> digests of its examples ``[n]``, none where they are not looked at.
-
-    Returns:
-        Classes as they lie in the store, before pictures are turned; None where nobody can say.
-    """
-    none = np.zeros(0, dtype=np.uint64)
-    if isinstance(source, ClassTasks):
-        store = source.store
-        return {store.classes[n]: store.digests(n) if store.known else none for n in source.numbers.tolist()}
-    origin = source.origin
-    return None if origin is None else {name: origin.examples.get(name, none) for name in origin.names}
 
 
 def used_by(recipe: Recipe, data: DataSet) -> dict[str, TaskSource]:
@@ -73,40 +54,30 @@ def check_leaks(name: str, used: Mapping[str, TaskSource], test: TaskSource) -> 
     Raises:
         InputError: a class or an example is in both; names some, and the file.
     """
-    tested = contents(test)
-    if tested is None:
-        return 0
-    looked_at = sum(map(len, tested.values()))
+    turned = are_turned(test, *used.values())
+    tested = held(test, turned, thorough=False)
     for how, source in used.items():
-        known = contents(source)
-        if known is None:
-            continue
-        both = sorted(set(tested) & set(known))
+        known = held(source, turned, thorough=False)
+        both = sorted(tested.names & known.names)
         if both and _one_place(source, test):
             raise InputError(
                 f"{name} cannot be added: {_some(both)} of its test tasks are classes that the run was {how} on. "
                 "Divide the data so that no class is in two splits, and train anew."
             )
-        _check_examples(name, how, known, tested)
-    return looked_at
+        same = sorted((tested.examples[one], known.examples[one]) for one in tested.examples.keys() & known.examples)
+        if same:
+            raise InputError(
+                f"{name} cannot be added: the run was {how} on {len(same)} of the {len(tested.examples)} examples of "
+                f"its test tasks{', perhaps turned' if turned else ''}: {same[0][0]} is {same[0][1]} there. "
+                "Leave these out of one split, and train anew."
+            )
+    return len(tested.examples)
 
 
 def _one_place(a: TaskSource, b: TaskSource) -> bool:
     """Whether the same name is the same class in both."""
     places = [None if one.origin is None else one.origin.place for one in (a, b)]
     return places[0] == places[1] and a.settings.get("data") == b.settings.get("data")
-
-
-def _check_examples(name: str, how: str, known: Contents, tested: Contents) -> None:
-    every = np.concatenate([*known.values(), np.zeros(0, dtype=np.uint64)])
-    among = {one: int(np.isin(mine, every).sum()) for one, mine in tested.items()}
-    seen = sorted(one for one, number in among.items() if number)
-    if seen:
-        raise InputError(
-            f"{name} cannot be added: the run was {how} on {among[seen[0]]} of the {len(tested[seen[0]])} examples of "
-            f"{seen[0]!r}{f' and on some of {len(seen) - 1} other classes' if len(seen) > 1 else ''}, under whichever "
-            "name. Leave these out of one split, and train anew."
-        )
 
 
 def _some(names: list[str]) -> str:
