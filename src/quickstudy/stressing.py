@@ -23,7 +23,6 @@ from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import DataError, InputError
-from quickstudy.estimators.doubt import embedded, has_features, nearest
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.calibration import Collector
 from quickstudy.evaluate.intervals import episode_ci95
@@ -224,6 +223,8 @@ def _worst(asked: Stressed, source: TaskSource) -> None:
 
 def _rejection(asked: Stressed, source: TaskSource) -> None:
     """Queries of other classes beside the own ones: by the largest probability, and by the distance of features."""
+    from quickstudy.estimators.doubt import has_features  # scikit-learn, for which no other command waits
+
     sure, near = Rejection(), Rejection(partial(_nearness, asked.bare))
     # One without weights goes by the examples themselves; of others these would say nothing.
     measured = has_features(asked.bare) or next(asked.bare.parameters(), None) is None
@@ -242,6 +243,8 @@ def _rejection(asked: Stressed, source: TaskSource) -> None:
 
 def _nearness(learner: AbstractLearner, outputs: Tensor, episode: Episode) -> Floats:
     """Minus the distance of each query to the nearest example of the support, ``[T, Nq]``, as estimators measure it."""
+    from quickstudy.estimators.doubt import embedded, nearest  # as above
+
     device = next((parameter.device for parameter in learner.parameters()), torch.device("cpu"))
     found = np.zeros(outputs.shape[:2])
     with torch.no_grad():
