@@ -77,7 +77,9 @@ def test_roles_share_neither_classes_nor_examples(kind: str, data_root: Path) ->
     recipe = KINDS[kind][0]
     try:
         sources = sources_of(recipe, build_data(recipe, data_root))
-    except DataError as error:  # the default suite never comes here: what it reads is needed by other tests, too
+    except DataError as error:
+        if kind.split()[0] in CHEAP:  # what the default suite reads is needed by other tests, too
+            raise
         pytest.skip(str(error))
     assert {"train", "test"} <= set(sources)
     assert leaks(sources) == []

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from quickstudy.errors import DataError
+from quickstudy.evaluate.jsonfile import contents_of
 from quickstudy.evaluate.result import Result
 from quickstudy.files import atomic_write_bytes
 
@@ -38,10 +39,9 @@ def load_kept(path: Path) -> tuple[Result, dict[str, Any]]:
     Raises:
         DataError: the file is missing, cut off, no result, or does not say how it was measured.
     """
+    text = contents_of(path, "the result")
     try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"Cannot read the result {path}: {error.strerror}. Check the path.") from error
+        about = json.loads(text)
     except ValueError as error:
         raise DataError(
             f"Cannot read {path} as a result: it is no JSON ({error}). It is cut off or foreign."

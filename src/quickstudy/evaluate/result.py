@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import InputError
+from quickstudy.evaluate.jsonfile import contents_of, parsed
 from quickstudy.files import atomic_write_bytes
 from quickstudy.metrics import metric
 
@@ -185,15 +186,7 @@ class Result:
         Raises:
             DataError: it is cut off, or no result, or of another schema.
         """
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise DataError(
-                f"Cannot read {name} as a result: {f'{where}: ' if where else ''}{first['msg']}. "
-                "It is cut off or from elsewhere; run `quickstudy evaluate` again to make a new one."
-            ) from error
+        return parsed(_ADAPTER, text, name, "a result", "run `quickstudy evaluate` again to make a new one.")
 
     def save(self, path: Path) -> None:
         """Write the file whole or not at all, folders included.
@@ -210,11 +203,7 @@ class Result:
         Raises:
             DataError: the file is missing, cut off or no result.
         """
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"Cannot read the result {path}: {error.strerror}. Check the path.") from error
-        return Result.from_json(text, str(path))
+        return Result.from_json(contents_of(path, "the result"), str(path))
 
 
 _ADAPTER = TypeAdapter(Result)

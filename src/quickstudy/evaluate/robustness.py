@@ -21,16 +21,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from quickstudy.data.classscores import auroc, probabilities
 from quickstudy.episode import UNLABELLED, Episode
-from quickstudy.errors import DataError
 from quickstudy.evaluate.calibration import Answers
 from quickstudy.evaluate.figures import Curve, draw_curves
 from quickstudy.evaluate.intervals import episode_ci95
+from quickstudy.evaluate.jsonfile import contents_of, parsed
 from quickstudy.evaluate.report import Section
 from quickstudy.evaluate.scores import Floats
 from quickstudy.evaluate.wording import count, number
@@ -173,11 +173,7 @@ class Robustness:
         Raises:
             DataError: the file is missing, cut off or something else.
         """
-        try:
-            text = path.read_bytes()
-        except OSError as error:
-            raise DataError(f"Cannot read the robustness figures {path}: {error.strerror}. Check the path.") from error
-        return Robustness.from_json(text, str(path))
+        return Robustness.from_json(contents_of(path, "the robustness figures"), str(path))
 
     @staticmethod
     def from_json(text: str | bytes, name: str = "this text") -> Robustness:
@@ -190,15 +186,7 @@ class Robustness:
         Raises:
             DataError: it is cut off or something else.
         """
-        try:
-            return _ADAPTER.validate_json(text)
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(map(str, first["loc"]))
-            raise DataError(
-                f"Cannot read {name} as robustness figures: {f'{where}: ' if where else ''}{first['msg']}. It is cut "
-                "off or from elsewhere; run `quickstudy evaluate RUN --robustness` again."
-            ) from error
+        return parsed(_ADAPTER, text, name, "robustness figures", "run `quickstudy evaluate RUN --robustness` again.")
 
 
 _ADAPTER = TypeAdapter(Robustness)
