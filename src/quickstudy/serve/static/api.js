@@ -123,7 +123,7 @@ export const service = {
       if (!after) return found;
     }
   },
-  content: async (id, example) => (await call("GET", at(id, "examples", example, "content"))).blob(),
+  content: async (id, example, signal) => (await call("GET", at(id, "examples", example, "content"), { signal })).blob(),
   /** With a key of its own, so that what is sent twice counts once. */
   add: (id, examples) =>
     json("POST", at(id, "examples"), { json: { examples }, headers: { "Idempotency-Key": once() } }),

@@ -4,7 +4,7 @@ import { service } from "./api.js";
 import { showBars } from "./bars.js";
 import { $, h, keyed, s, say, seconds } from "./dom.js";
 import { KNOWN, MODES, takes } from "./modes.js";
-import { colourOf, state } from "./state.js";
+import { colourOf, state, whileOpen } from "./state.js";
 
 const [WIDE, TALL, EDGE] = [240, 84, 10];
 const chosen = new Map(); // kind -> names
@@ -25,12 +25,13 @@ function names() {
 export async function compare(item, failed) {
   running?.abort();
   if (!item || !state.task?.ready || !names().length) return show(null);
-  const control = (running = new AbortController());
+  running = new AbortController();
+  const signal = whileOpen(running.signal);
   try {
-    const { learners } = await service.compare(state.task.id, item.data, names(), control.signal);
-    if (!control.signal.aborted) show(learners);
+    const { learners } = await service.compare(state.task.id, item.data, names(), signal);
+    if (!signal.aborted) show(learners);
   } catch (error) {
-    if (!control.signal.aborted) failed(error);
+    if (!signal.aborted) failed(error);
   }
 }
 

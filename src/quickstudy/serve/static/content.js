@@ -20,10 +20,10 @@ async function inLine(act) {
 
 const of = (blob) => ({ blob, url: URL.createObjectURL(blob) });
 
-/** What an example is, `{blob, url}`. */
-export function content(task, example) {
+/** What an example is, `{blob, url}`; `signal` ends the wait for it. */
+export function content(task, example, signal) {
   if (!kept.has(example)) {
-    const found = inLine(async () => of(await service.content(task, example)));
+    const found = inLine(async () => of(await service.content(task, example, signal)));
     found.catch(() => kept.delete(example));
     kept.set(example, found);
   }

@@ -2,14 +2,14 @@
 
 import { content } from "./content.js";
 import { h } from "./dom.js";
-import { state } from "./state.js";
+import { state, whileOpen } from "./state.js";
 import { drawWave, waveOf } from "./sheets/wave.js";
 
 /** A node that fills itself once its content is there; `name` is what a screen reader calls it. */
 export function face(example, name) {
   const node = h("span", { class: `face ${example.kind}` });
   const known = state.task?.id ?? "";
-  content(known, example.id).then(
+  content(known, example.id, whileOpen()).then(
     ({ blob, url }) => fill(node, example.kind, name, blob, url),
     () => node.replaceChildren(h("span", { class: "soft" }, "?")),
   );

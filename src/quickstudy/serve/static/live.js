@@ -1,7 +1,7 @@
 // Asks while something is being drawn: not at every point, never two questions at once, and no answer to an older one counts.
 
 import { service } from "./api.js";
-import { state } from "./state.js";
+import { state, whileOpen } from "./state.js";
 
 const GAP = 120; // milliseconds between questions, at least
 const SETTLED = 450; // without a change: time for what costs more
@@ -44,17 +44,18 @@ export function live({ sheet, answered, settled, waiting, failed }) {
     if (mine !== asked) return;
     if (!items.length || !state.task?.ready) return answered(null);
     const control = (running = new AbortController());
+    const signal = whileOpen(control.signal);
     lastTime = performance.now();
-    const long = setTimeout(() => control.signal.aborted || waiting(), LONG);
+    const long = setTimeout(() => signal.aborted || waiting(), LONG);
     try {
       const queries = items.map((item) => item.data);
-      const { answers, promise } = await service.classify(state.task.id, queries, control.signal);
+      const { answers, promise } = await service.classify(state.task.id, queries, signal);
       took = performance.now() - lastTime;
-      if (control.signal.aborted) return;
+      if (signal.aborted) return;
       const index = Math.max(0, sheet().index?.() ?? 0);
       answered({ answers, promise, index, ms: took });
     } catch (error) {
-      if (control.signal.aborted) return;
+      if (signal.aborted) return;
       refused = true;
       answered(null);
       failed(error);

@@ -13,7 +13,7 @@ import { drawSheet } from "./sheets/draw.js";
 import { picturesSheet } from "./sheets/pictures.js";
 import { soundsSheet } from "./sheets/sounds.js";
 import { textsSheet } from "./sheets/texts.js";
-import { changes, classes, lastOpen, open, refresh, setMode, state } from "./state.js";
+import { changes, classes, lastOpen, open, refresh, setMode, state, whileOpen } from "./state.js";
 import { setUpTasks } from "./tasks.js";
 import { teach, undo, undoable } from "./undo.js";
 
@@ -88,7 +88,7 @@ async function learn(item) {
   const { task } = state;
   const begun = performance.now();
   if (!task?.ready) return showLearned(null);
-  await service.classify(task.id, [item.data]);
+  await service.classify(task.id, [item.data], whileOpen());
   if (state.task?.revision === task.revision) showLearned(performance.now() - begun);
 }
 

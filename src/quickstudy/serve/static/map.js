@@ -4,7 +4,7 @@ import { service } from "./api.js";
 import { content } from "./content.js";
 import { $, count, h, keyed, s, say } from "./dom.js";
 import { MODES } from "./modes.js";
-import { classes, colourOf, numberOf, state } from "./state.js";
+import { classes, colourOf, numberOf, state, whileOpen } from "./state.js";
 
 const SIZE = 400;
 const EDGE = 34;
@@ -22,12 +22,13 @@ export function setUpMap() {
 export async function map(item, failed) {
   running?.abort();
   if (!state.task?.ready) return show([]);
-  const control = (running = new AbortController());
+  running = new AbortController();
+  const signal = whileOpen(running.signal);
   try {
-    const { points } = await service.map(state.task.id, item ? [item.data] : [], control.signal);
-    if (!control.signal.aborted) show(points);
+    const { points } = await service.map(state.task.id, item ? [item.data] : [], signal);
+    if (!signal.aborted) show(points);
   } catch (error) {
-    if (!control.signal.aborted) failed(error);
+    if (!signal.aborted) failed(error);
   }
 }
 
@@ -53,7 +54,7 @@ function make(point) {
   const node = s("g", { class: "point" });
   if (state.task.kind === "pictures") {
     const image = s("image", { x: -14, y: -14, width: 28, height: 28, preserveAspectRatio: "xMidYMid slice" });
-    content(state.task.id, point.example).then(({ url }) => image.setAttribute("href", url), () => {});
+    content(state.task.id, point.example, whileOpen()).then(({ url }) => image.setAttribute("href", url), () => {});
     node.append(s("rect", { x: -16, y: -16, width: 32, height: 32, rx: 5 }), image,
       s("circle", { class: "badge", cx: 15, cy: -15, r: 8 }), s("text", { x: 15, y: -11.5 }));
   } else {

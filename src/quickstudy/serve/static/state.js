@@ -57,6 +57,16 @@ function setOpen(id) {
   history.replaceState(null, "", id ? `#task=${encodeURIComponent(id)}` : location.pathname + location.search);
 }
 
+// --- while a task is open ------------------------------------------------------------------------------
+
+let visit = new AbortController();
+
+/** Questions about the open task end with it, or with `signal`: one that is left, or deleted, is asked nothing any more. */
+export const whileOpen = (signal) => (signal ? AbortSignal.any([visit.signal, signal]) : visit.signal);
+
+/** Nothing is asked from now on, until a task is opened. */
+export const leave = () => visit.abort(new DOMException("another task", "AbortError"));
+
 // --- classes, in an order and with colours that stay --------------------------------------------------
 
 const places = new Map();
@@ -116,6 +126,8 @@ export const open = (id, { mode, fresh = false } = {}) =>
     const task = id === null ? null : await service.task(id);
     const examples = task?.examples ? await service.examples(id) : [];
     const draft = fresh ? {} : draftOf(id ?? mode);
+    leave();
+    visit = new AbortController();
     places.clear();
     forget();
     Object.assign(state, { task, examples, fresh, empty: draft.empty ?? [], mode: modeOf(task, mode ?? draft.mode) });

@@ -3,7 +3,7 @@
 import { service } from "./api.js";
 import { $, count, h, keyed, say } from "./dom.js";
 import { MODES } from "./modes.js";
-import { open, shownAs, state } from "./state.js";
+import { leave, open, shownAs, state } from "./state.js";
 
 const list = { tasks: [], next: null };
 let complain = () => {};
@@ -123,10 +123,17 @@ export function setUpTasks({ announce }) {
 
     async function discard() {
       const { name } = found(id);
-      await service.discard(id);
+      const current = id === state.task?.id;
+      if (current) leave();
+      try {
+        await service.discard(id);
+      } catch (error) {
+        if (current) await open(id);
+        throw error;
+      }
       list.tasks = list.tasks.filter((task) => task.id !== id);
       show();
-      if (id === state.task?.id) await open(null, { mode: state.mode, fresh: true });
+      if (current) await open(null, { mode: state.mode, fresh: true });
       announce(`${name} is deleted.`);
       $("new-task").focus();
     }
