@@ -28,6 +28,9 @@ something changed, prints the figures, keeps them in `RUN/evaluations/robustness
 `RUN/report.html`, with curves over shots and ways. `quickstudy report RUN RUN ...` sets those of several runs beside
 each other. In Python: `quickstudy.evaluate(run, robustness=True)`.
 
+`quickstudy reproduce NAME --robustness` measures them beside a published protocol, and rows of the
+[leaderboard](leaderboard.md) have them where they were asked for.
+
 What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay
 the same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %
 interval.

@@ -352,11 +352,18 @@ def save_robustness(run: RunFolder, found: Robustness) -> Path:
     return path
 
 
-def robustness_of(run: RunFolder) -> Robustness | None:
-    """The figures that were saved last; None where there are none that can be read."""
+def robustness_of(run: RunFolder, beside: Result | None = None) -> Robustness | None:
+    """The figures that were saved last; None where there are none that can be read.
+
+    Args:
+        run: whose.
+        beside: only those of the same recipe, checkpoint and tasks as this result.
+    """
     for path in sorted(run.robustness.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
-            return Robustness.load(path)
+            found = Robustness.load(path)
         except DataError:
             continue
+        if beside is None or found.stands_beside(beside):
+            return found
     return None

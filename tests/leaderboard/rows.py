@@ -12,6 +12,7 @@ import numpy as np
 
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import save_kept
+from quickstudy.evaluate.robustness import Robustness, mean_of
 from tests.evaluate.fakes import a_result
 
 VERSIONS = {"quickstudy": "0.1.0", "torch": "2.13.0", "processor": "x86_64", "cpus": 2}
@@ -39,6 +40,28 @@ def row(folder: Path, name: str, result: Result, **about: Any) -> Path:
     path = folder / "study" / f"{name.replace(' ', '-')}.json"
     save_kept(path, result, {"row": name, "versions": VERSIONS, **about})
     return path
+
+
+def robust(result: Result, **changes: Any) -> dict[str, Any]:
+    """Figures of robustness that stand beside a result."""
+    clean = mean_of("unchanged", "unchanged tasks", np.array(result.per_episode))
+    noisy = mean_of(
+        "label noise", "20 % wrong labels", np.array(result.per_episode) / 2, at=0.2, difference=(-0.4, 0.01)
+    )
+    found = Robustness(
+        learner=result.learner,
+        source=result.source,
+        source_hash=result.source_hash,
+        recipe_hash=result.recipe_hash,
+        checkpoint=result.checkpoint,
+        transductive=result.transductive,
+        episodes=result.episodes,
+        seconds=1.0,
+        figures=(clean, noisy),
+        not_asked={"10-way": "its head has 5 classes."},
+    )
+    changed: dict[str, Any] = json.loads(replace(found, **changes).to_json())
+    return changed
 
 
 def edited(path: Path, **changes: Any) -> Path:

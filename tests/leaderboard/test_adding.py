@@ -18,7 +18,7 @@ from quickstudy.leaderboard import add, read_board
 from quickstudy.leaderboard.again import _compare, sample_of
 from quickstudy.leaderboard.entry import read_entry
 from tests.data.picturesmade import folder_of_pictures
-from tests.leaderboard.rows import made
+from tests.leaderboard.rows import made, robust
 
 SMALL = {"train.steps": 6, "train.tasks-per-step": 2, "train.validate-every": 3, "train.validate-episodes": 4}
 
@@ -63,6 +63,17 @@ def test_a_result_is_tested_again_and_added(run: Path, tmp_path: Path) -> None:
     assert about.checked.difference < 1e-5 and "0.001 of itself" in about.checked.tolerance
     (row,) = (row for table in read_board(tmp_path / "results", papers=False).tables for row in table.rows)
     assert row.checked and row.marks == ("checked",)
+
+
+def test_robustness_of_the_same_checkpoint_comes_along(run: Path, tmp_path: Path) -> None:
+    result = Result.load(result_of(run))
+    folder = run / "evaluations" / "robustness"
+    folder.mkdir()
+    (folder / "other.json").write_text(json.dumps(robust(result, source_hash="0" * 64)))
+    assert read_entry(add(result_of(run), results=tmp_path / "one").path).about.robustness is None
+    (folder / "same.json").write_text(json.dumps(robust(result)))
+    found = read_entry(add(result_of(run), results=tmp_path / "two").path).about.robustness
+    assert found is not None and found.figures[1].name == "20 % wrong labels"
 
 
 def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> None:

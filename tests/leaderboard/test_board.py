@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from quickstudy.errors import InputError
 from quickstudy.leaderboard import Board, published, read_board, render_board
 from quickstudy.leaderboard.text import document
-from tests.leaderboard.rows import edited, made, row
+from tests.leaderboard.rows import edited, infinite, made, robust, row
 
 
 @pytest.fixture
@@ -36,6 +37,34 @@ def test_rows_are_ranked_in_their_setting(results: Path) -> None:
     assert not set(table.letters[2]) & set(table.letters[0])
     text = render_board(board(results))
     assert "  1  better    90.9 ± 1.3, 50 episodes" in text and "transductive:" in text and "baseline" in text
+
+
+def test_one_episode_in_twenty_is_worse(tmp_path: Path) -> None:
+    row(tmp_path, "spread", made(episodes=40))
+    row(tmp_path, "errors", infinite([1.0] * 30 + [2.0] * 7 + [math.inf] * 3))
+    found = {one.name: one for table in board(tmp_path).tables for one in table.rows}
+    assert found["spread"].percentile == sorted(found["spread"].result.per_episode)[1]
+    assert found["errors"].percentile == math.inf, "of an error it is the 95th percentile"
+    said = {one["name"]: one["percentile"] for table in document(board(tmp_path))["tables"] for one in table["rows"]}
+    assert said == {"spread": found["spread"].percentile, "errors": "Infinity"}
+
+
+def test_robustness_stands_beside_its_row(tmp_path: Path) -> None:
+    result = made(0.9, 1)
+    path = row(tmp_path, "good", result, robustness=robust(result))
+    row(tmp_path, "plain", made(0.6, 2))
+    good, plain = board(tmp_path).tables[0].rows
+    assert good.robustness is not None and plain.robustness is None
+    text = render_board(board(tmp_path), robustness=True)
+    assert f"Robustness of {result.learner}, 50 episodes" in text and "-40.0 ± 1.0" in text.replace("−", "-")
+    assert "Robustness" not in render_board(board(tmp_path))
+    (said, _) = document(board(tmp_path))["tables"][0]["rows"]
+    assert said["provenance"]["robustness"]["figures"][1]["name"] == "20 % wrong labels"
+    edited(path, provenance__robustness=robust(result, source_hash="0" * 64))
+    (told,) = board(tmp_path).passed_over
+    assert "good.json cannot be right: provenance.robustness is of another recipe, checkpoint or data" in told
+    edited(path, provenance__robustness={"figures": 3})
+    assert "provenance.robustness.learner is missing: measure it anew" in board(tmp_path).passed_over[0]
 
 
 def test_papers_stand_apart_and_are_never_ranked(tmp_path: Path) -> None:

@@ -13,14 +13,15 @@ import pytest
 from quickstudy.leaderboard import Board, read_board, render_page, write_page
 from quickstudy.leaderboard.published import published
 from quickstudy.leaderboard.reading import _tables
-from tests.leaderboard.rows import made, row
+from tests.leaderboard.rows import made, robust, row
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     folder = tmp_path_factory.mktemp("results")
     row(folder, "good <b>", made(0.9, 1), train_seconds=600.0, made="2026-01-02")
-    row(folder, "better", made(0.91, 2), train_seconds=4000.0, recipe="a-recipe")
+    better = made(0.91, 2)
+    row(folder, "better", better, train_seconds=4000.0, recipe="a-recipe", robustness=robust(better))
     row(folder, "poor", made(0.5, 3), baseline=True, train_seconds=20.0)
     row(folder, "free", made(0.6, 6))
     row(folder, "sees all", made(0.95, 4, transductive=True), train_seconds=300.0)
@@ -71,6 +72,12 @@ def test_published_figures_have_a_part_of_their_own(board: Board) -> None:
     assert {kind for kind, _ in parts} == {"inductive", "transductive", "published"}
 
 
+def test_robustness_stands_below_its_table(board: Board) -> None:
+    (part,) = re.findall(r'<details class="robustness">.*?</details>', render_page(board), flags=re.DOTALL)
+    assert '<th scope="col">1 better</th>' in part and part.count("<tr>") == 3, "of the only row that has figures"
+    assert "20 % wrong labels (%)" in part and "its head has 5 classes." in part
+
+
 def test_cost_is_drawn_against_accuracy_where_it_is_known(board: Board) -> None:
     (drawn,) = re.findall(r'<svg class="cost".*?</svg>', render_page(board), flags=re.DOTALL)
     assert drawn.count("<circle") == 4, "what was not trained has no cost"
@@ -119,6 +126,7 @@ def test_rows_are_sorted_and_filtered(browser: Browser, board: Board, tmp_path: 
     page.goto(f"file://{tmp_path / 'page.html'}")
     assert names(page) == ["better", "good <b>", "free", "poor"]
     for column, down, up in (
+        ("5th percentile", ["better", "good <b>", "free", "poor"], ["poor", "free", "good <b>", "better"]),
         ("Accuracy in %", ["better", "good <b>", "free", "poor"], ["poor", "free", "good <b>", "better"]),
         ("Training", ["poor", "good <b>", "better", "free"], ["better", "good <b>", "poor", "free"]),
         ("Learner", ["better", "free", "good <b>", "poor"], ["poor", "good <b>", "free", "better"]),

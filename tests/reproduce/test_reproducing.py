@@ -310,3 +310,21 @@ def test_energy() -> None:
 def test_the_commit_is_that_of_the_sources() -> None:
     found = commit()
     assert found is None or re.fullmatch(r"[0-9a-f]{40}(\+changes)?", found)
+
+
+def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    path = path_of(tmp_path / "results", "letters", 0)
+    run(tmp_path, "letters")
+    before = Record.load(path)
+    assert before.about.robustness is None
+    no_training(monkeypatch)
+    run(tmp_path, "letters", robustness=True)  # nothing is trained for it, the test is there again
+    after = Record.load(path)
+    assert after.result.per_episode == before.result.per_episode
+    assert after.about.robustness is not None and after.about.robustness["source_hash"] == after.result.source_hash
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.evaluate", lambda *given, **options: pytest.fail("again"))
+    run(tmp_path, "letters", robustness=True)
+    with pytest.raises(InputError, match=r"Cannot measure robustness of one: its figure is mean squared error"):
+        run(tmp_path, robustness=True)

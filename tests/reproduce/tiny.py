@@ -31,10 +31,29 @@ title = "second"
 training = "one"
 test = { shot = 7 }
 """
+LETTERS = """
+[[claims]]
+name = "letters"
+title = "third"
+source = "a paper"
+read = "in it"
+recipe = "glyphs-protonet-fast"
+metric = "accuracy"
+
+[claims.overrides]
+"train.steps" = 2
+"train.validate-every" = 0
+"net.filters" = 4
+"episodes.train.way" = 3
+"episodes.train.query" = 2
+"episodes.test.query" = 4
+"evaluate.episodes" = 8
+"""
 
 
 def use_tiny_claims(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Let these be the claims that ship."""
     folder.mkdir(exist_ok=True)
     (folder / "tiny.toml").write_text(TINY)
+    (folder / "letters.toml").write_text(LETTERS)
     monkeypatch.setattr("quickstudy.reproduce.published._FOLDER", folder)

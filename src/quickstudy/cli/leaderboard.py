@@ -32,6 +32,9 @@ def leaderboard(
     sort: Annotated[
         Literal["figure", "cost", "energy", "name", "date"], typer.Option(help="The order of rows in a table.")
     ] = "figure",
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Print the figures of robustness, too, of rows that have some.")
+    ] = False,
     page: Annotated[Path | None, typer.Option(help="Write one HTML page that needs no network.")] = None,
     add: Annotated[
         Path | None, typer.Option(metavar="RESULT.json", help="Add a result, after its checkpoint was tested again.")
@@ -78,7 +81,7 @@ def leaderboard(
     if page is not None:
         write_page(page, found)
     if add is None:
-        _print(found, sort, page, json)
+        _print(found, sort, page, json, robustness)
 
 
 def _refuse_without_add(context: typer.Context, keys: dict[str, str]) -> None:
@@ -88,7 +91,11 @@ def _refuse_without_add(context: typer.Context, keys: dict[str, str]) -> None:
 
 
 def _print(
-    board: Board, sort: Literal["figure", "cost", "energy", "name", "date"], page: Path | None, json: bool
+    board: Board,
+    sort: Literal["figure", "cost", "energy", "name", "date"],
+    page: Path | None,
+    json: bool,
+    robustness: bool,
 ) -> None:
     from dataclasses import replace
 
@@ -101,7 +108,7 @@ def _print(
     elif page is not None:
         typer.echo(page)
     elif shown.tables:
-        typer.echo(render_board(shown))
+        typer.echo(render_board(shown, robustness=robustness))
     else:
         typer.echo("No row is like that. `quickstudy leaderboard` without filters prints all.", err=True)
 

@@ -38,6 +38,9 @@ def reproduce(
     watts: Annotated[
         float | None, typer.Option(help="Of a busy core, for the estimate of energy: 10 by default, an assumption.")
     ] = None,
+    robustness: Annotated[
+        bool, typer.Option("--robustness", help="Measure robustness, too, on up to 300 of the episodes (classes only).")
+    ] = False,
     results: Annotated[Path, typer.Option(help="The folder of results; reproduce/ in it gets a file a seed.")] = Path(
         "results"
     ),
@@ -82,6 +85,7 @@ def reproduce(
             data_root=data_root,
             device=device,
             ranks=number,
+            robustness=robustness,
             progress=True,
             tell=_tell,
             **given,

@@ -32,6 +32,7 @@ from quickstudy.evaluate.figures import Curve, draw_curves
 from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.jsonfile import contents_of, parsed
 from quickstudy.evaluate.report import Section
+from quickstudy.evaluate.result import Result
 from quickstudy.evaluate.scores import Floats
 from quickstudy.evaluate.wording import count, number
 from quickstudy.files import atomic_write_bytes
@@ -134,6 +135,11 @@ class Robustness:
         lines += [f"  {one.name:<{wide}}  {one.metric} {one}" for one in self.figures]
         lines += [f"  {names}: not asked. {why}" for names, why in self.reasons.items()]
         return "\n".join(lines)
+
+    def stands_beside(self, result: Result) -> bool:
+        """Whether it is of the same recipe, checkpoint and unchanged tasks as a result."""
+        names = ("recipe_hash", "checkpoint", "source_hash", "transductive")
+        return all(getattr(self, name) == getattr(result, name) for name in names)
 
     @property
     def reasons(self) -> dict[str, str]:

@@ -45,6 +45,7 @@ from quickstudy.runs import (
     shape_of,
     state_of,
 )
+from quickstudy.stressing import robustness_of
 from quickstudy.train import RunFolder
 from quickstudy.train.checkpoint import has_checkpoint
 from quickstudy.train.precision import in_precision
@@ -271,6 +272,9 @@ def _row(
         "overrides": dict(changed),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
+    robust = robustness_of(folder, result)
+    if robust is not None:
+        row["robustness"] = json.loads(robust.to_json())
     if isinstance(about.get("processor_seconds"), int | float):
         row["processor_seconds"] = float(about["processor_seconds"])
     return row | ({} if by is None else {"by": by})

@@ -17,6 +17,7 @@ from quickstudy.data.counts import Count
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.comparison import cell_name
 from quickstudy.evaluate.intervals import episode_ci95
+from quickstudy.evaluate.robustness import Robustness
 from quickstudy.evaluate.wording import count, metric_name
 from quickstudy.leaderboard.entry import Entry
 from quickstudy.leaderboard.published import Published
@@ -96,6 +97,19 @@ class Row:
     def watt_hours(self) -> float | None:
         """Energy of the training a seed, an estimate."""
         return _mean([None if one.about.energy is None else one.about.energy.watt_hours for one in self.entries])
+
+    @property
+    def robustness(self) -> Robustness | None:
+        """Of the first seed that was asked for it."""
+        return next((one.about.robustness for one in self.entries if one.about.robustness is not None), None)
+
+    @cached_property
+    def percentile(self) -> float:
+        """One episode in twenty is worse: the 5th percentile of episodes, the 95th of an error; a mean over seeds."""
+        share = 0.95 if self.result.smaller_is_better else 0.05
+        # Errors may be infinite, so that nothing is taken between two of them.
+        found = [np.quantile(one.result.per_episode, share, method="inverted_cdf") for one in self.entries]
+        return float(np.mean(found))
 
     @property
     def cut(self) -> str:

@@ -22,6 +22,7 @@ from quickstudy.errors import DataError, UnknownName
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.result import Other
+from quickstudy.evaluate.robustness import Robustness
 from quickstudy.metrics import metric
 
 __all__ = ["DIGITS", "Checked", "Energy", "Entry", "Provenance", "check_result", "read_entry", "read_result"]
@@ -93,6 +94,7 @@ class Provenance(_Facts):
         data: name and options of the data set, as in the recipe.
         overrides: what the test changed of the recipe.
         checked: that it was tested again, and how.
+        robustness: figures of docs/robustness.md, of the same checkpoint and tasks; not tested again.
         by: who added it.
         made: the day, UTC.
     """
@@ -120,6 +122,7 @@ class Provenance(_Facts):
     data: dict[str, Any] | None = None
     overrides: dict[str, Any] = Field(default_factory=dict)
     checked: Checked | None = None
+    robustness: Robustness | None = None
     by: str | None = None
     made: str | None = None
 
@@ -152,10 +155,16 @@ def read_entry(path: Path) -> Entry:
             "`quickstudy leaderboard --add`, which writes that."
         )
     try:
-        return Entry(path, result, Provenance.model_validate(provenance))
+        about = Provenance.model_validate(provenance)
     except ValidationError as error:
         told = " ".join(_in_words(one) for one in error.errors())
         raise DataError(f"{path} is no row of a leaderboard. {told}") from error
+    if about.robustness is not None and not about.robustness.stands_beside(result):
+        raise DataError(
+            f"{path} cannot be right: provenance.robustness is of another recipe, checkpoint or data than the result. "
+            "Measure both by `quickstudy evaluate RUN --robustness`."
+        )
+    return Entry(path, result, about)
 
 
 def _in_words(one: Any) -> str:

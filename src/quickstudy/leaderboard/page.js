@@ -15,7 +15,7 @@
       const fits = ["data", "way", "shot"].every((name) => !wanted[name] || section.dataset[name] === wanted[name]);
       const title = ["h2", "thead [data-by=mean]"].map((part) => section.querySelector(part).textContent).join(" ").toLowerCase();
       let here = 0;
-      for (const body of section.querySelectorAll("tbody")) {
+      for (const body of section.querySelectorAll(".board tbody")) {
         let inBody = 0;
         for (const row of rowsOf(body)) {
           const text = `${title} ${row.textContent.toLowerCase()}`;
@@ -37,7 +37,7 @@
   };
 
   // --- sorting: each part of a table by itself, so that published figures never stand among measured ones ---
-  const numeric = new Set(["rank", "mean", "cost", "energy", "episodes", "seeds"]);
+  const numeric = new Set(["rank", "mean", "percentile", "cost", "energy", "episodes", "seeds"]);
   const value = (row, column, by) => {
     const cell = row.children[column];
     const text = cell.dataset.v ?? cell.textContent.trim();
@@ -51,11 +51,11 @@
     return a < b ? -1 : a > b ? 1 : 0;
   };
   const sort = (section, by, down) => {
-    const heads = [...section.querySelectorAll("thead th")];
+    const heads = [...section.querySelectorAll(".board thead th")];
     const column = heads.findIndex((head) => head.dataset.by === by);
     for (const head of heads) head.removeAttribute("aria-sort");
     heads[column].setAttribute("aria-sort", down ? "descending" : "ascending");
-    for (const body of section.querySelectorAll("tbody")) {
+    for (const body of section.querySelectorAll(".board tbody")) {
       const keyed = rowsOf(body).map((row, place) => ({ row, place, key: value(row, column, by) }));
       keyed.sort((a, b) => {
         const order = compare(a.key, b.key);
@@ -65,14 +65,14 @@
     }
   };
   for (const section of sections) {
-    for (const head of section.querySelectorAll("thead th")) {
+    for (const head of section.querySelectorAll(".board thead th")) {
       const button = document.createElement("button");
       button.type = "button";
       button.append(...head.childNodes);
       head.append(button);
       button.addEventListener("click", () => {
         const by = head.dataset.by;
-        const first = by === "mean" && section.dataset.better === "larger";
+        const first = ["mean", "percentile"].includes(by) && section.dataset.better === "larger";
         const before = head.getAttribute("aria-sort");
         sort(section, by, before ? before === "ascending" : first);
       });

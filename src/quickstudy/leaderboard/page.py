@@ -12,6 +12,8 @@ from typing import Any
 
 import jinja2
 
+from quickstudy.evaluate.report import Section
+from quickstudy.evaluate.robustness import Robustness, robustness_section
 from quickstudy.evaluate.wording import count, metric_name, number
 from quickstudy.files import atomic_write_bytes
 from quickstudy.leaderboard.board import Board, Row, Table, size_of
@@ -86,6 +88,7 @@ class _TableView:
     columns: list[tuple[str, str]]  # that any row has, and what they are called
     measured: list[_RowView]
     published: list[_RowView]
+    robustness: Section | None = None  # a column a row that has figures
 
     @property
     def all(self) -> list[_RowView]:
@@ -116,6 +119,7 @@ def _table_view(place: int, table: Table) -> _TableView:
         _measured(row, rank, letters, tasks if several else None)
         for row, rank, letters, tasks in zip(table.rows, table.ranks, table.letters, table.tasks, strict=True)
     ]
+    percentile = f"{95 if metric(table.metric).smaller_is_better else 5}th percentile"
     papers, plot = [_published(paper) for paper in table.published], cost_plot(table)
     return _TableView(
         id=f"task-{place}",
@@ -127,13 +131,33 @@ def _table_view(place: int, table: Table) -> _TableView:
         shot=size_of(one.shot),
         plot=plot,
         caption=_caption(plot),
-        columns=[(key, said) for key, said in _COLUMNS if any(row.cells.get(key) for row in [*measured, *papers])],
+        columns=[
+            (key, said or percentile)
+            for key, said in _COLUMNS
+            if any(row.cells.get(key) for row in [*measured, *papers])
+        ],
         measured=measured,
         published=papers,
+        robustness=_robustness(table),
     )
 
 
-_COLUMNS = [("group", "Group"), ("cost", "Training"), ("energy", "Energy"), ("episodes", "Episodes")]
+def _robustness(table: Table) -> Section | None:
+    found: dict[str, Robustness] = {}
+    for rank, row in zip(table.ranks, table.rows, strict=True):
+        if row.robustness is not None:
+            setting = ", transductive" if row.result.transductive else ""
+            found[f"{rank} {row.name}{setting}"] = row.robustness
+    return robustness_section(found) if found else None
+
+
+_COLUMNS = [
+    ("percentile", ""),
+    ("group", "Group"),
+    ("cost", "Training"),
+    ("energy", "Energy"),
+    ("episodes", "Episodes"),
+]
 _COLUMNS += [("seeds", "Seeds"), ("from", "From"), ("date", "Date")]
 
 
@@ -149,6 +173,7 @@ def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
         "rank": str(rank),
         "mean": number(result.mean, result.metric),
         "ci95": number(result.ci95, result.metric),
+        "percentile": number(row.percentile, result.metric),
         "group": letters,
         "episodes": count(result.episodes),
         "seeds": "" if row.ci95_seeds is None else f"{len(row.entries)} (± {number(row.ci95_seeds, result.metric)})",
@@ -160,6 +185,7 @@ def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
     values = {
         "rank": rank,
         "mean": f"{result.mean:.7g}",
+        "percentile": f"{row.percentile:.7g}",
         "group": letters,
         "episodes": result.episodes,
         "seeds": len(row.entries),

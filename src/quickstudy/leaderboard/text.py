@@ -14,13 +14,20 @@ from quickstudy.metrics import metric
 __all__ = ["document", "duration", "energy", "measured", "paper", "render_board"]
 
 
-def render_board(board: Board) -> str:
+def render_board(board: Board, *, robustness: bool = False) -> str:
     """Aligned tables, one a task; a line says what letters and marks mean.
 
     Args:
         board: what is shown.
+        robustness: with the figures of robustness of all rows that have some.
     """
-    parts = ["\n".join(_table(table)) for table in board.tables]
+    parts = []
+    for table in board.tables:
+        lines = list(_table(table))
+        if robustness:
+            found = [str(row.robustness) for row in table.rows if row.robustness is not None]
+            lines += [f"  {line}" for one in found for line in one.splitlines()]
+        parts.append("\n".join(lines))
     if any(letter for table in board.tables for letter in table.letters):
         parts.append(
             "Mean ± 95 % interval over episodes of these classes. Rows with a common letter cannot be told apart on\n"
@@ -154,6 +161,7 @@ def _row(row: Row, rank: int, letters: str, tasks: int) -> dict[str, Any]:
         "name": row.name,
         "mean": _plain(result.mean),
         "ci95": _plain(result.ci95),
+        "percentile": _plain(row.percentile),
         "ci95_seeds": None if row.ci95_seeds is None else _plain(row.ci95_seeds),
         "seeds": list(row.seeds),
         "episodes": result.episodes,

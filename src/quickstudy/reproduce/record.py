@@ -63,6 +63,7 @@ class Provenance(_Facts):
         budget: seconds for all seeds of the last session; None: no end.
         curve: along training; None where there is nothing to train.
         weights_sha256: of the checkpoint that was tested.
+        robustness: figures of docs/robustness.md, of that checkpoint on the same tasks, where they were asked for.
         commit: of quickstudy's sources; None where they are no checkout.
         versions: of what its training began on.
         device: ``"cpu"``, or the GPU, of the test.
@@ -86,6 +87,7 @@ class Provenance(_Facts):
     budget: float | None = None
     curve: Curve | None = None
     weights_sha256: str | None = None
+    robustness: dict[str, Any] | None = None
     commit: str | None = None
     versions: dict[str, Any]
     device: str

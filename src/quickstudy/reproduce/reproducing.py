@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import torch
 
 from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
+from quickstudy.evaluate.wording import metric_name
 from quickstudy.rankcount import Ranks
 from quickstudy.recipes import Recipe, load_recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
@@ -22,6 +24,7 @@ from quickstudy.reproduce.record import Provenance, Record, commit, path_of, rea
 from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
 from quickstudy.runs import state_of
+from quickstudy.stressing import robustness_of
 from quickstudy.testing import evaluate
 from quickstudy.train import Interrupted, RunFolder
 from quickstudy.train.runfolder import describe_environment
@@ -58,6 +61,7 @@ def reproduce(
     device: str | None = None,
     ranks: Ranks | None = None,
     watts: float = WATTS,
+    robustness: bool = False,
     progress: bool = False,
     tell: Tell = lambda text: None,
 ) -> Reproduced:
@@ -78,6 +82,8 @@ def reproduce(
         device: see ``quickstudy.train``.
         ranks: see ``quickstudy.train``.
         watts: of a busy core, for the estimate of energy.
+        robustness: measure the figures of docs/robustness.md, too, of the seeds whose run is there; they stand in the
+            results' provenance.
         progress: show progress on stderr.
         tell: told what was taken, passed over or cut short, in sentences.
 
@@ -89,19 +95,24 @@ def reproduce(
     """
     one = name if isinstance(name, Claim) else claim(name)
     _check(seeds, budget)
+    if robustness and one.metric != "accuracy":
+        raise InputError(
+            f"Cannot measure robustness of {one.name}: its figure is {metric_name(one.metric)}, and robustness is of "
+            "tasks that tell classes apart. Leave --robustness out."
+        )
     energy(None, watts=watts)
     # What a test cannot do, or where nothing can be written, is said before hours of training, not after.
     load_recipe(one.recipe, {**one.overrides, **one.test.overrides})
     for folder in (Path(runs), Path(results)):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"Cannot write into {folder}: it is a file, not a folder. Name another folder.")
-    work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, progress, tell)
+    work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, robustness, progress, tell)
     clock, records = Budget(budget), dict[int, Record]()
     for seed in seeds:
         kept = work.kept(seed)
         if kept is not None:
             records[seed] = kept
-    remaining = [seed for seed in seeds if seed not in records or not records[seed].figure.finished]
+    remaining = [seed for seed in seeds if seed not in records or not work.is_all(records[seed])]
     untrained = [seed for seed in remaining if not work.is_trained(seed)]
     for seed in remaining:
         share = clock.share(len(untrained) or 1)
@@ -168,6 +179,7 @@ class _Work:
     ranks: Ranks | None
     watts: float
     budget: float | None
+    robustness: bool
     progress: bool
     tell: Tell
 
@@ -192,6 +204,10 @@ class _Work:
             self.tell(_of_another_protocol(record))
             return None
         return record
+
+    def is_all(self, record: Record) -> bool:
+        """Whether nothing is left to be trained or asked of its seed."""
+        return record.figure.finished and (record.about.robustness is not None or not self.robustness)
 
     def is_trained(self, seed: int) -> bool:
         run = run_of(self.recipe(seed), self.runs)
@@ -231,7 +247,8 @@ class _Work:
         step = None if run is None else done_of(run).step
         if run is None or step is None:
             return
-        if before is not None and before.about.step >= step:
+        missing = self.robustness and before is not None and before.about.robustness is None
+        if before is not None and (before.about.step > step or (before.about.step == step and not missing)):
             self.tell(f"Seed {seed}: {before.path} is of as many steps, or more; it stays as it is.")
             return
         how = self.claim.test
@@ -248,14 +265,17 @@ class _Work:
             progress=self.progress,
             ranks=self.ranks,
             report=False,
-        ).by(self.claim.metric)
-        Record(path_of(self.results, self.claim.name, seed), result, self._about(seed, run, result)).save()
+            robustness=self.robustness,
+        )
+        about = self._about(seed, run, result)
+        Record(path_of(self.results, self.claim.name, seed), result.by(self.claim.metric), about).save()
 
     def _about(self, seed: int, run: RunFolder, result: Result) -> Provenance:
         recipe, done = self.recipe(seed), done_of(run)
         along = read_along(run.metrics, done.steps)
         where = pick_device(self.device)
         spent = processor_time_of(run)
+        robust = robustness_of(run, result) if self.robustness else None
         return Provenance(
             claim=self.claim.name,
             row=recipe.learner.name,
@@ -272,6 +292,7 @@ class _Work:
             budget=self.budget,
             curve=along.curve,
             weights_sha256=state_of(run.checkpoints / self.claim.test.checkpoint).get("weights_sha256"),
+            robustness=None if robust is None else json.loads(robust.to_json()),
             commit=commit(),
             # Of the training, as its folder says. Whose kernel of which build it ran on is nobody's business.
             versions={
