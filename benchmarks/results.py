@@ -12,7 +12,6 @@ docs/make_results.py` makes the page.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
 import time
@@ -31,17 +30,19 @@ from quickstudy.domains.study import Column, Found, Rival, Study, studies, study
 from quickstudy.errors import QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
 from quickstudy.evaluate.kept import load_kept, save_kept
-from quickstudy.files import atomic_write_bytes
+from quickstudy.leaderboard.trained import of_training
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
 from quickstudy.recipes.schema import Recipe
-from quickstudy.runs import is_run, learner_of, newest_run_of, recipe_of, which_checkpoint
+from quickstudy.reproduce.energyuse import processor_seconds
+from quickstudy.reproduce.record import commit
+from quickstudy.reproduce.runs import done_of, note_processor_time, run_of
+from quickstudy.runs import learner_of, which_checkpoint
 from quickstudy.train import RunFolder
 from quickstudy.train.runfolder import describe_environment
 
 ROOT = Path(__file__).resolve().parents[1]
-DONE = "trained.json"  # in the folder of a run that is finished
 
 
 def main() -> None:
@@ -77,11 +78,10 @@ def main() -> None:
 
 @dataclass(frozen=True)
 class _Trained:
-    """A run that is finished, and how long its training took."""
+    """A run that is finished."""
 
     folder: RunFolder
     recipe: Recipe
-    seconds: float
 
     @property
     def learner(self) -> AbstractLearner:
@@ -89,7 +89,7 @@ class _Trained:
 
     @property
     def about(self) -> dict[str, Any]:
-        return {"recipe": self.recipe.name, "train_seconds": self.seconds}
+        return of_training(self.folder, which_checkpoint(self.folder))
 
 
 class _Runner:
@@ -155,22 +155,18 @@ class _Runner:
     def trained(self, name: str) -> _Trained:
         """A finished run of the recipe as it is now; one that was stopped is gone on with, and else one is trained."""
         recipe = load_recipe(name, self.study.overrides)
-        for path in sorted(self.runs.glob(f"{recipe.name}-s{recipe.seed}-*"), reverse=True):
-            if is_run(path) and (path / DONE).is_file():
-                about = json.loads((path / DONE).read_text())
-                if about["recipe"] == recipe_hash(recipe):
-                    say(f"{name}: trained before, in {path}")
-                    return _Trained(RunFolder(path), recipe, about["seconds"])
-        old = newest_run_of(recipe, self.runs)
+        old = run_of(recipe, self.runs, say)
+        if old is not None and done_of(old).finished:
+            say(f"{name}: trained before, in {old.path}")
+            return _Trained(old, recipe)
         given: dict[str, Any] = {"runs": self.runs, "data_root": self.data_root, "progress": True}
-        if old is not None and recipe_hash(recipe_of(old)) == recipe_hash(recipe):  # it was stopped on the way
+        before = processor_seconds()
+        if old is not None:
             found = quickstudy.train(old.path, resume=True, **given)
         else:
             found = quickstudy.train(recipe, ranks="auto", **given)
-        seconds = sum(json.loads(line).get("seconds", 0.0) for line in found.folder.metrics.read_text().splitlines())
-        about = {"recipe": recipe_hash(recipe), "seconds": seconds}
-        atomic_write_bytes(found.path / DONE, json.dumps(about).encode())
-        return _Trained(found.folder, found.recipe, seconds)
+        note_processor_time(found.folder, processor_seconds() - before, begun=old is None)
+        return _Trained(found.folder, found.recipe)
 
     def _tasks(self, column: Column, data: Mapping[str, Any] | None = None) -> TaskSource:
         recipe, of_test = self.recipe, {**column.data, **(data or {})}
@@ -232,7 +228,7 @@ def _versions() -> dict[str, Any]:
 
 def _write(entry: Entry, place: int, paths: dict[str, Path], study: str, more: dict[str, Any]) -> None:
     about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
-    about |= {"baseline": entry.baseline, "versions": _versions(), **more}
+    about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit(), **more}
     for order, (column, result) in enumerate(entry.results.items()):
         save_kept(paths[column], result, about | {"column": column, "order": [place, order]})
 

@@ -24,15 +24,13 @@ from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import save_kept
 from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.leaderboard.again import tested_again
-from quickstudy.leaderboard.entry import DIGITS, Checked, Energy, Entry, Provenance, read_entry, read_result
+from quickstudy.leaderboard.entry import DIGITS, Checked, Entry, Provenance, read_entry, read_result
 from quickstudy.leaderboard.leaks import check_leaks, used_by
 from quickstudy.leaderboard.published import data_of
+from quickstudy.leaderboard.trained import of_training
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
 from quickstudy.reproduce import claims
-from quickstudy.reproduce.along import read_along
-from quickstudy.reproduce.energyuse import WATTS, energy
-from quickstudy.reproduce.runs import done_of
 from quickstudy.runs import (
     Which,
     as_trained,
@@ -236,7 +234,6 @@ def _used(folder: RunFolder, recipe: Recipe, data: DataSet, data_root: str | Pat
 
 # --- the row ---------------------------------------------------------------------------------------
 
-_VERSIONS = ("quickstudy", "python", "torch", "numpy", "processor", "cpus", "threads", "cuda")
 _STATED = ("study", "command", "commit", "device", "by")  # what only the file can say
 
 
@@ -250,24 +247,13 @@ def _row(
     by: str | None,
 ) -> dict[str, Any]:
     """The provenance, by what the run itself kept."""
-    trained, about = recipe_of(folder), folder.about
-    state, done = state_of(folder.checkpoints / which), done_of(folder)
-    along = read_along(folder.metrics, done.steps)
+    trained = recipe_of(folder)
     row: dict[str, Any] = {name: said[name] for name in _STATED if said.get(name) is not None}
     row |= _claimed(said.get("claim"), trained)
     row |= {
         "row": result.learner,
-        "recipe": trained.name,
-        "recipe_hash": recipe_hash(trained),
-        "series": recipe_hash(trained.model_copy(update={"seed": 0})),
-        "seed": trained.seed,
-        "step": done.step,
-        "steps": done.steps,
-        "train_seconds": round(along.seconds, 3),
+        **of_training(folder, which),
         "test_seconds": round(result.seconds, 3),
-        "energy": _energy(about, along.seconds),
-        "weights_sha256": state.get("weights_sha256"),
-        "versions": {name: about[name] for name in _VERSIONS if name in about} or {"quickstudy": "unknown"},
         "data": data_of(recipe),
         "overrides": dict(changed),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
@@ -275,8 +261,6 @@ def _row(
     robust = robustness_of(folder, result)
     if robust is not None:
         row["robustness"] = json.loads(robust.to_json())
-    if isinstance(about.get("processor_seconds"), int | float):
-        row["processor_seconds"] = float(about["processor_seconds"])
     return row | ({} if by is None else {"by": by})
 
 
@@ -285,22 +269,6 @@ def _claimed(claim: Any, trained: Recipe) -> dict[str, str]:
     known = claims().get(str(claim))
     same = known is not None and recipe_hash(known.recipe_of(trained.seed)) == recipe_hash(trained)
     return {"claim": str(claim)} if same else {}
-
-
-def _energy(about: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
-    """By processor time where it was counted, else by wall time; none where a GPU may have computed."""
-    counted = about.get("processor_seconds")
-    if about.get("cuda") is not None:
-        return None
-    if isinstance(counted, int | float):
-        return energy(float(counted))
-    cores = int(about.get("ranks", 1)) * int(about.get("threads", 1))
-    found = Energy(
-        watt_hours=round(seconds * cores * WATTS / 3600, 3),
-        assumption=f"{WATTS:g} W a busy core, and {cores} of them busy for the wall time of all steps: without idle "
-        "power, memory and cooling",
-    )
-    return found.model_dump()
 
 
 def _slug(name: str) -> str:
