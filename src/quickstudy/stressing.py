@@ -20,6 +20,7 @@ from torch import Tensor
 
 from quickstudy.data.changed import AbstractChange, ChangedTasks, NoisyQueries, Outsiders, SwappedLabels, TurnedQueries
 from quickstudy.data.classtasks import ClassTasks
+from quickstudy.data.counts import Count
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import DataError, InputError
@@ -78,7 +79,7 @@ class Stressed:
     progress: Callable[[int, int], None] | None = None
     figures: list[Figure] = field(default_factory=list)
     not_asked: dict[str, str] = field(default_factory=dict)
-    kept: dict[int, Result] = field(default_factory=dict)
+    kept: dict[Count | None, Result] = field(default_factory=dict)
     """Shots -> the result of unchanged tasks."""
     counts: ClassCounts = field(default_factory=ClassCounts)
 
@@ -149,7 +150,7 @@ def _steps(asked: Stressed, source: TaskSource) -> Iterator[tuple[str, Callable[
     """What is asked, in the order of the table."""
     yield WORST, partial(_worst, asked, source)
     yield "unknown rejection", partial(_rejection, asked, source)
-    own = source.settings.get("shot")
+    own = _size(source, "shot")
     for shot in dict.fromkeys((own, _NOISY_SHOT)):
         for rate in _RATES:
             name = f"{100 * rate:.0f} % wrong labels" + ("" if shot == own else f", {shot} shots")
@@ -191,8 +192,7 @@ def _unchanged(asked: Stressed, source: TaskSource) -> Result:
     if in_tasks:
         asked.add(mean_of("unchanged", "worst class of each task", np.array(list(in_tasks.values()))))
     asked.counts = counts
-    if isinstance(result.shot, int):
-        asked.kept[result.shot] = result
+    asked.kept[_size(source, "shot")] = result
     return result
 
 
@@ -258,7 +258,7 @@ def _nearness(learner: AbstractLearner, outputs: Tensor, episode: Episode) -> Fl
 # --- changed tasks ------------------------------------------------------------------------------
 
 
-def _changed(asked: Stressed, kind: str, name: str, at: float, change: AbstractChange, shot: Any) -> None:
+def _changed(asked: Stressed, kind: str, name: str, at: float, change: AbstractChange, shot: Count | None) -> None:
     """The same tasks with something changed, beside the unchanged ones of as many shots."""
     clean = _clean(asked, shot)
     found = asked.test(ChangedTasks(asked.tasks(shot=shot), change))
@@ -269,24 +269,26 @@ def _other_people(asked: Stressed, source: TaskSource) -> None:
     if not isinstance(source, ClassTasks):
         raise InputError("Cannot tell who made the examples of these tasks: the data does not say it.")
     found = asked.test(source.apart())
-    asked.add(_paired("shift", "queries by other people", found, _clean(asked, source.settings["shot"])))
+    asked.add(_paired("shift", "queries by other people", found, _clean(asked, _size(source, "shot"))))
 
 
 def _uneven(asked: Stressed, source: TaskSource) -> None:
     """Dirichlet queries beside as many even ones. All may be of one class, so classes must be large enough."""
-    query = source.settings["query"]
-    for few in dict.fromkeys((query, 5, 3, 2)):
+    query = _size(source, "query")
+    most = query if isinstance(query, int) else query[1] if query is not None else 1
+    for few in [one for one in dict.fromkeys((most, _QUERIES, 3, 2, 1)) if one <= most]:
         try:
             uneven, even = (asked.tasks(query=few, dirichlet=a) for a in (_CONCENTRATION, 0.0))
-        except InputError:
+        except InputError as error:
+            refused = error
             continue
         name = f"uneven queries (Dirichlet 2), {few} a class on average"
         asked.add(_paired("uneven", name, asked.test(uneven), asked.test(even), _CONCENTRATION))
         return
-    raise InputError("Cannot draw uneven queries: the classes have too few examples for all queries of a task.")
+    raise refused
 
 
-def _clean(asked: Stressed, shot: Any) -> Result:
+def _clean(asked: Stressed, shot: Count | None) -> Result:
     """The unchanged tasks of so many shots, tested once."""
     if shot not in asked.kept:
         asked.kept[shot] = asked.test(asked.tasks(shot=shot))
@@ -298,7 +300,8 @@ def _clean(asked: Stressed, shot: Any) -> Result:
 
 def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
     """With as many queries as the classes have left; where they have too few for the last shots, with one shot less."""
-    choices = [(shot, source.settings["query"]), (shot, _QUERIES), (shot, 1)]
+    own = _size(source, "query")
+    choices: list[tuple[int, Count | None]] = [(shot, own), (shot, _QUERIES), (shot, 1)]
     for shots, query in [*choices, (shot - 1, 1)] if shot == SHOTS[-1] else choices:
         try:
             tasks = asked.tasks(shot=shots, query=query)
@@ -306,7 +309,7 @@ def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
             refused = error
             continue
         found = asked.kept[shots] if shots in asked.kept else asked.test(tasks)
-        if query == source.settings["query"]:
+        if query == own:
             asked.kept[shots] = found
         asked.add(mean_of("shots", f"{shots}-shot", _accuracies(found), at=shots))
         return
@@ -315,13 +318,21 @@ def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
 
 def _ways(asked: Stressed, source: TaskSource, way: int) -> None:
     """With fewer episodes of many ways, as each asks for more."""
-    query = min(source.settings["query"], _QUERIES)
+    query = _size(source, "query")
+    if query is not None:
+        query = min(query, _QUERIES) if isinstance(query, int) else (min(query[0], _QUERIES), min(query[1], _QUERIES))
     tasks, own = asked.tasks(way=way, query=query), source.shape.outputs
     found = asked.test(tasks, max(2, min(asked.episodes, asked.episodes * 2 * own // way)))
     asked.add(mean_of("ways", f"{way}-way", _accuracies(found), at=way))
 
 
 # --- small things -------------------------------------------------------------------------------
+
+
+def _size(source: TaskSource, name: str) -> Count | None:
+    """A shot or a query number of the unchanged tasks; settings have ranges as lists, for JSON."""
+    found: int | list[int] | None = source.settings.get(name)
+    return (found[0], found[1]) if isinstance(found, list) else found
 
 
 def _accuracies(result: Result) -> Floats:

@@ -5,15 +5,22 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
+import quickstudy as library
 from quickstudy.data.controltasks import PointNavigation
+from quickstudy.data.glyphs import Glyphs
+from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.robustness import Robustness
+from quickstudy.learners.protonet import ProtoNet
 from quickstudy.reports import report
-from quickstudy.stressing import check_classes
+from quickstudy.runs import open_run, results_of
+from quickstudy.stressing import Stressed, _uneven, check_classes, robustness_of
 from tests.cli.conftest import Command
 
 SMALL = (
@@ -71,10 +78,6 @@ def test_one_document_of_json(glyphs: Path, quickstudy: Command, monkeypatch: py
 
 
 def test_many_episodes_have_a_worst_class(glyphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import quickstudy as library
-    from quickstudy.runs import open_run
-    from quickstudy.stressing import robustness_of
-
     for kind in ("_rejection", "_changed", "_other_people", "_shots", "_ways"):
         monkeypatch.setattr(f"quickstudy.stressing.{kind}", lambda *given: None)
     library.evaluate(glyphs, episodes=200, robustness=True, report=False, device="cpu", tasks_at_once=50)
@@ -85,10 +88,70 @@ def test_many_episodes_have_a_worst_class(glyphs: Path, monkeypatch: pytest.Monk
     assert library.load(glyphs) is not None
 
 
-def test_what_is_cut_off_is_passed_over(glyphs: Path) -> None:
-    from quickstudy.runs import open_run, results_of
-    from quickstudy.stressing import robustness_of
+@pytest.mark.parametrize("sizes", [{"shot": (1, 2)}, {"query": (2, 4)}])
+def test_tasks_of_random_sizes(
+    glyphs: Path, monkeypatch: pytest.MonkeyPatch, sizes: dict[str, tuple[int, int]]
+) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    library.evaluate(glyphs, episodes=4, robustness=True, report=False, device="cpu", ranks=1, **sizes)
+    found = robustness_of(open_run(glyphs))
+    assert found is not None
+    names = {one.name for one in found.figures}
+    assert {"10 % wrong labels", "20 % wrong labels, 5 shots", "queries turned by 90°", "1-shot", "2-way"} <= names
 
+
+TRANSDUCTIVE = ("bd-cspn", "pt-map", "laplacianshot", "alpha-tim")
+
+
+@pytest.mark.parametrize("learner", TRANSDUCTIVE)
+def test_transductive_learners_are_asked_uneven_queries(
+    learner: str, quickstudy: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As many as the even ones that they stand beside, in tasks of the same classes."""
+    small: dict[str, Any] = {
+        "train.steps": 2,
+        "train.batch": 8,
+        "net.filters": 4,
+        "data.name": "glyphs",
+        "data.size": 28,
+    }
+    small |= {"episodes.test.way": 3, "episodes.test.query": 12} | ({"learner.steps": 3} if "tim" in learner else {})
+    run = library.train(f"omniglot-{learner}-fast", overrides=small, runs=tmp_path, device="cpu", ranks=1)
+    for kind in ("_worst", "_rejection", "_changed", "_other_people", "_shots", "_ways"):
+        monkeypatch.setattr(f"quickstudy.stressing.{kind}", lambda *given: None)
+    asked: list[Result] = []
+    test = Stressed.test
+
+    def watched(self: Stressed, source: TaskSource, **more: Any) -> Result:
+        asked.append(test(self, source, **more))
+        return asked[-1]
+
+    monkeypatch.setattr(Stressed, "test", watched)
+    library.evaluate(run, episodes=6, robustness=True, report=False, device="cpu", ranks=1)
+    unchanged, uneven, even = asked
+    assert uneven.source["dirichlet"] == 2 and "dirichlet" not in {*unchanged.source, *even.source}
+    assert {k: v for k, v in uneven.source.items() if k != "dirichlet"} == even.source
+    assert unchanged.source == even.source | {"query": 12}
+    found = robustness_of(open_run(run.path))
+    assert found is not None and found.transductive and found.not_asked == {}
+    (figure,) = (one for one in found.figures if one.kind == "uneven")
+    few = even.query
+    assert figure.name == f"uneven queries (Dirichlet 2), {few} a class on average" and few in (2, 3, 5)
+    assert figure.value == pytest.approx(uneven.mean) and figure.difference is not None
+    assert figure.difference[0] == pytest.approx(uneven.mean - even.mean)
+
+
+def test_uneven_queries_that_cannot_be_drawn_say_why() -> None:
+    def tasks(**sizes: Any) -> TaskSource:
+        return Glyphs().tasks("test", **{"way": 3, "shot": 18, "query": 2, "seed": 0, **sizes})
+
+    learner = ProtoNet(nn.Flatten())
+    with pytest.raises(InputError, match=r"all 3 x 1 queries of a task may be of one class, beside its 18 support"):
+        _uneven(Stressed(learner, learner, tasks, 4), tasks())
+
+
+def test_what_is_cut_off_is_passed_over(glyphs: Path) -> None:
     folder = glyphs / "evaluations" / "robustness"
     folder.mkdir(parents=True)
     (folder / "a.json").write_text("{")
