@@ -12,13 +12,20 @@ from typing import Any
 import pytest
 
 from quickstudy import api
-from quickstudy.errors import CheckpointError, InputError
+from quickstudy.errors import CheckpointError, DataError, InputError
 from quickstudy.evaluate import Result
+from quickstudy.evaluate.kept import save_kept
+from quickstudy.evaluate.result import Other
 from quickstudy.leaderboard import add, read_board
+from quickstudy.leaderboard import again as testing
 from quickstudy.leaderboard.again import _compare, sample_of
-from quickstudy.leaderboard.entry import read_entry
+from quickstudy.leaderboard.entry import Checked, read_entry
+from quickstudy.reproduce import reproduce
+from quickstudy.train.checkpoint import _state_digest
 from tests.data.picturesmade import folder_of_pictures
+from tests.evaluate.fakes import NearestMean, Points
 from tests.leaderboard.rows import made, robust
+from tests.reproduce.tiny import use_tiny_claims
 
 SMALL = {"train.steps": 6, "train.tasks-per-step": 2, "train.validate-every": 3, "train.validate-episodes": 4}
 
@@ -219,6 +226,73 @@ def test_classes_that_were_trained_on_are_refused(tmp_path: Path, monkeypatch: p
     with pytest.raises(InputError, match=rf"{file.name} cannot be added: 'kind \d'.* classes that the run was trained"):
         add(file, results=tmp_path / "others")
     assert not (tmp_path / "others").exists()
+
+
+def test_every_metric_is_tested_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A forged Brier score beside a true accuracy is no row."""
+    brier = [0.2 + 0.001 * number for number in range(50)]
+    brier[3] = None  # not defined there
+    true = replace(made(0.8), others={"brier": Other(mean=0.2, ci95=0.01, per_episode=tuple(brier))})
+
+    def asked(learner: Any, source: Any, *, episodes: int, first: int, seed: int) -> Result:
+        return replace(
+            true,
+            episodes=1,
+            per_episode=true.per_episode[first : first + 1],
+            others={"brier": Other(mean=0.2, ci95=0.01, per_episode=tuple(brier[first : first + 1]))},
+        )
+
+    def again(result: Result) -> Checked:
+        return testing.tested_again(Path("a.json"), NearestMean(), Points(), result, 50, None)
+
+    monkeypatch.setattr("quickstudy.leaderboard.again.meta_test", asked)
+    assert again(true).difference == 0
+    for forged in (0.9 * brier[7], None):
+        values = tuple(forged if number == 7 else value for number, value in enumerate(brier))
+        with pytest.raises(InputError, match=r"a\.json cannot be added: episode 7 has brier .* the checkpoint gives"):
+            again(replace(true, others={"brier": Other(mean=0.2, ci95=0.01, per_episode=values)}))
+    with pytest.raises(InputError, match=r"its metric is accuracy, auroc, and the run's tasks .* accuracy, brier\."):
+        again(replace(true, others={"auroc": true.others["brier"]}))
+
+
+def test_an_option_that_a_learner_got_since_is_no_edit(run: Path, tmp_path: Path) -> None:
+    for which in ("best", "last"):
+        state = run / "checkpoints" / which / "state.json"
+        about = json.loads(state.read_text())
+        assert about["settings"].pop("learner.memory") == "unrolled"
+        about["identity"]["recipe"] = "0" * 64  # a digest of what there was then
+        state.write_text(json.dumps(about | {"state_sha256": _state_digest(about)}))
+    assert add(result_of(run), results=tmp_path / "results").new
+
+
+def test_a_claim_is_kept_by_what_was_tested_as_it_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_tiny_claims(tmp_path / "claims", monkeypatch)
+    given: dict[str, Any] = {"runs": tmp_path / "runs", "results": tmp_path / "results", "device": "cpu"}
+    (record,) = reproduce("one", seeds=(0,), **given).records
+    run = tmp_path / "runs" / "one-s0-001"
+    assert read_entry(add(record.path, run, results=tmp_path / "results").path).about.claim == "one"
+    # The same training, tested otherwise, is not what the paper did, whatever its file says.
+    others: list[tuple[dict[str, Any], dict[str, Any]]] = [({"shot": 7}, {}), ({}, {"learner.test-inner-steps": 3})]
+    for sizes, changes in others:
+        result = api.evaluate(run, checkpoint="last", overrides=changes, report=False, **sizes)
+        file = tmp_path / "forged.json"
+        save_kept(file, result, {"claim": "one"})
+        added = add(file, run, results=tmp_path / "results", overrides=changes)
+        assert added.new and read_entry(added.path).about.claim is None
+
+
+def test_data_that_is_not_at_hand_is_no_excuse(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tested on other data, where the run kept nothing of its own that could be held against it."""
+
+    def missing(recipe: Any, data: Any) -> Any:
+        raise DataError("There is no file x.npz.")
+
+    datas = iter([{"name": "a"}, {"name": "b"}])
+    monkeypatch.setattr("quickstudy.leaderboard.adding.data_of", lambda recipe: next(datas))
+    monkeypatch.setattr("quickstudy.leaderboard.adding.used_by", missing)
+    said = rf"{result_of(run).name} cannot be added: nobody can tell .* keeps nothing to compare\. There is no file x"
+    with pytest.raises(InputError, match=said):
+        add(result_of(run), results=tmp_path / "results")
 
 
 def test_a_tie_that_round_off_decides_is_no_forgery() -> None:

@@ -11,6 +11,7 @@ import pytest
 from quickstudy.errors import InputError
 from quickstudy.leaderboard import Board, published, read_board, render_board
 from quickstudy.leaderboard.text import document
+from quickstudy.reproduce import claim
 from tests.leaderboard.rows import edited, infinite, made, robust, row
 
 
@@ -106,6 +107,18 @@ def test_seeds_of_one_training_are_a_row(tmp_path: Path) -> None:
     assert whole.ci95_seeds == pytest.approx(4.302653 * spread / 3**0.5), "Student's, of three"
     assert "3 seeds ± " in render_board(board(tmp_path))
     assert "cut short after 4 of 10 steps" in render_board(board(tmp_path))
+
+
+def test_a_result_of_an_older_protocol_joins_no_seeds_of_its_claim(tmp_path: Path) -> None:
+    """Its recipe or its test was another; a mean over both would be of neither."""
+    one = claim("omniglot-protonet-5w1s")
+    for seed in range(3):
+        about = {"claim": one.name, "protocol": one.protocol(seed) if seed else "f" * 64, "seed": seed}
+        row(tmp_path, f"protonet {seed}", made(0.8, seed), **about)
+    (table,) = board(tmp_path).tables
+    assert sorted(one.seeds for one in table.rows) == [(0,), (1, 2)]
+    marks = {one.seeds: one.marks for one in table.rows}
+    assert marks == {(0,): ("not the claim's protocol any more",), (1, 2): ()}
 
 
 def test_other_tasks_are_other_tables_and_the_heading_says_why(tmp_path: Path) -> None:

@@ -26,20 +26,20 @@ from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.leaderboard.again import tested_again
 from quickstudy.leaderboard.entry import DIGITS, Checked, Entry, Provenance, read_entry, read_result
 from quickstudy.leaderboard.leaks import check_leaks, used_by
-from quickstudy.leaderboard.published import data_of
+from quickstudy.leaderboard.published import data_of, is_tested_as
 from quickstudy.leaderboard.trained import of_training
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
-from quickstudy.reproduce import claims
+from quickstudy.reproduce.runs import is_edited
 from quickstudy.runs import (
     Which,
     as_trained,
-    identity,
     is_run,
     learner_of,
     leave_out_known,
     open_run,
     recipe_of,
+    seen_by,
     shape_of,
     state_of,
 )
@@ -114,7 +114,7 @@ def add(
         folder, leave_out_known(folder, build_data(recipe, None if data_root is None else Path(data_root)))
     )
     source = _tasks(path, recipe, data, result)
-    check_leaks(str(path), _used(folder, recipe, data, data_root), source)
+    check_leaks(str(path), _used(path, folder, recipe, which, data, source, data_root), source)
     learner = learner_of(folder, recipe, which).to(pick_device(device))
     try:
         check_tasks(learner, source)
@@ -146,10 +146,7 @@ def _check_recipe(
     trained = recipe_of(folder)
     for which in ("last", "best"):
         state = state_of(folder.checkpoints / which)
-        if not state:
-            continue
-        known = state.get("identity", {}).get("recipe")
-        if known != identity(trained, shape_of(folder, which))["recipe"]:
+        if state and is_edited(state, trained):
             raise InputError(
                 f"{path} cannot be added: {folder.recipe} was edited after its training (its checkpoint {which!r} is "
                 "of another one). Put the recipe back as it was, or train anew."
@@ -220,16 +217,36 @@ def _said(value: Any) -> str:
     return text if len(text) < 60 else f"{text[:57]}..."
 
 
-def _used(folder: RunFolder, recipe: Recipe, data: DataSet, data_root: str | Path | None) -> dict[str, TaskSource]:
+def _used(
+    path: Path,
+    folder: RunFolder,
+    recipe: Recipe,
+    which: Which,
+    data: DataSet,
+    test: TaskSource,
+    data_root: str | Path | None,
+) -> dict[str, TaskSource]:
     """What was trained on, which is not what is tested on where the test is on other data."""
     trained = recipe_of(folder)
     if data_of(trained) == data_of(recipe):
         return used_by(trained, data)
-    own = build_data(trained, None if data_root is None else Path(data_root))
     try:
+        own = build_data(trained, None if data_root is None else Path(data_root))
         return used_by(trained, as_trained(folder, own))
-    except DataError:  # it is not at hand; what the run kept of it is held against the tasks when it is tested
-        return {}
+    except DataError as error:  # it is not at hand
+        if _kept_enough(folder, which, test):
+            return {}
+        raise InputError(
+            f"{path} cannot be added: nobody can tell whether the run was trained on what it is tested on, as the data "
+            f"that it was trained on is not at hand, and the run keeps nothing to compare. {error}"
+        ) from error
+
+
+def _kept_enough(folder: RunFolder, which: Which, test: TaskSource) -> bool:
+    """Whether a run kept what can be held against these tasks, as is done when its learner is tested."""
+    seen, origin = seen_by(folder, shape_of(folder, which)), test.origin
+    named = origin is not None and origin.place == seen.place
+    return any(len(used.examples) or (named and used.names) for used in seen.used.values())
 
 
 # --- the row ---------------------------------------------------------------------------------------
@@ -249,7 +266,8 @@ def _row(
     """The provenance, by what the run itself kept."""
     trained = recipe_of(folder)
     row: dict[str, Any] = {name: said[name] for name in _STATED if said.get(name) is not None}
-    row |= _claimed(said.get("claim"), trained)
+    if said.get("claim") is not None and is_tested_as(str(said["claim"]), trained, result):
+        row["claim"] = str(said["claim"])
     row |= {
         "row": result.learner,
         **of_training(folder, which),
@@ -262,13 +280,6 @@ def _row(
     if robust is not None:
         row["robustness"] = json.loads(robust.to_json())
     return row | ({} if by is None else {"by": by})
-
-
-def _claimed(claim: Any, trained: Recipe) -> dict[str, str]:
-    """The published figure that the run reproduces, where it was trained by that claim's recipe."""
-    known = claims().get(str(claim))
-    same = known is not None and recipe_hash(known.recipe_of(trained.seed)) == recipe_hash(trained)
-    return {"claim": str(claim)} if same else {}
 
 
 def _slug(name: str) -> str:

@@ -1,7 +1,8 @@
 """Floor 6: some episodes of a result, tested again by its checkpoint.
 
 Another machine rounds otherwise, so that figures agree up to a tolerance: the share of right answers may be one answer
-off in one of ten episodes (a tie that round-off decides), any other figure by a thousandth of itself.
+off in one of ten episodes (a tie that round-off decides), any other figure by a thousandth of itself. That holds for
+each metric of the result by itself.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -26,6 +27,7 @@ __all__ = ["TOLERANCE", "sample_of", "tested_again"]
 
 _RELATIVE = 1e-3  # round-off grows along inner steps
 _FLIPPED = 10
+_ORDERED = ("auroc", "ndcg")  # figures of an order of answers, which a tie moves, too
 TOLERANCE = f"one right answer more or fewer in one of {_FLIPPED} episodes; any other figure by {_RELATIVE:g} of itself"
 """What may differ, in words, as rows keep it."""
 
@@ -66,17 +68,20 @@ def tested_again(
         progress: told how many are done, of how many.
 
     Raises:
-        InputError: a figure, the metric or the setting is another.
+        InputError: a figure of any metric, the metrics or the setting are others.
     """
-    numbers, found = sample_of(result, size), []
+    numbers = sample_of(result, size)
+    found: dict[str, list[float | None]] = {name: [] for name in (result.metric, *result.others)}
     for done, number in enumerate(numbers, 1):
         again = meta_test(learner, source, episodes=1, first=result.first + number, seed=result.learner_seed)
-        if again.metric != result.metric:
-            raise InputError(
-                f"{path} cannot be added: its metric is {result.metric}, and the run's tasks are measured by "
-                f"{again.metric}. Name the run that it is of."
-            )
-        found.append(again.per_episode[0])
+        for name, values in found.items():
+            there = _figures(again, name)
+            if there is None or (name == result.metric) != (name == again.metric):
+                raise InputError(
+                    f"{path} cannot be added: its metric is {_metrics(result)}, and the run's tasks are measured by "
+                    f"{_metrics(again)}. Name the run that it is of."
+                )
+            values.append(there[0])
         if progress is not None:
             progress(done, len(numbers))
     traits = learner.traits
@@ -85,7 +90,7 @@ def tested_again(
             f"{path} cannot be added: transductive is {result.transductive} and balanced_prior {result.balanced_prior} "
             f"there, and its learner is {traits.transductive} and {traits.balanced_prior}. Evaluate the run again."
         )
-    largest = _compare(path, result, numbers, found)
+    largest = max(_compare(path, result, numbers, values, name) for name, values in found.items())
     return Checked(
         episodes=tuple(numbers),
         difference=largest,
@@ -95,23 +100,40 @@ def tested_again(
     )
 
 
-def _compare(path: Path, result: Result, numbers: list[int], found: list[float]) -> float:
-    """The largest difference.
+def _figures(result: Result, name: str) -> Sequence[float | None] | None:
+    """By one of its metrics; None of another one."""
+    if name == result.metric:
+        return result.per_episode
+    return result.others[name].per_episode if name in result.others else None
+
+
+def _metrics(result: Result) -> str:
+    return ", ".join((result.metric, *result.others))
+
+
+def _compare(
+    path: Path, result: Result, numbers: list[int], found: Sequence[float | None], name: str | None = None
+) -> float:
+    """The largest difference, by the main metric or the one of that name.
 
     Raises:
         InputError: it is more than round-off.
     """
-    one = _answer(result)
+    name = name or result.metric
+    figures, one = _figures(result, name) or (), _answer(result, name)
     flips, largest = 0, 0.0
-    for number, again in zip(numbers, found, strict=True):
-        before = result.per_episode[number]
-        off = 0.0 if before == again else abs(before - again)
-        digits = DIGITS * max(1.0, abs(again)) if metric(result.metric).percent else _RELATIVE * abs(again) + 1e-12
+    for number, there in zip(numbers, found, strict=True):
+        # Where a figure is not defined, it is neither there nor here.
+        before, again = (math.nan if value is None else value for value in (figures[number], there))
+        if before == again or (math.isnan(before) and math.isnan(again)):
+            continue
+        off = abs(before - again)
+        digits = DIGITS * max(1.0, abs(again)) if metric(name).percent else _RELATIVE * abs(again) + 1e-12
         if off > digits and off <= one * (1 + DIGITS) and flips < max(1, len(numbers) // _FLIPPED):
             flips += 1
         elif not (math.isfinite(off) and off <= digits):
             raise InputError(
-                f"{path} cannot be added: episode {result.first + number} has {result.metric} {before:g} there, and "
+                f"{path} cannot be added: episode {result.first + number} has {name} {before:g} there, and "
                 f"the checkpoint gives {again:g}. The figures are of another checkpoint, or were edited; evaluate the "
                 "run again and add what that writes."
             )
@@ -119,11 +141,12 @@ def _compare(path: Path, result: Result, numbers: list[int], found: list[float])
     return largest
 
 
-def _answer(result: Result) -> float:
+def _answer(result: Result, name: str) -> float:
     """By how much one answer moves a task's share of right ones, at most; 0 where figures are no such shares."""
     way, query = result.way, result.query
-    if not metric(result.metric).percent or metric(result.metric).smaller_is_better or query is None:
+    by_answers = metric(name).percent or name.partition("@")[0] in _ORDERED
+    if not by_answers or metric(name).smaller_is_better or query is None:
         return 0.0
     least = [size if isinstance(size, int) else size[0] for size in (way or 1, query)]
     # Of an accuracy all queries count alike; of others, such as sensitivity, perhaps those of one class.
-    return 1 / (least[0] * least[1] if result.metric == "accuracy" else least[1])
+    return 1 / (least[0] * least[1] if name == "accuracy" else least[1])

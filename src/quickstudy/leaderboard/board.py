@@ -20,7 +20,7 @@ from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.robustness import Robustness
 from quickstudy.evaluate.wording import count, metric_name
 from quickstudy.leaderboard.entry import Entry
-from quickstudy.leaderboard.published import Published
+from quickstudy.leaderboard.published import Published, is_of_claim
 from quickstudy.leaderboard.significance import Pair, groups, pairs, tasks_of
 
 __all__ = ["Board", "Row", "Sort", "Table", "by_figure", "size_of"]
@@ -134,6 +134,9 @@ class Row:
             found.append(f"{count(result.diverged)} of {count(result.episodes)} diverged")
         if self.cut:
             found.append(self.cut)
+        claim, seed = self.first.about.claim, self.first.about.seed or 0
+        if claim is not None and not is_of_claim(claim, self.first.about.protocol, seed):
+            found.append("not the claim's protocol any more")
         if self.first.about.baseline:
             found.append("baseline")
         if self.checked:

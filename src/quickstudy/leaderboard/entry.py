@@ -76,6 +76,7 @@ class Provenance(_Facts):
         recipe: name of the recipe.
         recipe_hash: of the recipe that was trained.
         claim: the published figure that it reproduces.
+        protocol: digest of that claim's recipe and test; None of rows that were added, which were held to these.
         series: digest of the recipe without its seed: rows of one series are seeds of one another.
         study: whose comparison it is from.
         column: of that study's table.
@@ -104,6 +105,7 @@ class Provenance(_Facts):
     recipe: str = ""
     recipe_hash: str = ""
     claim: str | None = None
+    protocol: str | None = None
     series: str | None = None
     study: str | None = None
     column: str | None = None

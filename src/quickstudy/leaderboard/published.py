@@ -11,11 +11,12 @@ from typing import Any, Literal
 
 from quickstudy.data.counts import Count
 from quickstudy.data.source import TaskShape
-from quickstudy.recipes import Recipe, load_recipe
+from quickstudy.evaluate import Result
+from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import build_data, build_learner
 from quickstudy.reproduce import Claim, claims
 
-__all__ = ["Published", "Rerun", "data_of", "data_of_claim", "published"]
+__all__ = ["Published", "Rerun", "data_of", "data_of_claim", "is_of_claim", "is_tested_as", "published"]
 
 _CLASSES = 100  # in training, of learners that have an output for each: their traits are the same whatever the number
 
@@ -84,10 +85,38 @@ def data_of_claim(name: str) -> dict[str, Any] | None:
     return None if found is None else data_of(found.recipe_of(0))
 
 
+def is_of_claim(name: str, protocol: str | None, seed: int) -> bool:
+    """Whether a result is of the protocol that its claim has now.
+
+    Args:
+        name: of the claim; of one that does not ship nobody can say, and it is taken.
+        protocol: the digest that its file states; None of rows that were added, which were held to the claim then.
+        seed: of the training.
+    """
+    known = claims().get(name)
+    return known is None or protocol in (None, known.protocol(seed))
+
+
+def is_tested_as(name: str, trained: Recipe, result: Result) -> bool:
+    """Whether a run was trained by a claim's recipe, and a result of it was tested as the claim says.
+
+    Args:
+        name: of the claim.
+        trained: recipe of the run.
+        result: of its test.
+    """
+    known = claims().get(name)
+    if known is None or recipe_hash(known.recipe_of(trained.seed)) != recipe_hash(trained):
+        return False
+    sizes = {size: getattr(result, size) for size in ("way", "shot", "query")}
+    as_claimed = recipe_hash(known.recipe_of(trained.seed, tested=True)) == result.recipe_hash
+    return as_claimed and sizes == known.tested_sizes and result.metric == known.metric
+
+
 def _of(one: Claim) -> Published:
     assert one.published is not None
     recipe = one.recipe_of(0)
-    size, told = recipe.episodes.test, one.published
+    sizes, told = one.tested_sizes, one.published
     split, role = recipe.data.options.get("split"), recipe.evaluate.role
     return Published(
         name=one.name,
@@ -97,11 +126,11 @@ def _of(one: Claim) -> Published:
         mean=_fraction(told.mean, one.unit),
         ci95=None if told.ci95 is None else _fraction(told.ci95, one.unit),
         source=one.source,
-        transductive=_transductive(load_recipe(one.recipe, {**one.overrides, **one.test.overrides})),
+        transductive=_transductive(one.recipe_of(0, tested=True)),
         data=data_of(recipe),
         split=role if split is None else f"{split}/{role}",
-        way=one.test.way or size.way,
-        shot=one.test.shot or size.shot,
+        way=sizes["way"],
+        shot=sizes["shot"],
         reruns=tuple(
             Rerun(
                 _fraction(rerun.mean, one.unit),

@@ -15,7 +15,7 @@ from quickstudy.errors import InputError
 from quickstudy.evaluate import Result
 from quickstudy.leaderboard.board import Board, Row, Table, by_figure
 from quickstudy.leaderboard.entry import Entry, read_entry
-from quickstudy.leaderboard.published import Published, data_of_claim, published
+from quickstudy.leaderboard.published import Published, data_of_claim, is_of_claim, published
 from quickstudy.leaderboard.significance import tasks_of
 
 __all__ = ["read_board"]
@@ -71,12 +71,18 @@ def _rows(entries: Iterable[Entry]) -> list[Row]:
 def _series(one: Entry) -> Any:
     """The same for seeds of one training that were tested alike; a file's own path where nobody told its seed."""
     about, result = one.about, one.result
-    if about.seed is None or (about.claim or about.series) is None:
+    if about.seed is None or (about.claim or about.series) is None or not _of_claim(one):
         return one.path
     # A claim says how it is tested.
     how = about.claim or (about.series, json.dumps(about.overrides, sort_keys=True))
     cut = about.step if about.step is not None and about.steps is not None and about.step < about.steps else None
     return how, cut, tasks_of(result), result.learner, result.transductive, result.episodes, result.checkpoint
+
+
+def _of_claim(one: Entry) -> bool:
+    """Whether it is of no claim, or of its claim as that is now."""
+    about = one.about
+    return about.claim is None or is_of_claim(about.claim, about.protocol, about.seed or 0)
 
 
 def _tables(rows: Iterable[Row], papers: Iterable[Published]) -> list[Table]:
@@ -111,7 +117,7 @@ def _kind_of_paper(one: Published, kinds: Mapping[tuple[Any, ...], tuple[list[Ro
 
 def _data_of(row: Row) -> dict[str, Any] | None:
     about = row.first.about
-    return about.data if about.claim is None else data_of_claim(about.claim)
+    return about.data if about.claim is None or not _of_claim(row.first) else data_of_claim(about.claim)
 
 
 def _telling(mine: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

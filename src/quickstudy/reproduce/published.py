@@ -140,10 +140,17 @@ class Claim(Table):
         se = (self.published.ci95 or 0.0) / self.unit / Z95
         return Target(self.published.mean / self.unit, se, self.band)
 
-    def recipe_of(self, seed: int) -> Recipe:
-        """What is trained for one seed, with every default written out."""
-        name = self.training or self.name
-        return load_recipe(self.recipe, {**self.overrides, "seed": seed, "name": name})
+    def recipe_of(self, seed: int, *, tested: bool = False) -> Recipe:
+        """What is trained for one seed, with every default written out; or how that is tested, but for sizes."""
+        given = {**self.overrides, **(self.test.overrides if tested else {})}
+        return load_recipe(self.recipe, {**given, "seed": seed, "name": self.training or self.name})
+
+    @property
+    def tested_sizes(self) -> dict[str, Any]:
+        """Way, shot and query of the tasks that it is tested on."""
+        size = self.recipe_of(0).episodes.test
+        asked = {name: getattr(self.test, name) for name in ("way", "shot", "query")}
+        return {name: getattr(size, name) if value is None else value for name, value in asked.items()}
 
     def protocol(self, seed: int) -> str:
         """Hex digest of all that makes the figure: what the recipe's file says, what is changed of it, and the test.

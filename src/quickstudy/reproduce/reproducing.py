@@ -15,7 +15,7 @@ from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.wording import metric_name
 from quickstudy.rankcount import Ranks
-from quickstudy.recipes import Recipe, load_recipe, recipe_hash
+from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
@@ -102,7 +102,7 @@ def reproduce(
         )
     energy(None, watts=watts)
     # What a test cannot do, or where nothing can be written, is said before hours of training, not after.
-    load_recipe(one.recipe, {**one.overrides, **one.test.overrides})
+    one.recipe_of(seeds[0], tested=True)
     for folder in (Path(runs), Path(results)):
         if folder.exists() and not folder.is_dir():
             raise InputError(f"Cannot write into {folder}: it is a file, not a folder. Name another folder.")

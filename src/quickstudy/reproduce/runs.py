@@ -13,7 +13,7 @@ from quickstudy.runs import changes_of, digest_of, is_run, named_settings, recip
 from quickstudy.train import RunFolder
 from quickstudy.train.changes import changed
 
-__all__ = ["Done", "done_of", "note_processor_time", "processor_time_of", "run_of"]
+__all__ = ["Done", "done_of", "is_edited", "note_processor_time", "processor_time_of", "run_of"]
 
 _COST = "processor_seconds"  # in environment.json
 
@@ -73,7 +73,7 @@ def _why_not(run: RunFolder, recipe: Recipe) -> str | None:
         state = state_of(run.checkpoints / "last")
         if not state:
             return None  # nothing is saved yet
-        if _edited(state, recipe):
+        if is_edited(state, recipe):
             return "whose recipe was edited after its training: its checkpoint is of another one"
         for step, what in changes_of(run):
             return f"which was changed on the way: after step {step}, {what}"
@@ -82,11 +82,16 @@ def _why_not(run: RunFolder, recipe: Recipe) -> str | None:
     return None
 
 
-def _edited(state: Mapping[str, Any], recipe: Recipe) -> bool:
-    """Whether a checkpoint says that it was trained by other settings; older ones keep a digest alone."""
+def is_edited(state: Mapping[str, Any], recipe: Recipe) -> bool:
+    """Whether a checkpoint says that it was trained by other settings; older ones keep a digest alone.
+
+    Args:
+        state: of the checkpoint.
+        recipe: that the run's folder has now.
+    """
     kept = state.get("settings")
     if not isinstance(kept, dict):
-        return bool(state["identity"]["recipe"] != digest_of(recipe))
+        return bool(state.get("identity", {}).get("recipe") != digest_of(recipe))
     # An option that learners have got since, at its default, is none that was edited.
     return any(before is not None for before, _ in changed(kept, named_settings(recipe)).values())
 
