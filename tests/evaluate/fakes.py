@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from typing import Any
 
@@ -152,15 +153,17 @@ def a_result(figures: list[float], /, **changes: Any) -> Result:
     """A result with these figures and otherwise plain fields."""
     values = np.array(figures)
     settings = {"data": "digits", "split": "test", "way": 5, "shot": 1, "query": 15, "seed": 0}
+    settings |= {name: json.loads(json.dumps(changes[name])) for name in settings if name in changes}
+    half = 1.96 * values.std(ddof=1) / len(values) ** 0.5
     fields: dict[str, Any] = {
         "metric": "accuracy",
         "mean": values.mean(),
-        "ci95": 1.96 * values.std(ddof=1) / len(values) ** 0.5,
+        "ci95": half,
         "ci95_classes": 0.021,
         "median": np.median(values),
         "diverged": 0,
         "mean_converged": values.mean(),
-        "ci95_converged": 0.01,
+        "ci95_converged": half,
         "episodes": len(figures),
         "first": 0,
         **settings,

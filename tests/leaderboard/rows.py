@@ -32,7 +32,11 @@ def made(mean: float = 0.8, seed: int = 0, episodes: int = 50, **changes: Any) -
 def infinite(values: list[float], **changes: Any) -> Result:
     """Squared errors, some of which are infinite."""
     found = a_result([1.0] * len(values), metric="mse", way=None, **changes)
-    return replace(found, per_episode=tuple(values), mean=math.inf, ci95=math.inf, median=float(np.median(values)))
+    median = float(np.median(values))
+    whole = {"mean": math.inf, "ci95": math.inf} | (
+        {} if found.diverged else {"mean_converged": math.inf, "ci95_converged": math.inf}
+    )
+    return replace(found, per_episode=tuple(values), median=median, **whole)
 
 
 def row(folder: Path, name: str, result: Result, **about: Any) -> Path:

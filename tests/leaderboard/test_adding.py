@@ -111,6 +111,7 @@ def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> 
     result = Result.load(result_of(run))
     figures = [0.9 * one for one in result.per_episode]
     scaled = {name: 0.9 * getattr(result, name) for name in ("mean", "ci95", "median")}
+    scaled |= {"mean_converged": scaled["mean"], "ci95_converged": scaled["ci95"]}
     copy = changed(result_of(run), per_episode=figures, **scaled)
     said = r"copy\.json cannot be added: episode \d+ has mse .* there, and the checkpoint gives .*evaluate the run"
     with pytest.raises(InputError, match=said):
@@ -122,9 +123,22 @@ def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> 
     values = replace(result, per_episode=tuple(figures))
     mean = sum(figures) / 40
     half = 1.96 * (sum((one - mean) ** 2 for one in figures) / 39) ** 0.5 / 40**0.5
-    replace(values, mean=mean, ci95=half, median=statistics.median(figures)).save(copy)
+    values = replace(values, mean=mean, ci95=half, mean_converged=mean, ci95_converged=half)
+    replace(values, median=statistics.median(figures)).save(copy)
     with pytest.raises(InputError, match=r"episode 7 has mse"):
         add(copy, run, results=tmp_path / "results", sample=40)
+
+
+def test_another_learners_or_datas_name_is_refused(run: Path, tmp_path: Path) -> None:
+    """Figures and checkpoint are right, and the row would stand under a name that is not."""
+    copy = changed(result_of(run), learner="protonet")
+    with pytest.raises(InputError, match=r"its learner is 'protonet', and .*recipe\.toml trained 'maml'\. Evaluate"):
+        add(copy, run, results=tmp_path / "results")
+    for name, other in (("data", "omniglot"), ("split", "vinyals/test"), ("shot", 1)):
+        copy = changed(result_of(run), **{name: other})
+        with pytest.raises(InputError, match=rf"copy\.json cannot be right\. {name} is .*, and source\.{name} is"):
+            add(copy, run, results=tmp_path / "results")
+    assert not (tmp_path / "results").exists()
 
 
 def test_no_run_is_at_hand(run: Path, tmp_path: Path) -> None:

@@ -239,8 +239,14 @@ def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.M
         raise Interrupted("Stopped after step 2 of 6. Go on with: quickstudy train x --resume")
 
     monkeypatch.setattr("quickstudy.reproduce.reproducing.train", interrupted)
+    with pytest.raises(Interrupted) as told:
+        run(tmp_path, seeds=(4, 7), results=tmp_path / "my results")
+    assert str(told.value) == (
+        "Stopped after step 2 of 6. Go on with: quickstudy reproduce one --seeds 4,7 "
+        f"--runs {tmp_path / 'runs'} --results '{tmp_path / 'my results'}'"
+    )
     with pytest.raises(Interrupted, match=r"^Stopped after step 2 of 6\. Go on with: quickstudy reproduce one$"):
-        run(tmp_path, budget=60.0)
+        run(tmp_path, seeds=(0, 1, 2), runs="runs", results="results")
 
 
 @pytest.mark.parametrize(
@@ -262,8 +268,9 @@ def test_what_cannot_be(options: dict[str, Any], said: str, tmp_path: Path) -> N
 
 def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
     (tmp_path / "results").write_text("")
-    with pytest.raises(InputError, match=r"Cannot write into .*results: it is a file, not a folder"):
-        run(tmp_path)
+    for call in (lambda: run(tmp_path), lambda: overview(tmp_path / "results")):
+        with pytest.raises(InputError, match=r"Cannot use .*results: it is a file, not a folder"):
+            call()
     assert not (tmp_path / "runs").exists()
 
 
@@ -328,3 +335,41 @@ def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.Monke
     run(tmp_path, "letters", robustness=True)
     with pytest.raises(InputError, match=r"Cannot measure robustness of one: its figure is mean squared error"):
         run(tmp_path, robustness=True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"mean": 0.001}, r"one-s0\.json cannot be right\. mean is 0\.001, and the mean of per_episode is"),
+        ({"metric": "accuracy"}, r"one-s0\.json cannot be right\. .*the metric accuracy lies between 0 and 1"),
+        ({"split": "train"}, r"one-s0\.json cannot be right\. split is 'train'"),
+        ({"ci95": 9.0}, r"one-s0\.json cannot be right\. ci95 is 9"),
+    ],
+)
+def test_a_result_whose_figures_cannot_be_right_is_refused(
+    changes: dict[str, Any], said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(tmp_path)
+    no_training(monkeypatch)
+    path = path_of(tmp_path / "results", "one", 0)
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(InputError, match=said):
+        run(tmp_path)
+    told: list[str] = []
+    assert not any(one.records for one in overview(tmp_path / "results", told.append))
+    assert len(told) == 1 and re.search(f"Passed over: .*{said}", told[0])
+
+
+def test_a_result_of_other_tasks_or_steps_than_the_claims_is_not_taken(tmp_path: Path) -> None:
+    run(tmp_path)
+    path = path_of(tmp_path / "results", "one", 0)
+    right = json.loads(path.read_text())
+    about = right | {"shot": 9, "source": right["source"] | {"shot": 9}}
+    path.write_text(json.dumps(about))
+    said: list[str] = []
+    assert not any(one.records for one in overview(tmp_path / "results", said.append))
+    assert re.search(r"Not taken: .*one-s0\.json says shot 9, and the claim 'one' has 5: it was edited", said[0])
+    path.write_text(json.dumps(right | {"provenance": right["provenance"] | {"steps": 3}}))
+    found, said = run(tmp_path)
+    assert any("says steps 3, and the claim 'one' has 6" in text for text in said)
+    assert found.records[0].about.steps == 6, "measured anew, by the run that is there"

@@ -23,8 +23,9 @@ from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import save_kept
 from quickstudy.evaluate.metatest import check_tasks
+from quickstudy.evaluate.possible import DIGITS
 from quickstudy.leaderboard.again import tested_again
-from quickstudy.leaderboard.entry import DIGITS, Checked, Entry, Provenance, read_entry, read_result
+from quickstudy.leaderboard.entry import Checked, Entry, Provenance, read_entry, read_result
 from quickstudy.leaderboard.leaks import check_leaks, used_by
 from quickstudy.leaderboard.published import data_of, is_tested_as
 from quickstudy.leaderboard.trained import of_training
@@ -151,6 +152,12 @@ def _check_recipe(
                 f"{path} cannot be added: {folder.recipe} was edited after its training (its checkpoint {which!r} is "
                 "of another one). Put the recipe back as it was, or train anew."
             )
+    learner = trained.learner.name
+    if result.learner != learner:
+        raise InputError(
+            f"{path} cannot be added: its learner is {result.learner!r}, and {folder.recipe} trained {learner!r}. "
+            "Evaluate the run again, and add what that writes."
+        )
     found = recipe_hash(recipe_of(folder, changed))
     if found != result.recipe_hash:
         tested = f" with {', '.join(changed)}" if changed else ""

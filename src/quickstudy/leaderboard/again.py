@@ -19,7 +19,8 @@ import torch
 from quickstudy.data.source import TaskSource
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result, meta_test
-from quickstudy.leaderboard.entry import DIGITS, Checked
+from quickstudy.evaluate.possible import DIGITS
+from quickstudy.leaderboard.entry import Checked
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.metrics import metric
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -21,7 +22,7 @@ from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
 from quickstudy.reproduce.published import Claim, claim, claims
 from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
-from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of
+from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of, steps_of_recipe
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
 from quickstudy.runs import state_of
 from quickstudy.stressing import robustness_of
@@ -104,9 +105,9 @@ def reproduce(
     # What a test cannot do, or where nothing can be written, is said before hours of training, not after.
     one.recipe_of(seeds[0], tested=True)
     for folder in (Path(runs), Path(results)):
-        if folder.exists() and not folder.is_dir():
-            raise InputError(f"Cannot write into {folder}: it is a file, not a folder. Name another folder.")
-    work = _Work(one, Path(runs), Path(results), data_root, device, ranks, watts, budget, robustness, progress, tell)
+        _check_folder(folder)
+    given = (data_root, device, ranks, watts, budget, robustness, progress, tell)
+    work = _Work(one, tuple(seeds), Path(runs), Path(results), *given)
     clock, records = Budget(budget), dict[int, Record]()
     for seed in seeds:
         kept = work.kept(seed)
@@ -130,7 +131,11 @@ def overview(results: str | Path = "results", tell: Tell = lambda text: None) ->
     Args:
         results: folder of results.
         tell: told which files were passed over.
+
+    Raises:
+        InputError: a file lies where the folder of results should.
     """
+    _check_folder(Path(results))
     by_claim: dict[str, list[Record]] = {}
     for record in read_all(Path(results), tell):
         by_claim.setdefault(record.about.claim, []).append(record)
@@ -143,14 +148,20 @@ def of_records(one: Claim, records: Sequence[Record], tell: Tell = lambda text: 
     """The verdict over records, without those of another protocol."""
     same = []
     for record in sorted(records, key=lambda record: record.about.seed):
-        if record.about.protocol == one.protocol(record.about.seed):
+        why = _why_not(record, one)
+        if why is None:
             same.append(record)
         else:
-            tell(_of_another_protocol(record))
+            tell(why)
     return Reproduced(one, tuple(same), judge(one.target, [record.figure for record in same], one.metric))
 
 
 # --- pieces ------------------------------------------------------------------------------------
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"Cannot use {folder}: it is a file, not a folder. Name another folder.")
 
 
 def _check(seeds: Sequence[int], budget: float | None) -> None:
@@ -160,11 +171,24 @@ def _check(seeds: Sequence[int], budget: float | None) -> None:
         raise InputError(f"Cannot reproduce within a budget of {budget:g} seconds: expected a number above 0.")
 
 
-def _of_another_protocol(record: Record) -> str:
-    return (
-        f"Not taken: {record.path} was measured by another recipe or test than the claim {record.about.claim!r} has "
-        "now (its hash differs)."
-    )
+def _why_not(record: Record, one: Claim) -> str | None:
+    """Why a result is none of this claim's, in a sentence; None where it is."""
+    if record.about.protocol != one.protocol(record.about.seed):
+        return (
+            f"Not taken: {record.path} was measured by another recipe or test than the claim {one.name!r} has now (its "
+            "hash differs)."
+        )
+    recipe, result = one.recipe_of(record.about.seed), record.result
+    asked = {"metric": one.metric, "steps": steps_of_recipe(recipe)}
+    asked |= {name: getattr(one.test, name) or getattr(recipe.episodes.test, name) for name in ("way", "shot", "query")}
+    for name, expected in asked.items():
+        found = record.about.steps if name == "steps" else getattr(result, name)
+        if expected is not None and found != expected:
+            return (
+                f"Not taken: {record.path} says {name} {found}, and the claim {one.name!r} has {expected}: it was "
+                f"edited. `quickstudy reproduce {one.name}` measures it anew."
+            )
+    return None
 
 
 @dataclass(frozen=True)
@@ -172,6 +196,7 @@ class _Work:
     """One claim, seed by seed."""
 
     claim: Claim
+    seeds: tuple[int, ...]
     runs: Path
     results: Path
     data_root: str | Path | None
@@ -185,6 +210,18 @@ class _Work:
 
     def recipe(self, seed: int) -> Recipe:
         return self.claim.recipe_of(seed)
+
+    @property
+    def command(self) -> str:
+        """What goes on with the same seeds in the same folders."""
+        usual = (tuple(range(LEAST_SEEDS)), Path("runs"), Path("results"), None)
+        mine = (self.seeds, self.runs, self.results, self.data_root)
+        given = [f"--seeds {','.join(map(str, self.seeds))}"] + [
+            f"{option} {shlex.quote(str(value))}"
+            for option, value in zip(("--runs", "--results", "--data-root"), mine[1:], strict=True)
+        ]
+        said = [text for text, one, other in zip(given, mine, usual, strict=True) if one != other]
+        return " ".join(["quickstudy reproduce", shlex.quote(self.claim.name), *said])
 
     def kept(self, seed: int) -> Record | None:
         """What was measured before by the same protocol."""
@@ -200,8 +237,9 @@ class _Work:
                 f"{path} is of the claim {record.about.claim!r} and seed {record.about.seed}, and the result of "
                 f"{self.claim.name!r} and seed {seed} would be written there. Move it away."
             )
-        if record.about.protocol != self.claim.protocol(seed):
-            self.tell(_of_another_protocol(record))
+        why = _why_not(record, self.claim)
+        if why is not None:
+            self.tell(why)
             return None
         return record
 
@@ -232,7 +270,7 @@ class _Work:
         except Interrupted as interrupted:
             if not stop.spent:
                 said = str(interrupted).partition(" Go on with")[0]
-                raise Interrupted(f"{said} Go on with: quickstudy reproduce {self.claim.name}") from None
+                raise Interrupted(f"{said} Go on with: {self.command}") from None
             self.tell(f"Seed {seed}: its share of the budget is over. {str(interrupted).partition(' Go on')[0]}")
         except NonFiniteLoss as diverged:  # the other seeds go on, and this one counts as cut short
             self.tell(f"Seed {seed}: {diverged}")

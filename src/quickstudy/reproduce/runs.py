@@ -13,7 +13,15 @@ from quickstudy.runs import changes_of, digest_of, is_run, named_settings, recip
 from quickstudy.train import RunFolder
 from quickstudy.train.changes import changed
 
-__all__ = ["Done", "done_of", "is_edited", "note_processor_time", "processor_time_of", "run_of"]
+__all__ = [
+    "Done",
+    "done_of",
+    "is_edited",
+    "note_processor_time",
+    "processor_time_of",
+    "run_of",
+    "steps_of_recipe",
+]
 
 _COST = "processor_seconds"  # in environment.json
 
@@ -39,9 +47,12 @@ class Done:
 def done_of(run: RunFolder) -> Done:
     """How far a run came, by its last checkpoint."""
     state = state_of(run.checkpoints / "last")
-    recipe = recipe_of(run)
-    steps = recipe.train.steps + (0 if recipe.pretrain is None else recipe.pretrain.steps)
-    return Done(state.get("step"), state.get("steps", steps))
+    return Done(state.get("step"), state.get("steps", steps_of_recipe(recipe_of(run))))
+
+
+def steps_of_recipe(recipe: Recipe) -> int:
+    """How many there are to do, over all phases."""
+    return recipe.train.steps + (0 if recipe.pretrain is None else recipe.pretrain.steps)
 
 
 def run_of(recipe: Recipe, runs: Path, tell: Callable[[str], None] = lambda text: None) -> RunFolder | None:
