@@ -51,7 +51,6 @@ WAYS = (2, 5, 10, 20, 50, 100)
 WORST = "the worst class"
 _NOISY_SHOT = 5  # of one example a class nothing can outvote a wrong label
 _QUERIES = 5  # a class, of tasks with many ways
-_AT_ONCE = 16
 _RATES = (0.1, 0.2)
 _ANGLES = (15.0, 90.0, 180.0)
 _DEVIATIONS = (0.2, 0.4)
@@ -88,9 +87,11 @@ class Stressed:
         self.figures.append(figure)
 
     def test(self, source: TaskSource, episodes: int | None = None, observe: Any = None) -> Result:
-        """Meta-test, with as many rows at once as usual."""
-        way, usual = int(source.shape.outputs), int(self.tasks().shape.outputs)
-        at_once = max(1, (self.tasks_at_once or _AT_ONCE) * usual // max(way, usual))
+        """Meta-test; where it was said how many tasks are computed at once, with as many classes at once."""
+        at_once = self.tasks_at_once
+        if at_once is not None:
+            way, usual = int(source.shape.outputs), int(self.tasks().shape.outputs)
+            at_once = max(1, at_once * usual // max(way, usual))
         number = source.at_most(episodes or self.episodes)
         return meta_test(self.learner, source, episodes=number, tasks_at_once=at_once, observe=observe)
 

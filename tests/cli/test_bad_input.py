@@ -111,15 +111,23 @@ def test_ctrl_c_elsewhere_than_in_training(
     assert "Traceback" not in done.err
 
 
-@pytest.mark.parametrize("error", [MemoryError(), type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")])
+OF_A_GPU = type("OutOfMemoryError", (RuntimeError,), {})("CUDA out of memory")
+OF_A_CPU = RuntimeError(
+    "[enforce fail at alloc_cpu.cpp:118] DefaultCPUAllocator: can't allocate memory: you tried 4 TB"
+)
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OF_A_GPU, OF_A_CPU])
 def test_memory(quickstudy: Command, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
     def full(*given: Any, **named: Any) -> None:
         raise error
 
-    monkeypatch.setattr("quickstudy.api.train", full)
-    done = quickstudy("train", "sinusoid-maml")
-    assert done.status == 1
-    assert "There is not enough memory. Compute fewer tasks at once: --train.tasks-at-once 1." in done.err
+    for verb in ("train", "evaluate"):
+        monkeypatch.setattr(f"quickstudy.api.{verb}", full)
+    for command, option in (("train", "--train.tasks-at-once 1."), ("evaluate", "at once: --tasks-at-once 1.")):
+        done = quickstudy(command, "sinusoid-maml")
+        assert done.status == 1
+        assert "There is not enough memory. Compute fewer tasks at once: --" in done.err and option in done.err
 
 
 # --- a run that is damaged ---------------------------------------------------------------------------

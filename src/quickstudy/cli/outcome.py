@@ -41,7 +41,7 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
-        sentence, status = _explain(error)
+        sentence, status = _explain(error, next((word for word in arguments if not word.startswith("-")), ""))
         _say(f"error: {sentence}")
         sys.exit(status)
     if status == INTERRUPTED:  # typer's own answer to Ctrl-C
@@ -49,8 +49,8 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
     sys.exit(status if isinstance(status, int) else DONE)
 
 
-def _explain(error: Exception) -> tuple[str, int]:
-    """What to say of an error, and the exit status."""
+def _explain(error: Exception, command: str) -> tuple[str, int]:
+    """What to say of an error of a command, and the exit status."""
     usage = getattr(error, "format_message", None)  # typer's own: a misspelt command or option, a missing argument
     if usage is not None:
         return _usage_sentence(error), BAD_INPUT
@@ -59,10 +59,21 @@ def _explain(error: Exception) -> tuple[str, int]:
     if isinstance(error, OSError):
         where = f" ({error.filename})" if error.filename else ""
         return f"The system refused: {error.strerror or error}{where}.", FAILED
-    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
-        return "There is not enough memory. Compute fewer tasks at once: --train.tasks-at-once 1.", FAILED
+    if _is_out_of_memory(error):
+        option = "--tasks-at-once" if command == "evaluate" else "--train.tasks-at-once"
+        return f"There is not enough memory. Compute fewer tasks at once: {option} 1.", FAILED
     what = f"{type(error).__name__}: {error}".rstrip(".")
     return f"This should not happen: {what}. Run it again with --debug to see where, and report it.", FAILED
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return True
+    if type(error) is not RuntimeError:  # so that few errors wait for torch to load
+        return False
+    from quickstudy.train.scarce import is_out_of_memory
+
+    return is_out_of_memory(error)
 
 
 def _usage_sentence(error: Exception) -> str:

@@ -19,6 +19,7 @@ from quickstudy.data.source import RowMoves, TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.evaluate.intervals import class_ci95, episode_ci95, row_ci95, row_effects
+from quickstudy.evaluate.portions import TASKS_AT_ONCE, portions
 from quickstudy.evaluate.result import Other, Result
 from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
@@ -26,7 +27,6 @@ from quickstudy.learners.learner import AbstractLearner
 
 __all__ = ["Division", "answer", "check_tasks", "diverged_episodes", "evaluating", "meta_test"]
 
-TASKS_AT_ONCE = 16
 DIVERGED_DEVIATIONS = 10.0
 """A regression task diverged if its root-mean-square error exceeds this many standard deviations of the labels."""
 
@@ -79,11 +79,12 @@ def meta_test(
             two learners tested on the same source saw the same tasks.
         episodes: how many tasks.
         first: the number of the first task.
-        tasks_at_once: how many tasks are adapted together (16 by default); bounds the memory.
+        tasks_at_once: how many tasks are adapted together; bounds the memory. By default 16, or fewer where they are so
+            large that these may not have room in 8 GB (``evaluate/portions.py``).
         device: where the learner's parameters lie; None finds out.
         seed: of the learner's own randomness.
-        progress: called after each chunk with (episodes done, episodes in all); where the test is divided, with what
-            this process has done of its part, as if all were as far.
+        progress: called with (episodes done, episodes in all) whenever some are done; where the test is divided, with
+            what this process has done of its part, as if all were as far.
         division: processes that call this function with the same arguments and do a part each, in whole chunks; each
             gets the whole result, which is that of one process.
         observe: told of each chunk's outputs (CPU) and tasks, for figures over all answers together, such as
@@ -106,14 +107,15 @@ def meta_test(
         tally, done, in_all = _Tally(), 0, sum(map(len, mine))
         with evaluating(learner), read_ahead(source) as drawn:
             for numbers in mine:
-                episode = drawn.episodes(numbers)
-                outputs = answer(learner, episode, seed=seed, device=where).cpu()
-                tally.add(score(outputs, episode, source), episode, source.row_moves(outputs, episode))
-                if observe is not None:
-                    observe(outputs, episode)
-                done += len(numbers)
-                if progress is not None:
-                    progress(episodes * done // in_all, episodes)
+                whole = drawn.episodes(numbers)
+                for episode in portions(whole) if tasks_at_once is None else (whole,):
+                    outputs = answer(learner, episode, seed=seed, device=where).cpu()
+                    tally.add(score(outputs, episode, source), episode, source.row_moves(outputs, episode))
+                    if observe is not None:
+                        observe(outputs, episode)
+                    done += episode.n_task
+                    if progress is not None:
+                        progress(episodes * done // in_all, episodes)
         return tally
 
     tally = work() if division is None else _Tally.joined(division.results_of(work))

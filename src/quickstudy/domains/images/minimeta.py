@@ -32,7 +32,6 @@ def mini_meta_dataset() -> Study:
         rivals=(Rival("pixels + k-NN", lambda shape, training: KNN()),),
         columns=[Column(_CALLED[name], data={"data.test": name}) for name in MINI],
         episodes=50,
-        tasks_at_once=1,  # a task may have 500 support and as many query examples
         sections=rank_section,
         notes=(
             "Classes that are tested on were not trained on; of the last three data sets none was.",
