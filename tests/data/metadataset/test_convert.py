@@ -170,6 +170,43 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
         convert("dtd", raw, root=tmp_path)
 
 
+def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
+    raw = made.make("dtd", tmp_path)
+    made.put(tmp_path / "meta-dataset" / "dtd" / ".3.tfrecords.00ff.tmp", b"half a file")
+    folder = convert("dtd", raw, root=tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == [*(f"{n}.tfrecords" for n in range(7)), SPEC]
+
+
+def test_few_files_are_open_at_a_time(tmp_path: Path) -> None:
+    """QuickDraw has 345 files, and some systems allow 256 open ones."""
+    listed = Path("/proc/self/fd")
+    if not listed.is_dir():
+        pytest.skip("needs a list of open files, as Linux has it")
+    raw = made.make("quickdraw", tmp_path)
+    before, most = len(list(listed.iterdir())), 0
+
+    def watch(done: int, of: int) -> None:
+        nonlocal most
+        most = max(most, len(list(listed.iterdir())))
+
+    convert("quickdraw", raw, root=tmp_path, progress=watch)
+    assert most <= before + 2
+
+
+def test_a_drawing_that_may_not_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = made.make("omniglot", tmp_path)
+    read = Path.read_bytes
+
+    def refusing(path: Path) -> bytes:
+        if path.name == "0002_01.png":
+            raise PermissionError(13, "Permission denied")
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refusing)
+    with pytest.raises(DataError, match=r"Cannot read .*0002_01\.png: Permission denied\. Copy the file there"):
+        convert("omniglot", raw, root=tmp_path)
+
+
 def test_what_was_not_said(tmp_path: Path) -> None:
     made.make("dtd", tmp_path)
     with pytest.raises(InputError, match="Cannot convert dtd: it is not said where its published files lie"):
@@ -289,6 +326,13 @@ def test_another_edition_can_be_converted_as_it_is(tmp_path: Path) -> None:
     remove("images", "grid", "grid_0001.jpg")(raw)
     folder = convert("dtd", raw, root=tmp_path, counts="found")
     assert spec_of(folder).images == (4, 4, 4, 3, 4, 4, 4)
+    for k in (0, 2):
+        remove("images", "grid", f"grid_000{k}.jpg")(raw)
+    with pytest.raises(
+        DataError, match=r"Cannot convert .*dtd: its class 'grid' has 1 picture, and a task needs one to"
+    ):
+        convert("dtd", raw, tmp_path / "b", root=tmp_path, counts="found")
+    assert not (tmp_path / "b").exists()
 
 
 @pytest.mark.slow

@@ -10,12 +10,13 @@ import pytest
 import torch
 from PIL import Image
 
+from quickstudy.data.metadataset import stores
 from quickstudy.data.metadataset.convert import convert
 from quickstudy.data.metadataset.dataset import PROTOCOLS, MetaDataset, rules_of
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.examples import write_example
 from quickstudy.data.metadataset.pixels import of_record, stretched
-from quickstudy.data.metadataset.records import write_records
+from quickstudy.data.metadataset.records import Maps, write_records
 from quickstudy.data.metadataset.sampling import Pool, Rules, Sampler
 from quickstudy.data.metadataset.specs import COUNTS, SPEC
 from quickstudy.data.metadataset.stores import RecordFolder
@@ -80,6 +81,16 @@ def test_a_folder_as_a_store(root: Path) -> None:
     assert (rows[0] == rows[2]).all() and (rows[0] != rows[1]).any()
     assert store.index.divided()["test"] == ["00005 matted", "00006 woven"]
     assert folder.store(12).hash == store.hash != folder.store(13).hash
+
+
+def test_all_stores_together_keep_few_files_open(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process may open some hundreds; eight data sets in three roles would have thousands."""
+    few = Maps(most=3)
+    monkeypatch.setattr(stores, "maps", few)
+    for name in NAMES:
+        store = RecordFolder(root / "meta-dataset" / name).store(12)
+        store.look_up()(np.arange(7) * made.EACH)
+    assert len(few._open) == 3 and all("traffic_sign" in path for path, _ in few._open)
 
 
 @pytest.fixture
@@ -231,6 +242,9 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
         MetaDataset(root, protocol="all").tasks("train", seed=0, **SIZES)
     with pytest.raises(UnknownName, match="no data set of Meta-Dataset called 'birds'"):
         MetaDataset(root, datasets=("birds",))
+    for twice in ({"datasets": ("dtd", "omniglot", "dtd")}, {"validate": ("dtd", "dtd")}):
+        with pytest.raises(InputError, match=r"Cannot take dtd twice: .* Name each of them once"):
+            MetaDataset(root, **twice)  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="no protocol of Meta-Dataset called 'some'"):
         MetaDataset(root, protocol="some")  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="no split of meta-dataset called 'train\\+validation'"):

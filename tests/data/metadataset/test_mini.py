@@ -52,6 +52,8 @@ def test_what_makes_no_sense(tmp_path: Path) -> None:
         MiniMetaDataset(test="birds")
     with pytest.raises(InputError, match="Cannot train on mednist: its classes are all for tests"):
         MiniMetaDataset(datasets=("mednist",))
+    with pytest.raises(InputError, match="Cannot take glyphs twice"):
+        MiniMetaDataset(datasets=("glyphs", "glyphs"))
     with pytest.raises(InputError, match="pictures of size 9: use 14 to 64"):
         MiniMetaDataset(size=9)
     assert list(MINI) == ["omniglot", "glyphs", "caltech101", "arabic-commands", "mednist", "digits", "spoken-digits"]

@@ -170,7 +170,11 @@ def test_the_latest_files_stay_mapped(tmp_path: Path) -> None:
         (tmp_path / str(n)).write_bytes(bytes([n]) * 9)
     maps = Maps(most=2)
     for n in (0, 1, 2, 3, 0):
-        assert maps.part(str(tmp_path / str(n)), 3, 4) == bytes([n]) * 4
-    assert list(maps._open) == [str(tmp_path / "3"), str(tmp_path / "0")]
+        assert maps.part(str(tmp_path / str(n)), 1, 3, 4) == bytes([n]) * 4
+    assert list(maps._open) == [(str(tmp_path / "3"), 1), (str(tmp_path / "0"), 1)]
+    (tmp_path / "new").write_bytes(b"another edition")
+    (tmp_path / "new").replace(tmp_path / "0")
+    assert maps.part(str(tmp_path / "0"), 1, 0, 3) == bytes(3)
+    assert maps.part(str(tmp_path / "0"), 2, 0, 3) == b"ano"
     with pytest.raises(DataError, match="No such file"):
-        maps.part(str(tmp_path / "5"), 0, 1)
+        maps.part(str(tmp_path / "5"), 1, 0, 1)

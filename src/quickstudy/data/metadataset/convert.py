@@ -81,6 +81,7 @@ def convert(
     found = tuple(map(len, pictures))
     if counts == "published":
         _check_counts(spec, pictures, folder)
+    _check_least(spec, found, folder)
     done, total = 0, sum(found)
     for number, of_class in enumerate(pictures):
         path = target / f"{number}.tfrecords"
@@ -88,6 +89,8 @@ def convert(
             write_records(path, _examples(number, of_class, partial(_told, progress, done, total)))
         done += len(of_class)
         progress(done, total)
+    for left in target.glob(".*.tfrecords.*.tmp"):  # by a conversion that was killed
+        left.unlink(missing_ok=True)
     said = spec.with_images(found) | {"path": str(target)}
     atomic_write_bytes(target / SPEC, json.dumps(said, indent=2).encode())
     return target
@@ -113,6 +116,16 @@ def _check_counts(spec: Spec, pictures: Sequence[Pictures], folder: Path) -> Non
             raise DataError(
                 f"Cannot convert {folder}: it {what} pictures of {name!r}{such}, {len(of_class)} instead of {count} "
                 "published. Unpack the published files again; to convert what is there, say --counts found."
+            )
+
+
+def _check_least(spec: Spec, found: Sequence[int], folder: Path) -> None:
+    """Before hours of work, and not when the records are read."""
+    for name, count in zip(spec.classes, found, strict=True):
+        if count < 2:
+            raise DataError(
+                f"Cannot convert {folder}: its class {name!r} has {count} picture{'s' * (count != 1)}, and a task "
+                "needs one to learn from and another to ask for. Add some, or take the published files."
             )
 
 

@@ -20,7 +20,7 @@ from quickstudy.data.metadataset.stores import RecordFolder
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.files import data_root
 
-__all__ = ["PROTOCOLS", "MetaDataset", "rules_of"]
+__all__ = ["PROTOCOLS", "MetaDataset", "check_each_once", "rules_of"]
 
 PROTOCOLS = {
     "imagenet": ("ilsvrc_2012",),
@@ -61,6 +61,17 @@ def rules_of(way: Count | None, shot: Count, query: Count, *, hierarchy: bool = 
     )
 
 
+def check_each_once(names: Sequence[str]) -> None:
+    """Refuse a data set that is named twice: it would be drawn twice as often, and its classes would have two numbers.
+
+    Raises:
+        InputError: there is one.
+    """
+    for place, name in enumerate(names):
+        if name in names[:place]:
+            raise InputError(f"Cannot take {name} twice: all data sets are equally likely. Name each of them once.")
+
+
 class MetaDataset:
     """Ten data sets, of which each task takes one (Triantafillou et al., ICLR 2020). See docs/meta-dataset.md.
 
@@ -81,7 +92,7 @@ class MetaDataset:
 
     Raises:
         UnknownName: no such data set.
-        InputError: an option makes no sense.
+        InputError: an option makes no sense, or a data set is named twice.
     """
 
     name = "meta-dataset"
@@ -109,6 +120,8 @@ class MetaDataset:
         for name in (*self.trained, *self.validated, self.tested):
             if name not in COUNTS:
                 raise UnknownName.among("data set of Meta-Dataset", name, COUNTS)
+        for names in (self.trained, self.validated):
+            check_each_once(names)
         if not 1 <= size <= 1024:
             raise InputError(
                 f"Cannot make pictures with size = {size!r}: expected a whole number from 1 to 1024 pixels."

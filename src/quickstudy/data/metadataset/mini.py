@@ -15,7 +15,7 @@ from quickstudy.data.alphabets import ALPHABETS
 from quickstudy.data.audio import from_bytes
 from quickstudy.data.counts import Count
 from quickstudy.data.dataset import check_role
-from quickstudy.data.metadataset.dataset import rules_of
+from quickstudy.data.metadataset.dataset import check_each_once, rules_of
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.sampling import Pool, Rules, Sampler
 from quickstudy.data.metadataset.specs import Group
@@ -174,6 +174,7 @@ class MiniMetaDataset:
             raise InputError(
                 f"Cannot train on {unfit[0]}: its classes are all for tests. Use some of {', '.join(_TRAINED)}."
             )
+        check_each_once(datasets)
         if not _SIZES[0] <= size <= _SIZES[1]:
             raise InputError(f"Cannot make pictures of size {size}: use {_SIZES[0]} to {_SIZES[1]} pixels.")
         self.trained, self.tested = tuple(datasets), test

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeAlias
@@ -73,9 +73,9 @@ class RawFile:
     inverted: bool = False
 
     @staticmethod
-    def at(path: Path, box: Callable[[int, int], Box] | None = None) -> RawFile:
+    def at(path: Path, box: Callable[[int, int], Box] | None = None, *, inverted: bool = False) -> RawFile:
         """A file on the disk."""
-        return RawFile(str(path), lambda: bytes_of(path), box)
+        return RawFile(str(path), lambda: bytes_of(path), box, inverted)
 
     def jpeg(self) -> bytes:
         """As it stands in a record; see :class:`Picture`."""
@@ -97,23 +97,30 @@ class RawFile:
 
 @dataclass(frozen=True, eq=False)
 class RawArray(Sequence[Picture]):
-    """Square grey pictures in the rows of an array.
+    """Square grey pictures in the rows of an array, which is open only while one goes through it.
 
     Args:
         file: that holds them.
-        rows: uint8 or bool ``[n, side * side]``.
+        size: how many there are.
+        rows: opens the array, uint8 or bool ``[n, side * side]``.
     """
 
     file: str
-    rows: NDArray[Any]
+    size: int
+    rows: Callable[[], NDArray[Any]]
 
     def __len__(self) -> int:
         """How many."""
-        return len(self.rows)
+        return self.size
 
     def __getitem__(self, number: Any) -> Any:
         """One of them."""
-        return _Row(f"row {number} of {self.file}", self.rows[number])
+        return _Row(f"row {number} of {self.file}", self.rows()[number])
+
+    def __iter__(self) -> Iterator[Picture]:
+        """One after the other."""
+        for number, row in enumerate(self.rows()):
+            yield _Row(f"row {number} of {self.file}", row)
 
 
 @dataclass(frozen=True, eq=False)

@@ -62,8 +62,7 @@ class _Tree:
         """Of one character, by their names."""
         names = sorted(self.folders[alphabet, character])
         if self._packed is None:
-            paths = [self._part / alphabet / character / name for name in names]
-            return [RawFile(str(path), path.read_bytes, inverted=True) for path in paths]
+            return [RawFile.at(self._part / alphabet / character / name, inverted=True) for name in names]
         return [self._in_zip(f"{self._part}/{alphabet}/{character}/{name}") for name in names]
 
     def _in_zip(self, member: str) -> RawFile:

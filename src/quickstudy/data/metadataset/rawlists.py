@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from quickstudy.data.metadataset.raw import Box, Picture, Pictures, RawArray, RawFile, json_of, lines_of, refuse
 from quickstudy.data.metadataset.specs import Spec
@@ -150,18 +152,23 @@ def quickdraw(raw: Path, spec: Spec, lists: Path) -> list[Pictures]:
     found: list[Pictures] = []
     for name in spec.classes:
         path = raw / f"{name}.npy"
-        try:
-            rows = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise DataError(f"Cannot read {path}: {error}. Copy the file again.") from error
-        side = round(rows.shape[-1] ** 0.5) if rows.ndim == 2 else 0
-        if rows.dtype not in (np.uint8, np.bool_) or not side or side * side != rows.shape[-1]:
-            raise DataError(
-                f"Cannot use {path}: expected uint8 [n, 784], a row of 28 x 28 pixels a drawing, found {rows.dtype} "
-                f"{list(rows.shape)}. Copy the file again."
-            )
-        found.append(RawArray(str(path), rows))
+        found.append(RawArray(str(path), len(_rows(path)), partial(_rows, path)))
     return found
+
+
+def _rows(path: Path) -> NDArray[Any]:
+    """Memory-mapped."""
+    try:
+        rows: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"Cannot read {path}: {error}. Copy the file again.") from error
+    side = round(rows.shape[-1] ** 0.5) if rows.ndim == 2 else 0
+    if rows.dtype not in (np.uint8, np.bool_) or not side or side * side != rows.shape[-1]:
+        raise DataError(
+            f"Cannot use {path}: expected uint8 [n, 784], a row of 28 x 28 pixels a drawing, found {rows.dtype} "
+            f"{list(rows.shape)}. Copy the file again."
+        )
+    return rows
 
 
 def _field(path: Path, given: Any, key: str) -> Any:

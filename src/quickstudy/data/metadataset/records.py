@@ -22,7 +22,7 @@ from quickstudy.errors import DataError
 from quickstudy.files import atomic_write
 from quickstudy.keys import Integers
 
-__all__ = ["FRAME", "Maps", "check_records", "content_of", "read_records", "record_starts", "write_records"]
+__all__ = ["FRAME", "Maps", "check_records", "content_of", "maps", "read_records", "record_starts", "write_records"]
 
 _HEAD = struct.Struct("<QI")
 _TAIL = struct.Struct("<I")
@@ -30,7 +30,7 @@ FRAME = _HEAD.size + _TAIL.size
 """Bytes of a record beside its content."""
 
 _AT_ONCE = 1 << 22  # bytes that are checked, or written, together
-_OPEN = 128  # files that are mapped at a time: a system allows some hundreds of open ones
+_OPEN = 128  # files that are mapped at a time: a process may have some hundreds of open ones
 
 
 def write_records(path: Path, contents: Iterable[bytes]) -> int:
@@ -122,25 +122,40 @@ def content_of(record: bytes, name: str) -> bytes:
 
 
 class Maps:
-    """Files that are read in parts, memory-mapped: the latest stay open. Several threads may ask at once."""
+    """Files that are read in parts, memory-mapped: the latest stay open. Several threads may ask at once.
+
+    Args:
+        most: how many are open at a time.
+    """
 
     def __init__(self, most: int = _OPEN) -> None:
-        self._most, self._open = most, OrderedDict[str, mmap.mmap]()
+        self._most, self._open = most, OrderedDict[tuple[str, int], mmap.mmap]()
         self._lock = threading.Lock()
 
-    def part(self, path: str, offset: int, size: int) -> bytes:
+    def part(self, path: str, edition: int, offset: int, size: int) -> bytes:
         """Some bytes of a file; fewer where it ends before.
+
+        Args:
+            path: of the file.
+            edition: tells it from others that were there before.
+            offset: where they begin.
+            size: how many there are.
 
         Raises:
             DataError: it cannot be opened.
         """
+        key = path, edition
         with self._lock:
-            found = self._open.pop(path, None)
+            found = self._open.pop(key, None)
             found = _mapped(Path(path)) if found is None else found
-            self._open[path] = found
+            self._open[key] = found
             if len(self._open) > self._most:
                 self._open.popitem(last=False)  # closed when no thread reads it any more
         return found[offset : offset + size]
+
+
+maps = Maps()
+"""Of the whole process, so that the files of many data sets, and of all their roles, are not too many."""
 
 
 def _mapped(path: Path) -> mmap.mmap:

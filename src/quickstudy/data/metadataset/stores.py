@@ -24,7 +24,7 @@ from quickstudy.data.big.keeping import open_or_build
 from quickstudy.data.big.streamed import StreamedStore
 from quickstudy.data.metadataset.examples import picture_and_label
 from quickstudy.data.metadataset.pixels import of_record
-from quickstudy.data.metadataset.records import Maps, content_of, record_starts
+from quickstudy.data.metadataset.records import content_of, maps, record_starts
 from quickstudy.data.metadataset.specs import Spec, spec_of
 from quickstudy.errors import DataError
 
@@ -70,11 +70,11 @@ class RecordFolder:
         listed = hashlib.sha256(json.dumps(spec.source, sort_keys=True).encode()).hexdigest()
         what = [os.path.realpath(self.folder), listed, stamps]
         index = open_or_build("meta-dataset", what, self._plan, lambda index: True)
-        maps, paths = Maps(), [str(path) for path, _ in files]
+        places = [(str(path), stat.st_mtime_ns) for path, stat in files]
         return StreamedStore(
             index,
             (3, size, size),
-            lambda source, key, offset, length: maps.part(paths[source], offset, length),
+            lambda source, key, offset, length: maps.part(*places[source], offset, length),
             lambda record, name: of_record(record, name, size),
             self._name,
             made=[_CODE, size],
