@@ -19,13 +19,13 @@ from typing import Any, Literal, NotRequired, Self, TypeAlias, TypedDict, get_ar
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from typing_extensions import override
 
 from quickstudy.data.batches import ClassBatches
 from quickstudy.data.counts import Bounds, Count, as_setting, bounds
 from quickstudy.data.dirichlet import WORDS, check_concentration, query_counts
 from quickstudy.data.makers import apart_rows
+from quickstudy.data.raggedrows import between, taken
 from quickstudy.data.rowstore import Rows, RowStore
 from quickstudy.data.source import Origin, Place, TaskShape, TaskSource, as_indices
 from quickstudy.episode import Classes, Episode, Examples
@@ -327,9 +327,9 @@ class ClassTasks(TaskSource):
         # Columns: way and query; of each class its shot, its turn, two words that choose it, and its examples' words.
         shots, turns, picks = (words[:, 2 + a * widest : 2 + b * widest] for a, b in ((0, 1), (1, 2), (2, 4)))
         examples = words[:, 2 + 4 * widest :]
-        way, query = _between(words[:, 0], self._way), _between(words[:, 1], self._query)
+        way, query = between(words[:, 0], self._way), between(words[:, 1], self._query)
         present = np.arange(widest) < way[:, None]
-        shot = np.where(present, _between(shots, self._shot), 0)
+        shot = np.where(present, between(shots, self._shot), 0)
         numbers, quarters = self._turned(choose(picks, self._n_class, widest), turns)
         if self._apart:  # words of their own, so that classes are those of the other tasks
             people = self._key.bits(tasks, int(self._sizes[self._classes[0]]), stream=2)
@@ -377,7 +377,7 @@ class ClassTasks(TaskSource):
 
     def _examples(self, rows: Integers, first: Integers, count: Integers, way: torch.Tensor) -> Examples:
         """For each class of each task the rows ``first`` to ``first + count``, ``[T, W]`` both, as Examples."""
-        chosen, y, mask = _taken(rows, first, count)
+        chosen, y, mask = taken(rows, first, count)
         x = self._look_up(chosen.reshape(-1)).reshape(*chosen.shape, *self._store.example)
         if mask is not None:
             x[~mask] = 0
@@ -387,51 +387,3 @@ class ClassTasks(TaskSource):
             target=Classes(way),
             mask=None if mask is None else torch.from_numpy(mask),
         )
-
-
-def _between(bits: Bits, ends: Bounds) -> Integers:
-    """Uniform whole numbers from the lower to the upper end, both included."""
-    if ends[0] == ends[1]:
-        return np.full(bits.shape, ends[0])
-    return ends[0] + integers(bits, ends[1] - ends[0] + 1)
-
-
-def _taken(rows: Integers, first: Integers, count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_] | None]:
-    """The rows of a task one after the other.
-
-    Args:
-        rows: ``[T, W, K]``.
-        first: ``[T, W]``, where in K to begin.
-        count: ``[T, W]``, how many to take.
-
-    Returns:
-        Rows (0 on padding), the class that each is of, and which are there, ``[T, N]`` each; None where all are.
-    """
-    begin, each = first[0, 0], count[0, 0]
-    if (first == begin).all() and (count == each).all():  # no size is random: a block of each class
-        chosen = rows[:, :, begin : begin + each].reshape(len(rows), -1)
-        label = np.empty_like(chosen)
-        label[:] = np.arange(rows.shape[1]).repeat(each)
-        return chosen, label, None
-    place, label, mask = _line_up(count)
-    task = np.arange(len(rows))[:, None]
-    chosen = np.where(mask, rows[task, label, first[task, label] + place], 0)
-    return chosen, label, None if mask.all() else mask
-
-
-def _line_up(count: Integers) -> tuple[Integers, Integers, NDArray[np.bool_]]:
-    """Where the examples of each class stand when they follow one another.
-
-    Args:
-        count: ``[T, W]``, examples of each class.
-
-    Returns:
-        For each row, ``[T, N]`` with N the longest sum of counts: its number within its class, its class, and
-        whether it is there (False on padding, where the other two are 0).
-    """
-    ends = count.cumsum(1)
-    position = np.arange(ends[:, -1].max())
-    mask = position < ends[:, -1:]
-    label = np.where(mask, (position[:, None] >= ends[:, None, :]).sum(2), 0)
-    begins = np.take_along_axis(ends - count, label, 1)
-    return np.where(mask, position - begins, 0), label, mask

@@ -15,16 +15,15 @@ from torch import Tensor
 
 from quickstudy.data.batches import BatchSource
 from quickstudy.data.source import TaskSource
-from quickstudy.episode import Episode, Examples
+from quickstudy.episode import Episode
 from quickstudy.errors import InputError, NonFiniteLoss
-from quickstudy.inner import explained
 from quickstudy.keys import Key, Keys
 from quickstudy.learners.learner import AbstractLearner, MetaLoss
-from quickstudy.nets.secondorder import blamed_layer
 from quickstudy.train.averaging import Averaging
 from quickstudy.train.callbacks import Callback, StepEvent
 from quickstudy.train.contexts import global_generators
 from quickstudy.train.phases import Phase, Pretraining, plan
+from quickstudy.train.portion import Portion, naming_layers
 from quickstudy.train.precision import LossScale, Precision, check_precision, in_full, mixed, tensor_cores
 from quickstudy.train.ranks import AbstractRanks, OneRank, block
 from quickstudy.train.ranks_state import Share, add_gradients, goes_from_task_to_task
@@ -320,7 +319,7 @@ class Engine:
         share = Share()
         for portion in self._draw(phase, done - phase.first, tasks):
             keys = portion.keys
-            with _naming_layers(self.learner, portion):
+            with naming_layers(self.learner, portion):
                 with global_generators(self._device, keys.key.fold("global", int(keys.tasks[0]))):
                     out, backward = self._computed(portion)
                 self._check_finite(out.loss, portion, done)
@@ -361,43 +360,3 @@ class Engine:
         if not norm < float("inf"):
             raise NonFiniteLoss(f"A gradient became {norm} in step {done + 1}, though the loss is finite: {_DIVERGED}")
         return norm
-
-
-@dataclass(frozen=True)
-class Portion:
-    """What is computed at once.
-
-    Args:
-        data: tasks, or a plain labelled batch.
-        keys: randomness of each.
-        of: how many losses are averaged in the whole step.
-    """
-
-    data: Episode | Examples
-    keys: Keys
-    of: int = 1
-
-    def loss(self, learner: AbstractLearner) -> MetaLoss:
-        """The learner's loss on it."""
-        if isinstance(self.data, Episode):
-            return learner.meta_loss(self.data, key=self.keys)
-        return learner.batch_loss(self.data, key=self.keys)
-
-
-@contextmanager
-def _naming_layers(learner: AbstractLearner, portion: Portion) -> Iterator[None]:
-    """Where a missing second derivative ends what is done inside, the error names the layer.
-
-    The adjoint, Newton's steps and the implicit gradient take that derivative themselves and know no layers: theirs is
-    a sentence already, with torch's complaint as its cause.
-    """
-    try:
-        yield
-    except (RuntimeError, InputError) as error:
-        cause = error if isinstance(error, RuntimeError) else error.__cause__
-        if not isinstance(cause, RuntimeError):
-            raise
-        found = explained(cause, lambda: blamed_layer(learner, portion.loss))
-        if found is cause:
-            raise
-        raise found from error
