@@ -22,6 +22,7 @@ from quickstudy.data.classtasks import ClassTasks, Rotations
 from quickstudy.data.dataset import DataSet
 from quickstudy.data.glyphs import Glyphs
 from quickstudy.data.leaks import drawn_digests, leaks
+from quickstudy.data.metadataset.mini import MINI
 from quickstudy.data.sinusoid import Sinusoid
 from quickstudy.data.source import TaskSource
 from quickstudy.data.store import ArrayStore
@@ -83,6 +84,16 @@ def test_roles_share_neither_classes_nor_examples(kind: str, data_root: Path) ->
         pytest.skip(str(error))
     assert {"train", "test"} <= set(sources)
     assert leaks(sources) == []
+
+
+@pytest.mark.slow
+def test_no_column_of_mini_meta_dataset_was_trained_or_chosen_on(data_root: Path) -> None:
+    recipe = load_recipe("mini-meta-dataset-protonet-fast")
+    columns = {name: build_data(load_recipe(recipe.name, {"data.test": name}), data_root) for name in MINI}
+    sources = sources_of(recipe, columns["omniglot"])
+    del sources["test"]
+    for name, data in columns.items():
+        assert leaks({**sources, "test": sources_of(recipe, data)["test"]}) == [], name
 
 
 def test_every_recipe_tests_on_another_role_than_it_trains_and_chooses_on() -> None:

@@ -18,9 +18,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quickstudy.data.classtasks import ClassTasks
-from quickstudy.data.rowstore import Rows
+from quickstudy.data.metadataset.episodes import MetaDatasetTasks
+from quickstudy.data.rowstore import Rows, RowStore
 from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode, Examples
+from quickstudy.keys import Integers
 
 __all__ = ["Held", "are_turned", "drawn_digests", "held", "leaks", "stored_digests"]
 
@@ -82,8 +84,14 @@ def held(source: TaskSource, turned: bool = False, *, thorough: bool = True) -> 
     """
     if isinstance(source, ClassTasks):
         names = frozenset(source.store.classes[number] for number in source.numbers)
-        return Held(names, stored_digests(source, turned) if thorough or source.store.known else {})
+        known = thorough or source.store.known
+        return Held(names, stored_digests(source.store, source.numbers, turned) if known else {})
     found: Digests = {}
+    if isinstance(source, MetaDatasetTasks):
+        for member in source.members:
+            if thorough or member.store.known:
+                found |= stored_digests(member.store, member.classes, turned)
+        return Held(frozenset(source.origin.names), found)
     if source.origin is not None:
         for name, digests in source.origin.examples.items():
             found |= {int(one).to_bytes(8, "big"): f"an example of {name!r}" for one in digests}
@@ -92,16 +100,17 @@ def held(source: TaskSource, turned: bool = False, *, thorough: bool = True) -> 
     return Held(frozenset(() if source.origin is None else source.origin.names), found)
 
 
-def stored_digests(source: ClassTasks, turned: bool = False) -> Digests:
+def stored_digests(store: RowStore, numbers: Integers, turned: bool = False) -> Digests:
     """Of every example that tasks may be drawn from; nothing of pictures of one value, which are alike anyway.
 
     Args:
-        source: of the tasks.
+        store: of the examples.
+        numbers: int64 ``[C]``, which of its classes.
         turned: the same digest for a picture in each of its four turns.
     """
     found: Digests = {}
-    store, look_up = source.store, source.store.look_up()
-    for number in source.numbers.tolist():
+    look_up = store.look_up()
+    for number in numbers.tolist():
         rows = np.arange(store.starts[number], store.starts[number + 1])
         for start in range(0, len(rows), _CHUNK):
             some = rows[start : start + _CHUNK]

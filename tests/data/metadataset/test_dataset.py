@@ -10,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
+from quickstudy.data.leaks import leaks
 from quickstudy.data.metadataset import stores
 from quickstudy.data.metadataset.convert import convert
 from quickstudy.data.metadataset.dataset import PROTOCOLS, MetaDataset, rules_of
@@ -174,6 +175,16 @@ def test_tasks_of_several_data_sets(root: Path) -> None:
     # Whatever others there are, Omniglot's task of a number is the same.
     number = next(n for n in range(40) if source.composition(n)[0].name == "omniglot")
     assert (source.composition(number)[1].classes == alone.composition(number)[1].classes).all()
+
+
+def test_roles_share_neither_classes_nor_pictures_and_a_planted_one_is_found(root: Path) -> None:
+    data = MetaDataset(root, datasets=("dtd", "omniglot"), test="dtd", size=12)
+    sources = {role: data.tasks(role, seed=0, **SIZES) for role in data.splits}
+    assert leaks(sources) == []
+    # The files of both were made alike, so that a class for training of one is one for training of the other.
+    other = MetaDataset(root, datasets=("ilsvrc_2012",), size=12).tasks("train", seed=0, **SIZES)
+    (said,) = leaks({"train": sources["train"], "test": other})
+    assert said.startswith("train and test share 12 examples, such as example 0 of '00000 waffled' and example 0 of")
 
 
 def test_a_task_hangs_on_its_number_alone(root: Path) -> None:
