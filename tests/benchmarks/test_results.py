@@ -1,0 +1,72 @@
+"""What measures the fields' comparisons: it trains once, goes on with what was stopped, and writes each row down."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import quickstudy
+from benchmarks import results
+from quickstudy.domains.study import Rival, Study, study
+from quickstudy.errors import UnknownName
+from quickstudy.evaluate.kept import load_kept
+from quickstudy.learners.knn import KNN
+
+
+@pytest.fixture
+def small() -> Study:
+    """The one-shot challenge with tiny networks, trained for two steps."""
+    rivals = (Rival("pixels + k-NN", lambda shape, training: KNN()),)
+    overrides = {"net.filters": 4, "train.steps": 2}
+    return replace(study("one-shot"), rivals=rivals, overrides=overrides, plain=None, also=("omniglot-runs-maml-fast",))
+
+
+def test_a_study_from_nothing_to_its_files(
+    small: Study, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(**more: Any) -> Any:
+        return results.run(small, tmp_path / "runs", tmp_path / "results", data_root, **more)
+
+    table = measured()
+    assert [row.name for row in table.rows] == ["protonet", "maml", "pixels + k-NN"]
+    files = sorted((tmp_path / "results" / "one-shot").iterdir())
+    assert [path.name.partition("--")[0] for path in files] == ["maml", "pixels-+-k-nn", "protonet"]
+    result, about = load_kept(files[2])
+    assert (result.episodes, result.learner, result.data) == (20, "protonet", "omniglot-runs")
+    assert about["recipe"] == "omniglot-runs-protonet-fast" and about["train_seconds"] > 0 and not about["baseline"]
+    assert {"command", "commit", "versions", "column", "order"} <= about.keys()
+    assert load_kept(files[1])[1]["baseline"]
+    (run,) = (tmp_path / "runs").glob("omniglot-runs-protonet-fast-*")
+    assert "Siamese network" in (run / "one-shot.html").read_text()
+
+    # Once more: nothing is trained, and of rows that are not asked for the files are taken.
+    monkeypatch.setattr(quickstudy, "train", lambda *given, **named: pytest.fail("trained again"))
+    before = {path: path.stat().st_mtime_ns for path in files}
+    again = measured(only=["maml"])
+    assert [row.name for row in again.rows] == ["protonet", "maml", "pixels + k-NN"]
+    assert [path for path in files if path.stat().st_mtime_ns != before[path]] == [files[0]]
+    with pytest.raises(UnknownName, match=r"no row of one-shot called 'mamml'\. Did you mean 'maml'"):
+        measured(only=["mamml"])
+
+
+def test_a_run_that_was_stopped_is_gone_on_with(
+    small: Study, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runner = results._Runner(small, tmp_path, data_root)
+    first = runner.trained(small.recipe)
+    (first.folder.path / results.DONE).unlink()  # as if it had been stopped before its end was noted
+    asked: list[Any] = []
+    train = quickstudy.train
+
+    def watched(*given: Any, **named: Any) -> Any:
+        asked.append((given[0], named.get("resume", False)))
+        return train(*given, **named)
+
+    monkeypatch.setattr(quickstudy, "train", watched)
+    assert runner.trained(small.recipe).folder.path == first.folder.path
+    assert asked == [(first.folder.path, True)]
+    assert json.loads((first.folder.path / results.DONE).read_text())["seconds"] == pytest.approx(first.seconds)
+    other = results._Runner(replace(small, overrides={**small.overrides, "train.steps": 3}), tmp_path, data_root)
+    assert other.trained(small.recipe).folder.path != first.folder.path  # by another recipe: another run
