@@ -272,6 +272,10 @@ def test_sizes_of_a_recipe() -> None:
     assert rules_of(None, (1, 100), (1, 10)) == Rules() == rules_of((5, 50), (1, 100), (1, 10))
     fixed = rules_of(5, 1, 15)
     assert (fixed.ways, fixed.shots, fixed.queries) == ((5, 5), 1, 15)
+    # Whatever makes other tasks is said, so that nobody takes them for the same.
+    said = {"way": [5, 50], "shot": [1, 100], "query": [1, 10], "hierarchy": True}
+    assert Rules().settings == said and rules_of(None, (1, 100), (1, 10), least=20).settings == said | {"least": 20}
+    assert Rules(support=200, ignored=0.5).settings == said | {"support": 200, "ignored": 0.5}
     with pytest.raises(InputError, match=r"with shot = \[2, 5\]: how many examples a class gets follows from its size"):
         rules_of(5, (2, 5), 15)
 

@@ -81,13 +81,14 @@ class Rules:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """As a recipe says them: a number, or a range."""
+        """As a recipe says them: a number, or a range; and whatever else is not as published."""
+        further = {name: getattr(self, name) for name in ("support", "log_weights", "ignored", "least")}
         return {
             "way": as_setting(self.ways),
             "shot": [1, self.contribution] if self.shots is None else self.shots,
             "query": [1, self.query] if self.queries is None else self.queries,
             "hierarchy": self.hierarchy,
-        }
+        } | {name: value for name, value in further.items() if value != getattr(Rules, name)}
 
 
 @dataclass(frozen=True, eq=False)
