@@ -28,11 +28,11 @@ def test_a_claim(tiny: Path, quickstudy: Command) -> None:
 
     listed = quickstudy("reproduce")
     assert listed.status == 0
-    assert [line.split()[0] for line in listed.out.splitlines()] == ["claim", "one", "two"]
+    assert [line.split()[0] for line in listed.out.splitlines()] == ["claim", "letters", "one", "two"]
     assert "(2 seeds)" in listed.out and "none verified" in listed.out and "not run" in listed.out
-    document = json.loads(quickstudy("reproduce", "--json").out)
-    assert document[0]["verdict"]["kind"] == "too few seeds" and len(document[0]["seeds"]) == 2
-    assert document[0]["seeds"][0]["energy"]["assumption"].startswith("5 W")
+    document = json.loads(quickstudy("reproduce", "--json").out)[1]
+    assert document["verdict"]["kind"] == "too few seeds" and len(document["seeds"]) == 2
+    assert document["seeds"][0]["energy"]["assumption"].startswith("5 W")
 
 
 def test_a_budget(tiny: Path, quickstudy: Command) -> None:

@@ -18,6 +18,7 @@ from quickstudy.reproduce.budget import Budget, StopsAt
 from quickstudy.reproduce.published import read_claims
 from quickstudy.reproduce.record import commit, path_of
 from quickstudy.reproduce.runs import run_of
+from quickstudy.reproduce.wording import sentence
 from quickstudy.train import Interrupted
 from tests.reproduce.tiny import use_tiny_claims
 from tests.test_pages import script
@@ -234,6 +235,53 @@ def test_a_seed_that_diverges_stops_no_other(tmp_path: Path, monkeypatch: pytest
     assert "Seed 0: the loss of step 3 is NaN: training diverged." in said and found.verdict.seeds == (1,)
 
 
+def test_a_seed_that_diverged_says_so_and_is_hidden_by_no_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three seeds that came out do not make it unsaid."""
+
+    def diverge(recipe: Any, **options: Any) -> Any:
+        if getattr(recipe, "seed", None) == 3:
+            options["callbacks"] = [StopsAt(1e-9)]
+            with pytest.raises(Interrupted):
+                quickstudy.train(recipe, **options)
+            raise NonFiniteLoss("the loss of step 3 is NaN: training diverged.")
+        return quickstudy.train(recipe, **options)
+
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.train", diverge)
+    found, _ = run(tmp_path, seeds=(3,))
+    assert found.records[0].about.diverged and found.verdict.kind == "diverged"
+    found, _ = run(tmp_path, seeds=(0, 1, 2))
+    assert found.verdict.kind == "above" and found.verdict.cut == (3,)
+    assert sentence(found.verdict, found.claim, found.records).endswith("; cut: seed 3 diverged after 1 of 6 steps")
+
+
+def test_a_run_that_another_process_trains_on_has_no_result(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be of other weights than the steps that stand beside it."""
+
+    def trained_on_meanwhile(path: Path, **options: Any) -> Any:
+        result = quickstudy.evaluate(path, **options)
+        state = path / "checkpoints" / "last" / "state.json"
+        state.write_text(json.dumps(json.loads(state.read_text()) | {"weights_sha256": "0" * 64}))
+        return result
+
+    monkeypatch.setattr("quickstudy.reproduce.reproducing.evaluate", trained_on_meanwhile)
+    found, said = run(tmp_path)
+    assert found.records == () and found.verdict.kind == "not run"
+    assert re.search(r"Seed 0: .*one-s0-001 was trained on by another process while it was tested", said[-1])
+
+
+def test_what_is_passed_over_is_said_at_the_end(tmp_path: Path) -> None:
+    """A seed that nobody asked for now, and that does not count."""
+    run(tmp_path, seeds=(0, 5))
+    file = path_of(tmp_path / "results", "one", 5)
+    about = json.loads(file.read_text())
+    about["provenance"]["protocol"] = "f" * 64
+    file.write_text(json.dumps(about))
+    found, said = run(tmp_path)
+    assert found.verdict.seeds == (0,) and re.search(r"Not taken: .*one-s5\.json was measured by another", said[-1])
+
+
 def test_an_interruption_says_how_to_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise Interrupted("Stopped after step 2 of 6. Go on with: quickstudy train x --resume")
@@ -373,3 +421,5 @@ def test_a_result_of_other_tasks_or_steps_than_the_claims_is_not_taken(tmp_path:
     found, said = run(tmp_path)
     assert any("says steps 3, and the claim 'one' has 6" in text for text in said)
     assert found.records[0].about.steps == 6, "measured anew, by the run that is there"
+    path.write_text(json.dumps(right | {"provenance": right["provenance"] | {"step": 9}}))
+    assert any("says 9 of 6 steps: it was edited." in text for text in run(tmp_path)[1])

@@ -71,6 +71,14 @@ def test_what_was_cut_does_not_count() -> None:
     assert judge(None, three, "accuracy").kind == "no published figure verified"
 
 
+def test_a_training_that_diverged_is_not_called_limited_by_its_budget() -> None:
+    lost = replace(seed(2, 0.2, step=10), diverged=True)
+    found = judge(Target(0.95), [seed(0), seed(1), lost], "accuracy")
+    assert (found.kind, found.seeds, found.cut) == ("diverged", (0, 1), (2,))
+    found = judge(Target(0.95), [seed(0), seed(1), seed(3), lost], "accuracy")
+    assert (found.kind, found.seeds, found.cut) == ("reproduced", (0, 1, 3), (2,))
+
+
 def test_a_diverged_seed_is_no_reproduction() -> None:
     figures = [seed(0, math.inf, math.inf), seed(1, 0.6), seed(2, 0.6)]
     found = judge(Target(0.6), figures, "mse")
@@ -87,6 +95,10 @@ def test_laws(target: Target | None, figures: list[SeedFigure]) -> None:
     if found.kind == "reproduced":
         assert found.difference is not None and found.allowed is not None
         assert found.in_band or abs(found.difference) <= found.allowed
+    if found.kind in ("above", "below"):
+        assert found.difference is not None and found.allowed is not None
+        assert not found.in_band and abs(found.difference) > found.allowed
+        assert (found.difference > 0) == (found.kind == "above")
     if found.kind == "budget-limited":
         assert found.cut
     for order in itertools.islice(itertools.permutations(figures), 5):

@@ -57,6 +57,7 @@ class Provenance(_Facts):
         seed: of the training.
         step: steps of training that were done.
         steps: that the protocol asks for.
+        diverged: training ended there, as its loss was no number.
         train_seconds: wall time of the steps, over all sessions.
         test_seconds: wall time of the test.
         processor_seconds: of the sessions of training that `quickstudy reproduce` began and saw the end of.
@@ -81,6 +82,7 @@ class Provenance(_Facts):
     seed: int
     step: int = Field(ge=0)
     steps: int = Field(ge=0)
+    diverged: bool = False
     train_seconds: float = Field(ge=0)
     test_seconds: float = Field(ge=0)
     processor_seconds: float | None = None
@@ -114,7 +116,7 @@ class Record:
     def figure(self) -> SeedFigure:
         """What the verdict goes by."""
         about = self.about
-        return SeedFigure(about.seed, self.result.mean, self.result.ci95, about.step, about.steps)
+        return SeedFigure(about.seed, self.result.mean, self.result.ci95, about.step, about.steps, about.diverged)
 
     def save(self) -> None:
         """Write the file whole or not at all.

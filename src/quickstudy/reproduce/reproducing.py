@@ -106,6 +106,7 @@ def reproduce(
     one.recipe_of(seeds[0], tested=True)
     for folder in (Path(runs), Path(results)):
         _check_folder(folder)
+    tell = _once(tell)
     given = (data_root, device, ranks, watts, budget, robustness, progress, tell)
     work = _Work(one, tuple(seeds), Path(runs), Path(results), *given)
     clock, records = Budget(budget), dict[int, Record]()
@@ -117,12 +118,13 @@ def reproduce(
     untrained = [seed for seed in remaining if not work.is_trained(seed)]
     for seed in remaining:
         share = clock.share(len(untrained) or 1)
+        diverged = False
         if seed in untrained:
             untrained.remove(seed)
-            work.train(seed, share)
-        work.test(seed, records.get(seed))
+            diverged = work.train(seed, share)
+        work.test(seed, records.get(seed), diverged=diverged)
     # Also of seeds that nobody asked for now: a verdict over chosen seeds would be none.
-    return of_records(one, read_all(Path(results), claim=one.name))
+    return of_records(one, read_all(Path(results), tell, claim=one.name), tell)
 
 
 def overview(results: str | Path = "results", tell: Tell = lambda text: None) -> list[Reproduced]:
@@ -179,8 +181,7 @@ def _why_not(record: Record, one: Claim) -> str | None:
             "hash differs)."
         )
     recipe, result = one.recipe_of(record.about.seed), record.result
-    asked = {"metric": one.metric, "steps": steps_of_recipe(recipe)}
-    asked |= {name: getattr(one.test, name) or getattr(recipe.episodes.test, name) for name in ("way", "shot", "query")}
+    asked = {"metric": one.metric, "steps": steps_of_recipe(recipe), **one.tested_sizes}
     for name, expected in asked.items():
         found = record.about.steps if name == "steps" else getattr(result, name)
         if expected is not None and found != expected:
@@ -188,7 +189,21 @@ def _why_not(record: Record, one: Claim) -> str | None:
                 f"Not taken: {record.path} says {name} {found}, and the claim {one.name!r} has {expected}: it was "
                 f"edited. `quickstudy reproduce {one.name}` measures it anew."
             )
+    if record.about.step > record.about.steps:
+        return f"Not taken: {record.path} says {record.about.step} of {record.about.steps} steps: it was edited."
     return None
+
+
+def _once(tell: Tell) -> Tell:
+    """The same, which says nothing twice."""
+    said: set[str] = set()
+
+    def told(text: str) -> None:
+        if text not in said:
+            said.add(text)
+            tell(text)
+
+    return told
 
 
 @dataclass(frozen=True)
@@ -251,13 +266,13 @@ class _Work:
         run = run_of(self.recipe(seed), self.runs)
         return run is not None and done_of(run).finished
 
-    def train(self, seed: int, seconds: float | None) -> None:
-        """Begin or go on, for so long."""
+    def train(self, seed: int, seconds: float | None) -> bool:
+        """Begin or go on, for so long; whether it diverged."""
         recipe = self.recipe(seed)
         old = run_of(recipe, self.runs, self.tell)
         if seconds is not None and seconds <= 0:
             self.tell(f"Seed {seed}: no time is left of the budget.")
-            return
+            return False
         stop, before = StopsAt(seconds), processor_seconds()
         given: dict[str, Any] = {"data_root": self.data_root, "device": self.device, "progress": self.progress}
         try:
@@ -272,24 +287,28 @@ class _Work:
                 said = str(interrupted).partition(" Go on with")[0]
                 raise Interrupted(f"{said} Go on with: {self.command}") from None
             self.tell(f"Seed {seed}: its share of the budget is over. {str(interrupted).partition(' Go on')[0]}")
-        except NonFiniteLoss as diverged:  # the other seeds go on, and this one counts as cut short
+        except NonFiniteLoss as diverged:  # the other seeds go on, and this one never counts as finished
             self.tell(f"Seed {seed}: {diverged}")
+            return True
         finally:
             run = run_of(recipe, self.runs)
             if run is not None:
                 note_processor_time(run, processor_seconds() - before, begun=old is None)
+        return False
 
-    def test(self, seed: int, before: Record | None) -> None:
+    def test(self, seed: int, before: Record | None, *, diverged: bool) -> None:
         """Test the seed's run as far as it came, unless that was done before."""
         run = run_of(self.recipe(seed), self.runs)
         step = None if run is None else done_of(run).step
         if run is None or step is None:
             return
-        missing = self.robustness and before is not None and before.about.robustness is None
+        missing = before is not None and (
+            (self.robustness and before.about.robustness is None) or (diverged and not before.about.diverged)
+        )
         if before is not None and (before.about.step > step or (before.about.step == step and not missing)):
             self.tell(f"Seed {seed}: {before.path} is of as many steps, or more; it stays as it is.")
             return
-        how = self.claim.test
+        how, tested = self.claim.test, self._weights(run)
         result = evaluate(
             run.path,
             way=how.way,
@@ -305,14 +324,25 @@ class _Work:
             report=False,
             robustness=self.robustness,
         )
-        about = self._about(seed, run, result)
+        about = self._about(seed, run, result, diverged=diverged)
+        if self._weights(run) != tested:
+            self.tell(
+                f"Seed {seed}: {run.path} was trained on by another process while it was tested, so that nobody can "
+                "say of which step the result is. It is not kept; call again when that training is over."
+            )
+            return
         Record(path_of(self.results, self.claim.name, seed), result.by(self.claim.metric), about).save()
 
-    def _about(self, seed: int, run: RunFolder, result: Result) -> Provenance:
+    def _weights(self, run: RunFolder) -> str | None:
+        """Digest of the checkpoint that is tested."""
+        return state_of(run.checkpoints / self.claim.test.checkpoint).get("weights_sha256")
+
+    def _about(self, seed: int, run: RunFolder, result: Result, *, diverged: bool) -> Provenance:
         recipe, done = self.recipe(seed), done_of(run)
         along = read_along(run.metrics, done.steps)
         where = pick_device(self.device)
-        spent = processor_time_of(run)
+        # Where it was trained, which is not where it was tested.
+        spent, trained_on = processor_time_of(run), "cpu" if run.about.get("cuda") is None else "cuda"
         robust = robustness_of(run, result) if self.robustness else None
         return Provenance(
             claim=self.claim.name,
@@ -323,13 +353,14 @@ class _Work:
             seed=seed,
             step=done.step or 0,
             steps=done.steps,
+            diverged=diverged,
             train_seconds=round(along.seconds, 3),
             test_seconds=round(result.seconds, 3),
             processor_seconds=spent,
-            energy=energy(spent, device=where.type, watts=self.watts),
+            energy=energy(spent, device=trained_on, watts=self.watts),
             budget=self.budget,
             curve=along.curve,
-            weights_sha256=state_of(run.checkpoints / self.claim.test.checkpoint).get("weights_sha256"),
+            weights_sha256=self._weights(run),
             robustness=None if robust is None else json.loads(robust.to_json()),
             commit=commit(),
             # Of the training, as its folder says. Whose kernel of which build it ran on is nobody's business.

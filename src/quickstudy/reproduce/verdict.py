@@ -29,7 +29,14 @@ ALLOWANCE = 0.003  # of fractions: 0.3 points
 RELATIVE = 0.1  # of errors
 
 Kind: TypeAlias = Literal[
-    "reproduced", "above", "below", "budget-limited", "too few seeds", "no published figure verified", "not run"
+    "reproduced",
+    "above",
+    "below",
+    "budget-limited",
+    "diverged",
+    "too few seeds",
+    "no published figure verified",
+    "not run",
 ]
 
 
@@ -43,6 +50,7 @@ class SeedFigure:
         ci95: half-width of its interval over episodes.
         step: steps of training that were done.
         steps: that the protocol asks for.
+        diverged: training ended before that, as its loss was no number.
     """
 
     seed: int
@@ -50,11 +58,12 @@ class SeedFigure:
     ci95: float
     step: int
     steps: int
+    diverged: bool = False
 
     @property
     def finished(self) -> bool:
         """Whether training was not cut short."""
-        return self.step >= self.steps
+        return self.step >= self.steps and not self.diverged
 
 
 @dataclass(frozen=True)
@@ -85,7 +94,7 @@ class Verdict:
         allowed: how large that may be.
         better: whether the difference is to the good.
         in_band: whether ours lies within the band of re-runs.
-        cut: seeds whose training was cut short.
+        cut: seeds whose training was cut short, or diverged.
     """
 
     kind: Kind
@@ -125,7 +134,8 @@ def judge(target: Target | None, figures: Sequence[SeedFigure], metric_name: str
     better = (difference < 0) == metric(metric_name).smaller_is_better and difference != 0
     found = replace(found, difference=difference, allowed=allowed, in_band=in_band, better=better)
     if len(finished) < LEAST_SEEDS:
-        return replace(found, kind="budget-limited" if cut else "too few seeds")
+        ended = "diverged" if any(one.diverged for one in figures) else "budget-limited"
+        return replace(found, kind=ended if cut else "too few seeds")
     near = math.isfinite(ours) and abs(difference) <= allowed
     return replace(found, kind="reproduced" if near or in_band else "above" if difference > 0 else "below")
 

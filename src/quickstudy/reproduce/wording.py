@@ -78,9 +78,19 @@ def rule(claim: Claim) -> str:
 
 
 def sentence(verdict: Verdict, claim: Claim, records: Sequence[Record] = ()) -> str:
-    """The verdict with its reason."""
+    """The verdict with its reason, and the seeds that are not in it as they were cut short or diverged."""
     if verdict.kind == "not run":
         return "not run"
+    said = _said(verdict, claim)
+    cut = [
+        f"seed {record.about.seed} {'diverged ' * record.about.diverged}after {steps_of(record)}"
+        for record in records
+        if not record.figure.finished
+    ]
+    return f"{said}; cut: {', '.join(cut)}" if cut else said
+
+
+def _said(verdict: Verdict, claim: Claim) -> str:
     apart = _apart(verdict, claim)
     if verdict.kind == "reproduced":
         return f"reproduced: {apart}" + ("; within the band of re-runs" if verdict.in_band else "")
@@ -89,10 +99,9 @@ def sentence(verdict: Verdict, claim: Claim, records: Sequence[Record] = ()) -> 
     said: str = verdict.kind
     if verdict.kind == "too few seeds":
         said += f": {len(verdict.seeds)} of at least {LEAST_SEEDS}; so far {apart}"
-    if verdict.kind == "budget-limited" and apart:
+    if verdict.kind in ("budget-limited", "diverged") and apart:
         said += f": so far {apart}"
-    cut = [f"seed {record.about.seed} after {steps_of(record)}" for record in records if not record.figure.finished]
-    return f"{said}; cut: {', '.join(cut)}" if cut else said
+    return said
 
 
 def _apart(verdict: Verdict, claim: Claim) -> str:
