@@ -7,6 +7,7 @@ planted.
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -31,6 +32,8 @@ from quickstudy.errors import DataError
 from quickstudy.keys import Integers
 from quickstudy.recipes import Recipe, load_recipe, recipes
 from quickstudy.recipes.building import build_data
+from quickstudy.sweeps import Swept, sweep
+from tests.sweeps.test_sweep import InThisProcess
 
 NO_ROWS = {
     **dict.fromkeys(("point-navigation", "environment"), "examples exist once somebody acts"),
@@ -167,9 +170,11 @@ class Watch:
 
     def __init__(self) -> None:
         self.classes: dict[str, set[int]] = defaultdict(set)
+        self.order: list[str] = []  # splits, as they were drawn from
 
     def saw(self, source: TaskSource | ClassBatches, classes: Any) -> None:
-        self.classes[str(source.settings["split"])] |= {int(one) for one in np.unique(classes)} - {-1}
+        self.order.append(str(source.settings["split"]))
+        self.classes[self.order[-1]] |= {int(one) for one in np.unique(classes)} - {-1}
 
 
 @contextmanager
@@ -238,3 +243,71 @@ def test_a_validation_on_test_classes_would_be_seen(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(Glyphs, "classes", leaky)
     found = seen_by_training("glyphs-protonet-fast", tmp_path, **SMALL, **{"train.tasks-per-step": 1})
     assert found["validation"] and found["validation"] <= of_the_test(Glyphs()), "so the check above would have failed"
+
+
+# --- what a sweep's workers draw, which are processes of their own ------------------------------
+
+WATCHED = """
+import json, os
+import numpy as np
+from quickstudy.data.classtasks import ClassTasks
+from quickstudy.data.glyphs import Glyphs
+
+episodes, roles = ClassTasks.episodes, Glyphs.classes
+
+def drawn(self, indices):
+    found = episodes(self, indices)
+    seen = sorted({int(one) for one in np.unique(found.classes)} - {-1})
+    with open(os.environ["WATCHED"], "a", encoding="utf-8") as file:
+        file.write(json.dumps([os.getpid(), str(self.settings["split"]), seen]) + "\\n")
+    return found
+
+ClassTasks.episodes = drawn
+if os.environ["PLANTED"]:
+    Glyphs.classes = lambda self, role: roles(self, "test" if role == "validation" else role)
+"""
+
+
+def a_small_sweep(out: Path) -> Swept:
+    small: dict[str, Any] = {"train.steps": 4, "train.validate-every": 2, "train.validate-episodes": 4}
+    small |= {**SMALL, "train.tasks-per-step": 1, "net.filters": 4, "evaluate.episodes": 4}
+    vary = {"train.lr": "log:0.001:0.1"}
+    found = sweep("glyphs-protonet-fast", trials=2, workers=1, vary=vary, overrides=small, out=out, device="cpu")
+    assert [trial.outcome for trial in found.trials] == ["finished", "finished"] and found.result is not None
+    return found
+
+
+def test_trials_of_a_sweep_draw_no_class_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All that a worker does, here; and the one test of the best trial after all of them."""
+    monkeypatch.setattr("quickstudy.sweeps.sweeping.Crew", InThisProcess)
+    with watched() as watch:
+        a_small_sweep(tmp_path / "sweep")
+    test = of_the_test(Glyphs())
+    assert set(watch.order) == {"train", "validation", "test"}
+    first = watch.order.index("test")
+    assert set(watch.order[first:]) == {"test"} and not (watch.classes["train"] | watch.classes["validation"]) & test
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("planted", ["", "a leak"])
+def test_workers_of_a_sweep_draw_no_class_of_the_test(
+    planted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "sitecustomize.py").write_text(WATCHED)
+    record = tmp_path / "watched"
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("WATCHED", str(record))
+    monkeypatch.setenv("PLANTED", planted)
+    a_small_sweep(tmp_path / "sweep")
+    found: dict[str, set[int]] = defaultdict(set)
+    for line in record.read_text(encoding="utf-8").splitlines():
+        process, split, classes = json.loads(line)
+        assert process != os.getpid()
+        found[split] |= set(classes)
+    test = of_the_test(Glyphs())
+    assert set(found) == {"train", "validation"} and found["train"] and not found["train"] & test
+    assert found["validation"]
+    if planted:
+        assert found["validation"] <= test, "so the check below would have failed"
+    else:
+        assert not found["validation"] & test
