@@ -23,6 +23,7 @@ __all__ = [
     "atomic_write",
     "atomic_write_bytes",
     "cache_root",
+    "check_writable",
     "data_root",
     "places",
     "replaced_folder",
@@ -98,6 +99,24 @@ def places(folder: Path) -> list[Path]:
 
 def _beside(folder: Path, what: str) -> Path:
     return folder.with_name(f".{folder.name}.{what}")
+
+
+def check_writable(folder: Path, what: str, advice: str) -> None:
+    """Before work that takes minutes or hours: whether files can be made in a folder, as far as can be known.
+
+    Args:
+        folder: where they are to lie; of one that is not there yet the nearest above it counts.
+        what: cannot be done otherwise, as in "Cannot save a result in x".
+        advice: what to do, in sentences.
+
+    Raises:
+        StorageError: nothing can be written there.
+    """
+    place = folder
+    while not place.is_dir() and place != place.parent:
+        place = place.parent
+    if not os.access(place, os.W_OK):
+        raise StorageError(f"Cannot {what} in {place}: nothing can be written there. {advice}")
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:

@@ -21,6 +21,7 @@ from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.evaluate.robustness import robustness_section
 from quickstudy.evaluate.wording import count as count_of
 from quickstudy.evaluate.wording import figure, metric_name
+from quickstudy.files import check_writable
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.notes import bounding_memory
 from quickstudy.progress import EvaluationProgress, Line
@@ -113,7 +114,8 @@ def evaluate(
             "several processes."
         )
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
-    _check_room(folder)
+    advice = "Nothing was measured. Copy the run to a folder of your own and test that."
+    check_writable(folder.evaluations, "save a result", advice)
     of_test = {} if precision is None else {"evaluate.precision": precision}
     recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)
@@ -177,20 +179,6 @@ def _robustness(folder: RunFolder, asked: Stressed, result: Result) -> Section:
     figures = stress(asked, learner=result.learner, recipe_hash=result.recipe_hash, checkpoint=result.checkpoint)
     save_robustness(folder, figures)
     return robustness_section({result.learner: figures})
-
-
-def _check_room(folder: RunFolder) -> None:
-    """Before a test that may take hours, what can be known is known.
-
-    Raises:
-        StorageError: its result could not be saved.
-    """
-    place = folder.evaluations if folder.evaluations.is_dir() else folder.path
-    if not os.access(place, os.W_OK):
-        raise StorageError(
-            f"Cannot save a result in {place}: nothing can be written there. Nothing was measured. Copy the run to a "
-            "folder of your own and test that."
-        )
 
 
 @contextmanager

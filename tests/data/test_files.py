@@ -8,7 +8,7 @@ from typing import BinaryIO, NoReturn
 import pytest
 
 from quickstudy.errors import StorageError
-from quickstudy.files import atomic_write, atomic_write_bytes, cache_root, data_root
+from quickstudy.files import atomic_write, atomic_write_bytes, cache_root, check_writable, data_root
 
 
 def full(*_: object) -> NoReturn:
@@ -108,3 +108,16 @@ def test_roots(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("QUICKSTUDY_CACHE")
     assert data_root().name == cache_root().name == "quickstudy"
     assert data_root() != cache_root()
+
+
+def test_a_folder_that_takes_no_files_is_known_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may write anywhere, so what a closed folder answers is put in its place."""
+    check_writable(tmp_path / "not" / "there", "write", "Leave it.")
+    (tmp_path / "closed").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: path != tmp_path / "closed")
+    for folder in (tmp_path / "closed", tmp_path / "closed" / "not" / "there"):
+        with pytest.raises(
+            StorageError, match=r"^Cannot write in .*/closed: nothing can be written there\. Leave it\.$"
+        ):
+            check_writable(folder, "write", "Leave it.")
+    check_writable(tmp_path / "open", "write", "Leave it.")

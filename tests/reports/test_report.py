@@ -127,8 +127,8 @@ def test_a_page_of_a_run_that_acts(tmp_path: Path) -> None:
 
 
 def test_a_page_that_cannot_be_written(sines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("quickstudy.reports.page.os.access", lambda *given: False)
-    with pytest.raises(StorageError, match=r"Cannot write .*full-report\.html: nothing can be .* place .* with --out"):
+    monkeypatch.setattr("quickstudy.files.os.access", lambda *given: False)
+    with pytest.raises(StorageError, match=r"Cannot write full-report\.html in .*: nothing .* place .* with --out"):
         report([sines])
 
 

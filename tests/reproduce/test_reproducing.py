@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 import torch
 
 import quickstudy
-from quickstudy.errors import DataError, InputError, NonFiniteLoss
+from quickstudy.errors import DataError, InputError, NonFiniteLoss, StorageError
 from quickstudy.recipes import to_toml
 from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
 from quickstudy.reproduce.budget import Budget, StopsAt
@@ -320,6 +321,17 @@ def test_a_file_where_a_folder_should_be(tmp_path: Path) -> None:
         with pytest.raises(InputError, match=r"Cannot use .*results: it is a file, not a folder"):
             call()
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("closed", ["runs", "results"])
+def test_a_folder_that_takes_no_files_is_said_before_training(
+    closed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / closed).mkdir()
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK or path != tmp_path / closed)
+    no_training(monkeypatch)
+    with pytest.raises(StorageError, match=rf"Cannot write in .*{closed}: nothing can be written there\. Nothing was"):
+        run(tmp_path)
 
 
 def test_a_test_that_cannot_be_is_said_before_training(tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,12 +10,13 @@ from typing import Any
 import torch
 
 from quickstudy.data.controltasks import ControlTasks
-from quickstudy.errors import DataError, InputError, StorageError
+from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Curve, Entry, EpisodePicture, Result, Section, compare, write_report
 from quickstudy.evaluate.calibration import calibration_section
 from quickstudy.evaluate.figures import draw_curves
 from quickstudy.evaluate.robustness import Robustness, robustness_section
 from quickstudy.evaluate.wording import count, metric_name, number
+from quickstudy.files import check_writable
 from quickstudy.progress import EvaluationProgress, Line
 from quickstudy.recipes.fitting import curves_of
 from quickstudy.reporting import by_column, changes_in_words, heard, of_control, records_of
@@ -90,7 +90,8 @@ def report(
     compared = compare_runs(runs) if len(folders) > 1 else None
     named = dict(zip(_names(folders, compared), folders, strict=True))
     path = Path(out) if out is not None else folders[0].full_report if compared is None else Path("report.html")
-    _check_room(path)
+    # Before learners are asked for minutes.
+    check_writable(path.parent, f"write {path.name}", "Name another place for the page with --out.")
     line = Line() if progress else None
     found = _Found()
     if episodes:
@@ -116,18 +117,6 @@ def report(
         notes=found.notes,
     )
     return path
-
-
-def _check_room(path: Path) -> None:
-    """Before learners are asked for minutes: a page that cannot be written is refused at once.
-
-    Raises:
-        StorageError: its folder is there and nothing can be written to it.
-    """
-    if path.parent.is_dir() and not os.access(path.parent, os.W_OK):
-        raise StorageError(
-            f"Cannot write {path}: nothing can be written to that folder. Name another place for the page with --out."
-        )
 
 
 # --- asking ------------------------------------------------------------------------------------

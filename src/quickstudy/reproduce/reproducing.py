@@ -15,6 +15,7 @@ import torch
 from quickstudy.errors import DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.wording import metric_name
+from quickstudy.files import check_writable
 from quickstudy.rankcount import Ranks
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
@@ -92,6 +93,7 @@ def reproduce(
         UnknownName: no such claim.
         InputError: seeds, budget or watts make no sense; a file of another kind lies where a result would; the data is
             not there.
+        StorageError: nothing can be written into a folder; the disk refused.
         Interrupted: Ctrl-C; the running step was finished and saved.
     """
     one = name if isinstance(name, Claim) else claim(name)
@@ -106,6 +108,7 @@ def reproduce(
     one.recipe_of(seeds[0], tested=True)
     for folder in (Path(runs), Path(results)):
         _check_folder(folder)
+        check_writable(folder, "write", "Nothing was trained. Name another folder (--runs, --results).")
     tell = _once(tell)
     given = (data_root, device, ranks, watts, budget, robustness, progress, tell)
     work = _Work(one, tuple(seeds), Path(runs), Path(results), *given)
