@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from quickstudy.errors import DataError
+from quickstudy.evaluate.kept import load_kept
 from quickstudy.leaderboard import read_entry
 from quickstudy.leaderboard.entry import read_result
 from tests.evaluate.fakes import a_result
@@ -101,7 +102,7 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"Cannot read the result .*x\.json: No such file"):
         read_entry(tmp_path / "x.json")
     (tmp_path / "x.json").write_text('{"mean": 0.')
-    with pytest.raises(DataError, match=r"x\.json: it is no JSON .*Copy it again"):
+    with pytest.raises(DataError, match=r"x\.json as a result: it is no JSON .*copy it again"):
         read_entry(tmp_path / "x.json")
     (tmp_path / "x.json").write_text("[]")
     with pytest.raises(DataError, match=r"expected a JSON object, found list"):
@@ -124,3 +125,11 @@ def test_six_digits_are_enough(tmp_path: Path) -> None:
     content = json.loads(path.read_text())
     with pytest.raises(DataError, match="mean is"):
         read_entry(edited(path, mean=content["mean"] + 1e-4))
+
+
+def test_pages_of_studies_read_by_the_same_check(tmp_path: Path) -> None:
+    """docs/results.md is made by it: an edited mean stands on no page."""
+    path = row(tmp_path, "maml", made(0.8))
+    assert load_kept(path)[1]["row"] == "maml"
+    with pytest.raises(DataError, match=r"maml\.json cannot be right\. mean is 0\.99, and the mean of per_episode is"):
+        load_kept(edited(path, mean=0.99))

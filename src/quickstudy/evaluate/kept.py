@@ -12,10 +12,11 @@ from typing import Any
 
 from quickstudy.errors import DataError
 from quickstudy.evaluate.jsonfile import contents_of
+from quickstudy.evaluate.possible import check_result
 from quickstudy.evaluate.result import Result
 from quickstudy.files import atomic_write_bytes
 
-__all__ = ["load_kept", "save_kept"]
+__all__ = ["load_kept", "read_result", "save_kept"]
 
 
 def save_kept(path: Path, result: Result, provenance: dict[str, Any]) -> None:
@@ -37,19 +38,54 @@ def load_kept(path: Path) -> tuple[Result, dict[str, Any]]:
     """What :func:`save_kept` wrote: the result, and its provenance.
 
     Raises:
-        DataError: the file is missing, cut off, no result, or does not say how it was measured.
+        DataError: as :func:`read_result`; or it does not say how it was measured.
     """
-    text = contents_of(path, "the result")
+    about, provenance = _parts(path)
+    if provenance is None:
+        raise DataError(f"{path} does not say how it was measured (no provenance). Measure it with `make results`.")
+    return _result(path, about), provenance
+
+
+def read_result(path: Path) -> tuple[Result, dict[str, Any] | None]:
+    """A result's file, with or without a provenance, held to what it can be.
+
+    Raises:
+        DataError: it is missing, cut off, or has missing or impossible fields; each is named.
+    """
+    about, provenance = _parts(path)
+    return _result(path, about), provenance
+
+
+def _parts(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
+    """The result's fields, and the provenance."""
     try:
-        about = json.loads(text)
+        about = json.loads(contents_of(path, "the result"))
     except ValueError as error:
         raise DataError(
-            f"Cannot read {path} as a result: it is no JSON ({error}). It is cut off or foreign."
+            f"Cannot read {path} as a result: it is no JSON ({error}). It is cut off or foreign; copy it again."
         ) from error
-    provenance = about.pop("provenance", None) if isinstance(about, dict) else None
-    if not isinstance(provenance, dict):
-        raise DataError(f"{path} does not say how it was measured (no provenance). Measure it with `make results`.")
-    return Result.from_json(json.dumps(about), str(path)), provenance
+    if not isinstance(about, dict):
+        raise DataError(f"Cannot read {path} as a result: expected a JSON object, found {type(about).__name__}.")
+    provenance = about.pop("provenance", None)
+    if provenance is not None and not isinstance(provenance, dict):
+        raise DataError(f"Cannot read {path} as a result: provenance is {type(provenance).__name__}, not an object.")
+    return about, provenance
+
+
+def _result(path: Path, about: dict[str, Any]) -> Result:
+    _check_lengths(path, about)
+    result = Result.from_json(json.dumps(about), str(path))
+    check_result(path, result)
+    return result
+
+
+def _check_lengths(path: Path, about: dict[str, Any]) -> None:
+    figures, episodes = about.get("per_episode"), about.get("episodes")
+    if isinstance(figures, list) and isinstance(episodes, int) and len(figures) != episodes:
+        raise DataError(
+            f"{path} cannot be right: episodes is {episodes}, and per_episode has {len(figures)} figures. It was cut "
+            "or edited; copy it from its run again."
+        )
 
 
 def _shortened(value: Any) -> Any:

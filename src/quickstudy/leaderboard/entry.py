@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from quickstudy.errors import DataError
 from quickstudy.evaluate import Result
-from quickstudy.evaluate.possible import check_result
+from quickstudy.evaluate.kept import read_result
 from quickstudy.evaluate.robustness import Robustness
 
 __all__ = ["Checked", "Energy", "Entry", "Provenance", "read_entry", "read_result"]
@@ -163,35 +163,3 @@ def _in_words(one: Any) -> str:
         return f"{field} is missing: measure it anew, or add it by `quickstudy leaderboard --add`, which writes it."
     said = json.dumps(one["input"], default=str)
     return f"{field}: {one['msg'][:1].lower()}{one['msg'][1:]}, found {said[:60]}; measure it anew."
-
-
-def read_result(path: Path) -> tuple[Result, dict[str, Any] | None]:
-    """A result's file, with or without a provenance; the result is checked.
-
-    Raises:
-        DataError: it is missing, cut off, or has missing or impossible fields; each is named.
-    """
-    try:
-        about = json.loads(path.read_bytes())
-    except OSError as error:
-        raise DataError(f"Cannot read the result {path}: {error.strerror}. Check the path.") from error
-    except ValueError as error:
-        raise DataError(f"Cannot read the result {path}: it is no JSON ({error}). Copy it again.") from error
-    if not isinstance(about, dict):
-        raise DataError(f"Cannot read the result {path}: expected a JSON object, found {type(about).__name__}.")
-    provenance = about.pop("provenance", None)
-    if provenance is not None and not isinstance(provenance, dict):
-        raise DataError(f"Cannot read the result {path}: provenance is {type(provenance).__name__}, not an object.")
-    _check_lengths(path, about)
-    result = Result.from_json(json.dumps(about), str(path))
-    check_result(path, result)
-    return result, provenance
-
-
-def _check_lengths(path: Path, about: dict[str, Any]) -> None:
-    figures, episodes = about.get("per_episode"), about.get("episodes")
-    if isinstance(figures, list) and isinstance(episodes, int) and len(figures) != episodes:
-        raise DataError(
-            f"{path} cannot be right: episodes is {episodes}, and per_episode has {len(figures)} figures. It was cut "
-            "or edited; copy it from its run again."
-        )

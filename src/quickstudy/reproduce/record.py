@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import load_kept, save_kept
-from quickstudy.evaluate.possible import check_result
 from quickstudy.reproduce.verdict import SeedFigure
 
 __all__ = ["FOLDER", "Curve", "Provenance", "Record", "commit", "path_of", "read_all"]
@@ -134,7 +133,6 @@ class Record:
             DataError: it is missing, cut off, or no result of a reproduction; or its figures cannot be right.
         """
         result, provenance = load_kept(path)
-        check_result(path, result)
         try:
             about = Provenance.model_validate_json(json.dumps(provenance))
         except ValidationError as error:
