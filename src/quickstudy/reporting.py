@@ -30,6 +30,7 @@ from quickstudy.recipes import Recipe
 from quickstudy.recipes.fitting import curves_of
 from quickstudy.runs import changes_of, recipe_of, results_of
 from quickstudy.train import RunFolder
+from quickstudy.train.callbacks import json_lines
 
 __all__ = ["by_column", "changes_in_words", "heard", "of_control", "records_of", "write_run_report"]
 
@@ -134,10 +135,4 @@ def of_control(learner: AbstractLearner, source: TaskSource, result: Result, nam
 
 def records_of(metrics: Path) -> list[dict[str, Any]]:
     """The lines of a ``metrics.jsonl``; none where there is no such file."""
-    records: list[dict[str, Any]] = []
-    for line in metrics.read_text(encoding="utf-8").splitlines() if metrics.is_file() else []:
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            break  # the tail of a killed run
-    return records
+    return list(json_lines(metrics))

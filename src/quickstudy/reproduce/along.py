@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from quickstudy.reproduce.record import Curve
+from quickstudy.train.callbacks import json_lines
 
 __all__ = ["Along", "read_along"]
 
@@ -66,7 +64,7 @@ def read_along(metrics: Path, steps: int) -> Along:
     validated: list[tuple[int, float | str]] = []
     name, width = "", max(1, math.ceil(steps / _POINTS))
     training = {key: _Sums() for key in _OF_TRAINING}
-    for record in _records(metrics):
+    for record in json_lines(metrics):
         step = int(record.get("step", 0))
         found.seconds += float(record.get("seconds", 0.0))
         measured = next((key for key in record if key.startswith("validation_")), None)
@@ -83,17 +81,3 @@ def read_along(metrics: Path, steps: int) -> Along:
     if validated:
         found.curve = Curve(of="validation tasks", metric=name, points=tuple(validated))
     return found
-
-
-def _records(metrics: Path) -> Iterator[dict[str, Any]]:
-    try:
-        with metrics.open(encoding="utf-8") as lines:
-            for line in lines:
-                try:
-                    record = json.loads(line)
-                except ValueError:  # the tail of a killed run
-                    return
-                if isinstance(record, dict):
-                    yield record
-    except OSError:  # nothing was trained
-        return

@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypeAlias
 
 from typing_extensions import override
 
+from quickstudy.errors import DataError
 from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.metrics import metric
 
@@ -193,6 +194,27 @@ class JsonLines(Silent):
             work()
         except OSError as error:
             raise storage_error(self._path, error) from error
+
+
+def json_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """What :class:`JsonLines` wrote, line by line, as it may be of a million steps; nothing where there is no file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    if not path.is_file():
+        return
+    try:
+        with path.open(encoding="utf-8") as lines:
+            for line in lines:
+                try:
+                    record = json.loads(line)
+                except ValueError:
+                    return  # the tail of a killed run
+                if isinstance(record, dict):
+                    yield record
+    except OSError as error:
+        raise DataError(f"Cannot read {path}: {error.strerror}. Make sure that it may be read.") from error
 
 
 class History(Silent):
