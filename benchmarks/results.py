@@ -35,9 +35,8 @@ from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
 from quickstudy.recipes.schema import Recipe
-from quickstudy.reproduce.energyuse import processor_seconds
 from quickstudy.reproduce.record import commit
-from quickstudy.reproduce.runs import done_of, note_processor_time, run_of
+from quickstudy.reproduce.runs import Session, done_of, run_of
 from quickstudy.runs import learner_of, which_checkpoint
 from quickstudy.train import RunFolder
 from quickstudy.train.runfolder import describe_environment
@@ -160,12 +159,12 @@ class _Runner:
             say(f"{name}: trained before, in {old.path}")
             return _Trained(old, recipe)
         given: dict[str, Any] = {"runs": self.runs, "data_root": self.data_root, "progress": True}
-        before = processor_seconds()
+        session = Session(old)
         if old is not None:
             found = quickstudy.train(old.path, resume=True, **given)
         else:
             found = quickstudy.train(recipe, ranks="auto", **given)
-        note_processor_time(found.folder, processor_seconds() - before, begun=old is None)
+        session.add_to(found.folder)
         return _Trained(found.folder, found.recipe)
 
     def _tasks(self, column: Column, data: Mapping[str, Any] | None = None) -> TaskSource:

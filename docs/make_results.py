@@ -191,7 +191,7 @@ def _reproduced(one: Reproduced) -> str:
         printed(one.claim.published, one.claim),
         reruns(one.claim),
         ours(one.verdict, one.claim, one.records),
-        sentence(one.verdict, one.claim),
+        sentence(one.verdict, one.claim, one.records),
         trained,
         time,
         "; ".join(dict.fromkeys(map(_machine, one.records))),

@@ -16,9 +16,10 @@ from quickstudy.errors import DataError, InputError, NonFiniteLoss, StorageError
 from quickstudy.recipes import to_toml
 from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
 from quickstudy.reproduce.budget import Budget, StopsAt
+from quickstudy.reproduce.energyuse import energy_of
 from quickstudy.reproduce.published import read_claims
 from quickstudy.reproduce.record import commit, path_of
-from quickstudy.reproduce.runs import run_of
+from quickstudy.reproduce.runs import Session, processor_time_of, run_of
 from quickstudy.reproduce.wording import sentence
 from quickstudy.train import Interrupted
 from tests.reproduce.tiny import use_tiny_claims
@@ -366,6 +367,36 @@ def test_a_budget_needs_the_main_thread() -> None:
 
     with ThreadPoolExecutor(1) as pool, pytest.raises(InputError, match=r"outside the main thread"):
         pool.submit(StopsAt, 1.0).result()
+
+
+def test_a_session_that_was_killed_leaves_no_processor_time(tmp_path: Path) -> None:
+    """Too little would look like a training that took less."""
+    run(tmp_path)
+    folder = run_of(claim("one").recipe_of(0), tmp_path / "runs")
+    assert folder is not None
+    before = processor_time_of(folder)
+    assert before is not None
+    session = Session(folder)
+    assert processor_time_of(folder) is None, "as a killed one would leave it"
+    session.add_to(folder)
+    after = processor_time_of(folder)
+    assert after is not None and after >= before
+    Session(folder)
+    lost = Session(folder)
+    lost.add_to(folder)
+    assert processor_time_of(folder) is None
+    path_of(tmp_path / "results", "one", 0).unlink()
+    (record,) = run(tmp_path)[0].records
+    assert record.about.processor_seconds is None and record.about.energy is not None
+    assert "busy for the wall time of all steps" in record.about.energy["assumption"]
+
+
+def test_energy_of_a_run() -> None:
+    found = energy_of({"threads": 2, "ranks": 3}, 600.0, watts=10.0)
+    assert found is not None and found["watt_hours"] == 10.0 and "and 6 of them busy" in found["assumption"]
+    counted = energy_of({"threads": 2, "processor_seconds": 360.0}, 600.0, watts=10.0)
+    assert counted is not None and counted["watt_hours"] == 1.0 and "processor time" in counted["assumption"]
+    assert energy_of({"cuda": "12.8", "processor_seconds": 360.0}, 600.0) is None
 
 
 def test_energy() -> None:

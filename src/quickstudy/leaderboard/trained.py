@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from quickstudy.leaderboard.entry import Energy
 from quickstudy.recipes import recipe_hash
 from quickstudy.reproduce.along import read_along
-from quickstudy.reproduce.energyuse import WATTS, energy
+from quickstudy.reproduce.energyuse import energy_of
 from quickstudy.reproduce.runs import done_of
 from quickstudy.runs import Which, recipe_of, state_of
 from quickstudy.train import RunFolder
@@ -36,26 +34,10 @@ def of_training(folder: RunFolder, which: Which) -> dict[str, Any]:
         "step": done.step,
         "steps": done.steps,
         "train_seconds": round(seconds, 3),
-        "energy": _energy(about, seconds),
+        "energy": energy_of(about, seconds),
         "weights_sha256": state_of(folder.checkpoints / which).get("weights_sha256"),
         "versions": {name: about[name] for name in _VERSIONS if name in about} or {"quickstudy": "unknown"},
     }
     if isinstance(about.get("processor_seconds"), int | float):
         found["processor_seconds"] = float(about["processor_seconds"])
     return found
-
-
-def _energy(about: Mapping[str, Any], seconds: float) -> dict[str, Any] | None:
-    """By processor time where it was counted, else by wall time; none where a GPU may have computed."""
-    counted = about.get("processor_seconds")
-    if about.get("cuda") is not None:
-        return None
-    if isinstance(counted, int | float):
-        return energy(float(counted))
-    cores = int(about.get("ranks", 1)) * int(about.get("threads", 1))
-    found = Energy(
-        watt_hours=round(seconds * cores * WATTS / 3600, 3),
-        assumption=f"{WATTS:g} W a busy core, and {cores} of them busy for the wall time of all steps: without idle "
-        "power, memory and cooling",
-    )
-    return found.model_dump()

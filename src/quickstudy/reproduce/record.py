@@ -59,7 +59,7 @@ class Provenance(_Facts):
         diverged: training ended there, as its loss was no number.
         train_seconds: wall time of the steps, over all sessions.
         test_seconds: wall time of the test.
-        processor_seconds: of the sessions of training that `quickstudy reproduce` began and saw the end of.
+        processor_seconds: of all sessions of training; None where one was killed, or was no `quickstudy reproduce`.
         energy: see ``reproduce.energyuse``.
         budget: seconds for all seeds of the last session; None: no end.
         curve: along training; None where there is nothing to train.

@@ -20,10 +20,10 @@ from quickstudy.rankcount import Ranks
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.reproduce.along import read_along
 from quickstudy.reproduce.budget import Budget, StopsAt
-from quickstudy.reproduce.energyuse import WATTS, energy, processor_seconds
+from quickstudy.reproduce.energyuse import WATTS, energy, energy_of
 from quickstudy.reproduce.published import Claim, claim, claims
 from quickstudy.reproduce.record import Provenance, Record, commit, path_of, read_all
-from quickstudy.reproduce.runs import done_of, note_processor_time, processor_time_of, run_of, steps_of_recipe
+from quickstudy.reproduce.runs import Session, done_of, processor_time_of, run_of, steps_of_recipe
 from quickstudy.reproduce.verdict import LEAST_SEEDS, Verdict, judge
 from quickstudy.runs import state_of
 from quickstudy.stressing import robustness_of
@@ -276,7 +276,7 @@ class _Work:
         if seconds is not None and seconds <= 0:
             self.tell(f"Seed {seed}: no time is left of the budget.")
             return False
-        stop, before = StopsAt(seconds), processor_seconds()
+        stop, session = StopsAt(seconds), Session(old)
         given: dict[str, Any] = {"data_root": self.data_root, "device": self.device, "progress": self.progress}
         try:
             if old is None:
@@ -296,7 +296,7 @@ class _Work:
         finally:
             run = run_of(recipe, self.runs)
             if run is not None:
-                note_processor_time(run, processor_seconds() - before, begun=old is None)
+                session.add_to(run)
         return False
 
     def test(self, seed: int, before: Record | None, *, diverged: bool) -> None:
@@ -344,8 +344,6 @@ class _Work:
         recipe, done = self.recipe(seed), done_of(run)
         along = read_along(run.metrics, done.steps)
         where = pick_device(self.device)
-        # Where it was trained, which is not where it was tested.
-        spent, trained_on = processor_time_of(run), "cpu" if run.about.get("cuda") is None else "cuda"
         robust = robustness_of(run, result) if self.robustness else None
         return Provenance(
             claim=self.claim.name,
@@ -359,8 +357,8 @@ class _Work:
             diverged=diverged,
             train_seconds=round(along.seconds, 3),
             test_seconds=round(result.seconds, 3),
-            processor_seconds=spent,
-            energy=energy(spent, device=trained_on, watts=self.watts),
+            processor_seconds=processor_time_of(run),
+            energy=energy_of(run.about, along.seconds, watts=self.watts),
             budget=self.budget,
             curve=along.curve,
             weights_sha256=self._weights(run),

@@ -9,15 +9,16 @@ from typing import Any
 
 from quickstudy.errors import QuickstudyError
 from quickstudy.recipes import Recipe, recipe_hash
+from quickstudy.reproduce.energyuse import processor_seconds
 from quickstudy.runs import changes_of, digest_of, is_run, named_settings, recipe_of, state_of
 from quickstudy.train import RunFolder
 from quickstudy.train.changes import changed
 
 __all__ = [
     "Done",
+    "Session",
     "done_of",
     "is_edited",
-    "note_processor_time",
     "processor_time_of",
     "run_of",
     "steps_of_recipe",
@@ -107,20 +108,29 @@ def is_edited(state: Mapping[str, Any], recipe: Recipe) -> bool:
     return any(before is not None for before, _ in changed(kept, named_settings(recipe)).values())
 
 
-def note_processor_time(run: RunFolder, seconds: float, *, begun: bool) -> None:
-    """Add a session's processor time to what a run cost.
+class Session:
+    """Processor time of this process from now on, for what a run costs.
+
+    Until :meth:`add_to` the run says nothing of its cost, so that a session that is killed, whose time nobody knows,
+    leaves nothing instead of too little.
 
     Args:
-        run: the folder.
-        seconds: of the session.
-        begun: whether the session began the run. Of one whose beginning nobody counted nothing is known.
+        old: the run that is gone on with; None: one that is begun.
     """
-    before = 0.0 if begun else processor_time_of(run)
-    if before is not None:
-        run.note(**{_COST: round(before + seconds, 2)})
+
+    def __init__(self, old: RunFolder | None) -> None:
+        self._before = 0.0 if old is None else processor_time_of(old)
+        if old is not None and self._before is not None:
+            old.note(**{_COST: None})
+        self._began = processor_seconds()
+
+    def add_to(self, run: RunFolder) -> None:
+        """The session is over."""
+        if self._before is not None:
+            run.note(**{_COST: round(self._before + processor_seconds() - self._began, 2)})
 
 
 def processor_time_of(run: RunFolder) -> float | None:
-    """Seconds over all sessions; None where one was not counted."""
+    """Seconds over all sessions; None where one was not counted, or goes on."""
     found = run.about.get(_COST)
     return float(found) if isinstance(found, int | float) else None
