@@ -37,7 +37,7 @@ interval.
 
 - **unchanged tasks**: mean accuracy of the episodes.
 - **5th percentile of episodes**: one episode in twenty is worse. The interval lies between two of the sorted episodes
-  and supposes nothing of their distribution.
+  and supposes nothing of their distribution; of fewer than 72 episodes it begins at 0, as all of them may lie above.
 - **ECE**: expected calibration error over all queries, 15 bins of equal width; interval by a bootstrap over episodes.
 - **worst class of each task**: mean over episodes of the accuracy on the class that is worst there.
 - **worst of n classes**: of the classes that occur in 20 episodes or more. The smallest of many means is too small,
@@ -53,7 +53,8 @@ interval.
 - **queries by other people**: nobody who drew a query of a task drew any of its support. Drawing k of all characters
   of an alphabet is of one person in Omniglot; across alphabets nobody knows.
 - **uneven queries**, of transductive learners: the classes' shares of the queries from a Dirichlet distribution of
-  concentration 2 (Veilleux et al. 2021), beside as many even ones.
+  concentration 2 (Veilleux et al. 2021), beside as many even ones in tasks of the same classes. All may be of one
+  class, so there are fewer queries than usual where classes are small (3 a class on average in 5-way Omniglot).
 - **shots, ways**: other tasks, so not paired. 1 to 20 shots (19 of Omniglot, which has 20 drawings of a character),
   with fewer queries where classes have no more; 2 to 100 ways, with at most 5 queries a class and fewer episodes of
   many ways.
