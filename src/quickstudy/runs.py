@@ -228,10 +228,13 @@ def as_trained(run: RunFolder, data: DataSet) -> DataSet:
 
 
 def _digests(run: RunFolder, role: str) -> NDArray[np.uint64]:
-    """Of the examples that a run was trained or validated on, ``[n]``."""
+    """Of the examples that a run was trained or validated on, ``[n]``; none where it kept none."""
+    if not run.examples.is_file():
+        return np.zeros(0, dtype=np.uint64)
     try:
-        return np.frombuffer(base64.b64decode(_json(run.examples).get(role, "")), "<u8")
-    except (ValueError, TypeError) as error:
+        kept = json.loads(run.examples.read_bytes())
+        return np.frombuffer(base64.b64decode(kept.get(role, ""), validate=True), "<u8")
+    except (OSError, ValueError, TypeError, AttributeError) as error:
         raise DataError(
             f"Cannot read {run.examples}, which says what the run was trained on: {error}. Copy the run again; without "
             "that file it is tested unchecked."

@@ -230,7 +230,11 @@ def test_tasks_made_in_python(run: Path, folders: Path) -> None:
         meta_test(trained.learner, everything, episodes=2)
 
 
-def test_what_a_run_keeps_is_damaged(run: Path) -> None:
-    (run / "examples.json").write_text('{"train": "no base 64"}')
-    with pytest.raises(InputError, match=r"Cannot read .*examples\.json, which says what the run was trained on: "):
+@pytest.mark.parametrize("name", ["examples.json", "split.json"])
+@pytest.mark.parametrize("text", ['{"train": "no base 64"}', '{"train": 3}', '{"train": ["a", ', "[]", ""])
+def test_what_a_run_keeps_is_damaged(run: Path, name: str, text: str) -> None:
+    (run / name).write_text(text)
+    with pytest.raises(InputError, match=rf"Cannot read .*{name}, which says what the run was trained on: .*Copy the"):
         library.load(run)
+    (run / name).unlink()
+    assert library.load(run).seen is not None, "an older run may lack it"

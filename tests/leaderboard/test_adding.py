@@ -88,6 +88,7 @@ def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> 
     before = first.path.read_bytes()
     again = add(result_of(run), results=tmp_path, by="somebody else", sample=3)
     assert not again.new and again.path == first.path and first.path.read_bytes() == before
+    assert len(again.checked.episodes) == 3, "what was tested again now, not by whoever added it"
     content = json.loads(before)
     content["provenance"]["weights_sha256"] = "0" * 64
     first.path.write_text(json.dumps(content))

@@ -63,7 +63,7 @@ class Added:
     Args:
         path: of the row's file.
         new: False: the same row was there before, and is unchanged.
-        checked: what was tested again.
+        checked: what was tested again by this call.
     """
 
     path: Path
@@ -301,7 +301,7 @@ def _keep(path: Path, file: Path, result: Result, row: dict[str, Any], checked: 
                 f"{file} cannot be added: {path} is of the same recipe, checkpoint and tasks, and has other figures or "
                 "weights. No row is ever replaced; move that file away if it is wrong."
             )
-        return Added(path, False, old.about.checked or checked)
+        return Added(path, False, checked)
     Provenance.model_validate(row)  # what is written can be read
     save_kept(path, result, row)
     return Added(path, True, checked)

@@ -249,7 +249,9 @@ class _Work:
         try:
             record = Record.load(path)
         except DataError as error:
-            raise InputError(f"{error} The result of seed {seed} would be written there.") from error
+            raise InputError(
+                f"{error} The result of seed {seed} would be written there; move that file away."
+            ) from error
         if (record.about.claim, record.about.seed) != (self.claim.name, seed):
             raise InputError(
                 f"{path} is of the claim {record.about.claim!r} and seed {record.about.seed}, and the result of "

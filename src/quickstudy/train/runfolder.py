@@ -25,10 +25,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import TypeAdapter, ValidationError
 
 from quickstudy.errors import DataError, InputError, StorageError
 from quickstudy.files import atomic_write_bytes, storage_error
 from quickstudy.train.runlock import held_alone, taken_by
+
+_LISTS = TypeAdapter(dict[str, list[str]])
 
 
 @dataclass(frozen=True)
@@ -153,8 +156,12 @@ class RunFolder:
 
     @property
     def divided(self) -> dict[str, list[str]] | None:
-        """What ``split.json`` says; None where there is none that can be read."""
-        return _read(self.split)
+        """What ``split.json`` says; None where there is none.
+
+        Raises:
+            DataError: it is cut off, or says something else.
+        """
+        return _used(self.split)
 
     @property
     def texts(self) -> Path:
@@ -163,8 +170,12 @@ class RunFolder:
 
     @property
     def known_texts(self) -> dict[str, list[str]]:
-        """What ``texts.json`` says; nothing where there is none that can be read."""
-        return _read(self.texts) or {}
+        """What ``texts.json`` says; nothing where there is none.
+
+        Raises:
+            DataError: it is cut off, or says something else.
+        """
+        return _used(self.texts) or {}
 
     @property
     def table(self) -> Path:
@@ -219,12 +230,18 @@ class RunFolder:
         return self.path / "full-report.html"
 
 
-def _read(path: Path) -> dict[str, list[str]] | None:
-    try:
-        found = json.loads(path.read_bytes())
-    except (OSError, ValueError):
+def _used(path: Path) -> dict[str, list[str]] | None:
+    """Role -> names, of a file that says what a run was trained on; None where there is none."""
+    if not path.is_file():
         return None
-    return found if isinstance(found, dict) else None
+    try:
+        return _LISTS.validate_json(path.read_bytes())
+    except (OSError, ValidationError) as error:
+        why = error.strerror if isinstance(error, OSError) else error.errors()[0]["msg"]
+        raise DataError(
+            f"Cannot read {path}, which says what the run was trained on: {why}. Copy the run again; without that file "
+            "it is tested unchecked."
+        ) from error
 
 
 def describe_environment() -> dict[str, Any]:
