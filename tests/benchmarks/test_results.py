@@ -1,6 +1,5 @@
 """What measures the fields' comparisons: it trains once, goes on with what was stopped, and writes each row down."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,9 @@ from quickstudy.domains.study import Rival, Study, study
 from quickstudy.errors import UnknownName
 from quickstudy.evaluate.kept import load_kept
 from quickstudy.learners.knn import KNN
+from quickstudy.recipes import load_recipe
+from quickstudy.reproduce.budget import StopsAt
+from quickstudy.train import Interrupted
 
 
 @pytest.fixture
@@ -54,9 +56,10 @@ def test_a_study_from_nothing_to_its_files(
 def test_a_run_that_was_stopped_is_gone_on_with(
     small: Study, tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    runner = results._Runner(small, tmp_path, data_root)
-    first = runner.trained(small.recipe)
-    (first.folder.path / results.DONE).unlink()  # as if it had been stopped before its end was noted
+    recipe = load_recipe(small.recipe, small.overrides)
+    with pytest.raises(Interrupted):
+        quickstudy.train(recipe, runs=tmp_path, data_root=data_root, ranks=1, callbacks=[StopsAt(1e-9)])
+    (stopped,) = tmp_path.iterdir()
     asked: list[Any] = []
     train = quickstudy.train
 
@@ -65,8 +68,9 @@ def test_a_run_that_was_stopped_is_gone_on_with(
         return train(*given, **named)
 
     monkeypatch.setattr(quickstudy, "train", watched)
-    assert runner.trained(small.recipe).folder.path == first.folder.path
-    assert asked == [(first.folder.path, True)]
-    assert json.loads((first.folder.path / results.DONE).read_text())["seconds"] == pytest.approx(first.seconds)
+    found = results._Runner(small, tmp_path, data_root).trained(small.recipe)
+    assert found.folder.path == stopped and asked == [(stopped, True)]
+    assert results._Runner(small, tmp_path, data_root).trained(small.recipe).folder.path == stopped
+    assert len(asked) == 1, "what is finished is not trained again"
     other = results._Runner(replace(small, overrides={**small.overrides, "train.steps": 3}), tmp_path, data_root)
-    assert other.trained(small.recipe).folder.path != first.folder.path  # by another recipe: another run
+    assert other.trained(small.recipe).folder.path != stopped, "by another recipe: another run"
