@@ -236,6 +236,8 @@ def _rejection(asked: Stressed, source: TaskSource) -> None:
             near(outputs, episode)
 
     asked.test(ChangedTasks(source, Outsiders()), observe=observe)
+    if not len(sure.values):
+        raise InputError("Cannot ask for queries of other classes: every task has all the classes that there are.")
     asked.add(mean_of("rejection", "unknown classes, by probability", sure.values, "auroc"))
     if not measured:
         raise InputError("By distance: its network makes no features that stay the same from task to task.")

@@ -7,20 +7,23 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from torch import nn
 
 import quickstudy as library
+from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.controltasks import PointNavigation
 from quickstudy.data.glyphs import Glyphs
 from quickstudy.data.source import TaskSource
+from quickstudy.data.store import ArrayStore
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.robustness import Robustness
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.reports import report
 from quickstudy.runs import open_run, results_of
-from quickstudy.stressing import Stressed, _uneven, check_classes, robustness_of
+from quickstudy.stressing import Stressed, _uneven, check_classes, robustness_of, stress
 from tests.cli.conftest import Command
 
 SMALL = (
@@ -140,6 +143,22 @@ def test_transductive_learners_are_asked_uneven_queries(
     assert figure.name == f"uneven queries (Dirichlet 2), {few} a class on average" and few in (2, 3, 5)
     assert figure.value == pytest.approx(uneven.mean) and figure.difference is not None
     assert figure.difference[0] == pytest.approx(uneven.mean - even.mean)
+
+
+def test_tasks_of_all_classes_have_no_strangers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    rng = np.random.default_rng(0)
+    store = ArrayStore.from_classes({one: rng.integers(0, 256, (30, 8, 8)).astype(np.uint8) for one in "ab"})
+
+    def tasks(**sizes: Any) -> TaskSource:
+        asked: dict[str, Any] = {"way": 2, "shot": 1, "query": 3, "seed": 0, **sizes}
+        return ClassTasks(store, range(2), data="made", split="test", **asked)
+
+    learner = ProtoNet(nn.Flatten())
+    found = stress(Stressed(learner, learner, tasks, 4), learner="protonet", recipe_hash="r", checkpoint="last")
+    assert "every task has all the classes that there are" in found.not_asked["unknown rejection"]
+    assert all(np.isfinite([one.value, one.low, one.high]).all() for one in found.figures)
 
 
 def test_uneven_queries_that_cannot_be_drawn_say_why() -> None:
