@@ -187,11 +187,8 @@ def _unchanged(asked: Stressed, source: TaskSource) -> Result:
     asked.add(mean_of("unchanged", "unchanged tasks", values))
     asked.add(_of("unchanged", "5th percentile of episodes", "accuracy", *low_percentile(values), n))
     asked.add(_of("unchanged", "ECE", "ece", *ece_interval(said.answers), n))
-    in_tasks: dict[int, float] = {}
-    for task, share in (part for parts in counts.found.values() for part in parts):
-        in_tasks[task] = min(share, in_tasks.get(task, 1.0))
-    if in_tasks:
-        asked.add(mean_of("unchanged", "worst class of each task", np.array(list(in_tasks.values()))))
+    if counts.least:
+        asked.add(mean_of("unchanged", "worst class of each task", np.array(list(counts.least.values()))))
     asked.counts = counts
     asked.kept[_size(source, "shot")] = result
     return result
@@ -199,12 +196,14 @@ def _unchanged(asked: Stressed, source: TaskSource) -> Result:
 
 def _worst(asked: Stressed, source: TaskSource) -> None:
     """Of all classes that occur often enough; where too few do, of tasks of fewer classes."""
+    if not asked.counts.found:
+        raise InputError("These tasks do not number their classes, so that none can be followed from task to task.")
     often, episodes = asked.counts.often, source.at_most(asked.episodes)
     if len(often) < 2:
         way = source.settings.get("way")
         if not isinstance(source, ClassTasks) or not isinstance(way, int):
             raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
-        turned = 4 if source.settings["rotations"] == "classes" else 1
+        turned = 4 if source.settings.get("rotations") == "classes" else 1
         few = episodes * way // (2 * LEAST * turned)
         if few * turned < max(way, 2):
             least = -(-max(way, 2) // turned) * 2 * LEAST * turned / way

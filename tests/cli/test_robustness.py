@@ -104,10 +104,9 @@ def test_tasks_of_random_sizes(
     assert {"10 % wrong labels", "20 % wrong labels, 5 shots", "queries turned by 90°", "1-shot", "2-way"} <= names
 
 
-TRANSDUCTIVE = ("bd-cspn", "pt-map", "laplacianshot", "alpha-tim")
-
-
-@pytest.mark.parametrize("learner", TRANSDUCTIVE)
+@pytest.mark.parametrize(
+    "learner", ["bd-cspn", "alpha-tim", *(pytest.param(n, marks=pytest.mark.slow) for n in ("pt-map", "laplacianshot"))]
+)
 def test_transductive_learners_are_asked_uneven_queries(
     learner: str, quickstudy: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,6 +142,32 @@ def test_transductive_learners_are_asked_uneven_queries(
     assert figure.name == f"uneven queries (Dirichlet 2), {few} a class on average" and few in (2, 3, 5)
     assert figure.value == pytest.approx(uneven.mean) and figure.difference is not None
     assert figure.difference[0] == pytest.approx(uneven.mean - even.mean)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "refused"),
+    [
+        ("heart-maml-fast", "unknown rejection, the worst class"),
+        pytest.param("clinc150-protonet-fast", "", marks=pytest.mark.slow),
+    ],
+)
+def test_classes_that_are_no_pictures(
+    recipe: str, refused: str, data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Groups of a table's rows, and texts, which are filled up to the longest beside them."""
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (2,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    small = {"train.steps": 1, "train.validate-every": 0}
+    run = library.train(recipe, overrides=small, runs=tmp_path, data_root=data_root, device="cpu", ranks=1)
+    library.evaluate(run, episodes=3, robustness=True, report=False, data_root=data_root, device="cpu", ranks=1)
+    found = robustness_of(open_run(run.path))
+    assert found is not None
+    names = {one.name for one in found.figures}
+    assert {"unchanged tasks", "worst class of each task", "20 % wrong labels, 5 shots", "2-shot", "2-way"} <= names
+    assert "these examples are no pictures" in found.not_asked["queries turned by 90°"]
+    for one in filter(None, refused.split(", ")):
+        assert "do not number their classes" in found.not_asked[one]
+    assert refused or "unknown classes, by probability" in names
 
 
 def test_tasks_of_all_classes_have_no_strangers(monkeypatch: pytest.MonkeyPatch) -> None:

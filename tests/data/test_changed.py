@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from torch import Tensor
 from quickstudy.data.changed import AbstractChange, ChangedTasks, NoisyQueries, Outsiders, SwappedLabels, TurnedQueries
 from quickstudy.data.classtasks import ClassTasks
 from quickstudy.data.sinusoid import Sinusoid
+from quickstudy.data.source import TaskShape, TaskSource
 from quickstudy.data.store import ArrayStore
-from quickstudy.episode import Episode, first_leaf
+from quickstudy.episode import Classes, Episode, Examples, first_leaf
 from quickstudy.errors import InputError
-from quickstudy.keys import Key
+from quickstudy.keys import Integers, Key
 
 
 def source(way: int = 4, shot: int = 5, query: int = 3, classes: int = 12, **more: Any) -> ClassTasks:
@@ -158,3 +160,38 @@ def test_bad_sizes() -> None:
         source(makers=True, shot=(1, 2)).apart()  # type: ignore[arg-type]
     with pytest.raises(InputError, match="Cannot choose 3 of the 12 classes"):
         source().among(3)
+
+
+class Growing(TaskSource):
+    """Tasks of texts, as wide as the longest that are drawn together: task n has words of n letters, all n."""
+
+    shape = TaskShape({"letters": (1,)}, "classes", 2)
+    hash = "growing"
+    settings: ClassVar[dict[str, Any]] = {"data": "growing", "split": "test", "seed": 0}
+    count = 40
+
+    def episodes(self, indices: range | Integers) -> Episode:
+        tasks = torch.as_tensor(np.asarray(indices, dtype=np.int64))
+        letters = torch.zeros(len(tasks), 2, int(tasks.max()) + 1, dtype=torch.int64)
+        for row, task in enumerate(tasks.tolist()):
+            letters[row, :, : task + 1] = task
+        y = torch.arange(2).expand(len(tasks), -1).contiguous()
+        part = Examples({"letters": letters}, y, Classes(torch.full((len(tasks),), 2)))
+        return Episode(part, part, tasks, torch.stack([2 * tasks, 2 * tasks + 1], 1))
+
+
+def test_texts_of_strangers_are_filled_up_to_the_same_length() -> None:
+    found = ChangedTasks(Growing(), Outsiders()).episodes(range(3))
+    assert isinstance(found.query.x, dict) and isinstance(found.support.x, dict)
+    letters = found.query.x["letters"]
+    assert letters.shape == (3, 4, 23) and found.support.x["letters"].shape == (3, 2, 23)
+    assert letters[2, 0].tolist() == [2] * 3 + [0] * 20 and letters[2, 3].tolist() == [22] * 23
+    assert found.query.y is not None and found.query.y[0].tolist() == [0, 1, -1, -1]
+
+
+def test_groups_of_rows_have_no_strangers() -> None:
+    """The number of a group is no number of a class."""
+    grown = Growing()
+    episode = replace(grown.episodes(range(2)), classes=torch.tensor([[0], [1]]))
+    with pytest.raises(InputError, match="these tasks do not number their classes"):
+        Outsiders().apply(episode, grown, Key.of(0))

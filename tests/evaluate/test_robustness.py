@@ -94,6 +94,15 @@ def test_right_answers_class_by_class() -> None:
     outputs = torch.tensor([[[2.0, 1.0], [0.0, 1.0], [3.0, 1.0], [torch.nan, 1.0]]])
     counts(outputs, episode([0, 0, 0, 1], [8, 3]))
     assert counts.found == {8: [(5, pytest.approx(2 / 3))], 3: [(5, 0.0)]} and counts.often == {}
+    assert counts.least == {5: 0.0}
+
+
+def test_groups_of_rows_number_no_classes() -> None:
+    """Their number is the group's: nobody can follow a label from task to task, but the worst of each is known."""
+    counts = ClassCounts()
+    two = episode([0, 0, 1, 1], [8, 3])
+    counts(torch.tensor([[[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]]), replace(two, classes=torch.tensor([[8]])))
+    assert counts.found == {} and counts.least == {5: 0.5}
 
 
 def test_unknown_queries_are_told_by_the_largest_probability() -> None:

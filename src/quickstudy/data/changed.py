@@ -247,8 +247,14 @@ class Outsiders(AbstractChange):
         own, count = episode.indices.numpy(), source.count
         far = own + _FAR if count is None else (own + count // 2) % count
         other = source.episodes(far)
-        if episode.classes is None or other.classes is None or other.query.y is None:
+        if not (_numbers_classes(episode) and _numbers_classes(other)):
             raise InputError("Cannot ask for queries of other classes: these tasks do not number their classes.")
+        if _each_as_large(episode.query) != _each_as_large(
+            other.query
+        ):  # texts are filled up to the longest beside them
+            both = source.episodes(np.concatenate([own, far]))
+            episode, other = both.tasks(slice(None, len(own))), both.tasks(slice(len(own), None))
+        assert episode.classes is not None and other.classes is not None and other.query.y is not None
         absent = other.classes == UNLABELLED
         shared = (other.classes[:, :, None] == episode.classes[:, None, :]).any(2) | absent  # [T, W]
         y = other.query.y
@@ -256,3 +262,17 @@ class Outsiders(AbstractChange):
         outside = other.query.labelled & ~known
         strangers = Examples(other.query.x, torch.full_like(y, UNLABELLED), episode.query.target, outside)
         return replace(episode, query=episode.query.followed_by(strangers))
+
+
+def _each_as_large(examples: Examples) -> list[tuple[int, ...]]:
+    """The sizes of one example's parts."""
+    leaves = [examples.x] if isinstance(examples.x, Tensor) else list(examples.x.values())
+    return [tuple(leaf.shape[2:]) for leaf in leaves]
+
+
+def _numbers_classes(episode: Episode) -> bool:
+    """Whether each label has a number of its own: tasks that are groups of rows have one for the group."""
+    query = episode.query
+    if episode.classes is None or query.y is None or not isinstance(query.target, Classes):
+        return False
+    return episode.classes.shape[1] >= query.max_way

@@ -228,20 +228,28 @@ class ClassCounts:
     def __init__(self) -> None:
         self.found: dict[int, list[tuple[int, float]]] = {}
         """Class -> (episode, share of its queries that were answered rightly), episode by episode."""
+        self.least: dict[int, float] = {}
+        """Episode -> the share of the class that was answered worst there."""
 
     def __call__(self, outputs: Tensor, episode: Episode) -> None:
         """One chunk of tasks."""
         query = episode.query
-        if episode.classes is None or query.y is None:
+        if query.y is None:
             return
+        # Tasks that are groups of rows number the group, not what its labels stand for.
+        numbers = episode.classes if episode.classes is not None and episode.classes.shape[1] >= query.max_way else None
         usable = outputs.amax(2).isfinite()
         right = ((outputs.argmax(2) == query.y) & usable).numpy()
         y, labelled = query.y.numpy(), query.labelled.numpy()
         for task, number_of_task in enumerate(episode.indices.tolist()):
-            for label, one in enumerate(episode.classes[task].tolist()):
+            for label in range(query.max_way):
                 asked = labelled[task] & (y[task] == label)
-                if one >= 0 and asked.any():
-                    self.found.setdefault(one, []).append((number_of_task, float(right[task][asked].mean())))
+                if not asked.any():
+                    continue
+                share = float(right[task][asked].mean())
+                self.least[number_of_task] = min(share, self.least.get(number_of_task, 1.0))
+                if numbers is not None and numbers[task, label] >= 0:
+                    self.found.setdefault(int(numbers[task, label]), []).append((number_of_task, share))
 
     @property
     def often(self) -> dict[int, list[tuple[int, float]]]:
