@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -61,9 +62,11 @@ def test_robustness_stands_beside_its_row(tmp_path: Path) -> None:
     assert "Robustness" not in render_board(board(tmp_path))
     (said, _) = document(board(tmp_path))["tables"][0]["rows"]
     assert said["provenance"]["robustness"]["figures"][1]["name"] == "20 % wrong labels"
-    edited(path, provenance__robustness=robust(result, source_hash="0" * 64))
-    (told,) = board(tmp_path).passed_over
-    assert "good.json cannot be right: provenance.robustness is of another recipe, checkpoint or data" in told
+    of_others: list[dict[str, Any]] = [{"source_hash": "0" * 64}, {"source": result.source | {"way": 20}}]
+    for changes in of_others:  # other data, and tasks of other sizes of the same data
+        edited(path, provenance__robustness=robust(result, **changes))
+        (told,) = board(tmp_path).passed_over
+        assert "good.json cannot be right: provenance.robustness is of another recipe, checkpoint or tasks" in told
     edited(path, provenance__robustness={"figures": 3})
     assert "provenance.robustness.learner is missing: measure it anew" in board(tmp_path).passed_over[0]
 

@@ -137,9 +137,10 @@ class Robustness:
         return "\n".join(lines)
 
     def stands_beside(self, result: Result) -> bool:
-        """Whether it is of the same recipe, checkpoint and unchanged tasks as a result."""
+        """Whether it is of the same recipe, checkpoint and unchanged tasks as a result: the same ways, shots and seed."""
         names = ("recipe_hash", "checkpoint", "source_hash", "transductive")
-        return all(getattr(self, name) == getattr(result, name) for name in names)
+        tasks, others = (json.dumps(one.source, sort_keys=True) for one in (self, result))
+        return tasks == others and all(getattr(self, name) == getattr(result, name) for name in names)
 
     @property
     def reasons(self) -> dict[str, str]:

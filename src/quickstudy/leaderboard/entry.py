@@ -151,7 +151,7 @@ def read_entry(path: Path) -> Entry:
         raise DataError(f"{path} is no row of a leaderboard. {told}") from error
     if about.robustness is not None and not about.robustness.stands_beside(result):
         raise DataError(
-            f"{path} cannot be right: provenance.robustness is of another recipe, checkpoint or data than the result. "
+            f"{path} cannot be right: provenance.robustness is of another recipe, checkpoint or tasks than the result. "
             "Measure both by `quickstudy evaluate RUN --robustness`."
         )
     return Entry(path, result, about)
