@@ -92,9 +92,7 @@ def test_many_episodes_have_a_worst_class(glyphs: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("sizes", [{"shot": (1, 2)}, {"query": (2, 4)}])
-def test_tasks_of_random_sizes(
-    glyphs: Path, monkeypatch: pytest.MonkeyPatch, sizes: dict[str, tuple[int, int]]
-) -> None:
+def test_tasks_of_random_sizes(glyphs: Path, monkeypatch: pytest.MonkeyPatch, sizes: dict[str, Any]) -> None:
     monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
     monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
     library.evaluate(glyphs, episodes=4, robustness=True, report=False, device="cpu", ranks=1, **sizes)

@@ -33,7 +33,7 @@ def infinite(values: list[float], **changes: Any) -> Result:
     """Squared errors, some of which are infinite."""
     found = a_result([1.0] * len(values), metric="mse", way=None, **changes)
     median = float(np.median(values))
-    whole = {"mean": math.inf, "ci95": math.inf} | (
+    whole: dict[str, Any] = {"mean": math.inf, "ci95": math.inf} | (
         {} if found.diverged else {"mean_converged": math.inf, "ci95_converged": math.inf}
     )
     return replace(found, per_episode=tuple(values), median=median, **whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -11,13 +12,13 @@ from quickstudy.errors import DataError
 from quickstudy.reproduce.along import Along, read_along
 
 
-def written(path: Path, *records: dict[str, object], tail: str = "") -> Path:
+def written(path: Path, *records: dict[str, Any], tail: str = "") -> Path:
     path.write_text("".join(json.dumps(record) + "\n" for record in records) + tail)
     return path
 
 
 def test_a_curve_of_training_is_of_means_over_parts(tmp_path: Path) -> None:
-    steps = [{"step": n, "loss": float(n), "seconds": 0.5} for n in range(1, 41)]
+    steps: list[dict[str, Any]] = [{"step": n, "loss": float(n), "seconds": 0.5} for n in range(1, 41)]
     found = read_along(written(tmp_path / "m.jsonl", *steps, tail='{"step": 41, "lo'), 40)
     assert found.seconds == 20 and found.curve is not None
     assert (found.curve.of, found.curve.metric, len(found.curve.points)) == ("training tasks", "loss", 21)
@@ -25,7 +26,7 @@ def test_a_curve_of_training_is_of_means_over_parts(tmp_path: Path) -> None:
 
 
 def test_validations_are_the_curve_where_there_are_some(tmp_path: Path) -> None:
-    lines = [{"step": 1, "loss": 1.0, "seconds": 1.0}, {"step": 1, "validation_mse": "inf"}]
+    lines: list[dict[str, Any]] = [{"step": 1, "loss": 1.0, "seconds": 1.0}, {"step": 1, "validation_mse": "inf"}]
     found = read_along(written(tmp_path / "m.jsonl", *lines, {"step": 2, "validation_mse": 0.25}), 2)
     assert found.curve is not None and found.curve.of == "validation tasks" and found.curve.metric == "mse"
     assert found.curve.points == ((1, "inf"), (2, 0.25))

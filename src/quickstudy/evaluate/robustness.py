@@ -137,7 +137,7 @@ class Robustness:
         return "\n".join(lines)
 
     def stands_beside(self, result: Result) -> bool:
-        """Whether it is of the same recipe, checkpoint and unchanged tasks as a result: the same ways, shots and seed."""
+        """Whether it is of the same recipe, checkpoint and unchanged tasks, of the same sizes, as a result."""
         names = ("recipe_hash", "checkpoint", "source_hash", "transductive")
         tasks, others = (json.dumps(one.source, sort_keys=True) for one in (self, result))
         return tasks == others and all(getattr(self, name) == getattr(result, name) for name in names)

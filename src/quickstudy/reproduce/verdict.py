@@ -134,7 +134,7 @@ def judge(target: Target | None, figures: Sequence[SeedFigure], metric_name: str
     better = (difference < 0) == metric(metric_name).smaller_is_better and difference != 0
     found = replace(found, difference=difference, allowed=allowed, in_band=in_band, better=better)
     if len(finished) < LEAST_SEEDS:
-        ended = "diverged" if any(one.diverged for one in figures) else "budget-limited"
+        ended: Kind = "diverged" if any(one.diverged for one in figures) else "budget-limited"
         return replace(found, kind=ended if cut else "too few seeds")
     near = math.isfinite(ours) and abs(difference) <= allowed
     return replace(found, kind="reproduced" if near or in_band else "above" if difference > 0 else "below")

@@ -255,7 +255,7 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
         MetaDataset(root, datasets=("birds",))
     for twice in ({"datasets": ("dtd", "omniglot", "dtd")}, {"validate": ("dtd", "dtd")}):
         with pytest.raises(InputError, match=r"Cannot take dtd twice: .* Name each of them once"):
-            MetaDataset(root, **twice)  # type: ignore[arg-type]
+            MetaDataset(root, **twice)
     with pytest.raises(UnknownName, match="no protocol of Meta-Dataset called 'some'"):
         MetaDataset(root, protocol="some")  # type: ignore[arg-type]
     with pytest.raises(UnknownName, match="no split of meta-dataset called 'train\\+validation'"):
