@@ -95,7 +95,7 @@ def evaluate(
             weights are.
         data_root: see :func:`train`.
         device: see :func:`train`.
-        tasks_at_once: how many tasks are computed together; bounds the memory.
+        tasks_at_once: how many tasks are computed together; bounds the memory. By default as many as have room.
         progress: show progress on stderr; or who is told how many episodes are done, of how many.
         report: write ``report.html``.
         ranks: processes that divide the episodes, one by default; ``"auto"``: as many as pay. The result is the same.

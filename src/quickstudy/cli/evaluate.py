@@ -55,7 +55,10 @@ def evaluate(
             "labels, turned and noisy queries, other shots and ways. On the first 300 episodes; takes some 30 tests.",
         ),
     ] = False,
-    tasks_at_once: Annotated[int | None, typer.Option(help="Tasks computed together; bounds the memory.")] = None,
+    tasks_at_once: Annotated[
+        int | None,
+        typer.Option(help="Tasks computed together; bounds the memory. By default as many as have room, 16 at most."),
+    ] = None,
     device: Device = None,
     ranks: Ranks = "auto",
     threads: Threads = None,

@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -31,14 +33,14 @@ SIZES: dict[str, Any] = {"way": (2, 50), "shot": (1, 100), "query": (1, 10)}
 
 
 @pytest.fixture(scope="module")
-def root(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Path:
+def root(tmp_path_factory: pytest.TempPathFactory, cache: Path) -> Iterator[Path]:
     """A data root with the records of four small data sets."""
     folder = tmp_path_factory.mktemp("root")
     with pytest.MonkeyPatch.context() as patch:
         for name in NAMES:
             patch.setitem(COUNTS, name, (0, 0, 7) if name == "traffic_sign" else made.PARTS)
             convert(name, made.make(name, folder), root=folder)
-    return folder
+        yield folder
 
 
 def test_the_stretching_of_the_official_reader() -> None:
@@ -266,6 +268,21 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
         MetaDataset(root, datasets=("traffic_sign",)).tasks("train", seed=0, **SIZES)
     with pytest.raises(InputError, match="at least 5 classes from dtd/train: it has only 3"):
         MetaDataset(root, datasets=("dtd",)).tasks("train", seed=0, shot=(1, 100), query=(1, 10))
+
+
+def test_records_of_another_data_set_or_another_division_are_refused(root: Path, tmp_path: Path) -> None:
+    shutil.copytree(root / "meta-dataset" / "dtd", tmp_path / "omniglot")
+    said = (
+        r"omniglot/dataset_spec\.json: it lists dtd with 3, 2, 2 classes .*; omniglot was published with 3, 2, 2\. Move"
+    )
+    with pytest.raises(DataError, match=said):
+        MetaDataset(root, records=tmp_path, datasets=("omniglot",)).tasks("train", seed=0, **SIZES)
+    (tmp_path / "omniglot").rename(tmp_path / "dtd")
+    spec = json.loads((tmp_path / "dtd" / SPEC).read_text())
+    spec["classes_per_split"] = {"TRAIN": 5, "VALID": 0, "TEST": 2}
+    (tmp_path / "dtd" / SPEC).write_text(json.dumps(spec))
+    with pytest.raises(DataError, match=r"lists dtd with 5, 0, 2 .* published with 3, 2, 2\. .* convert dtd again"):
+        MetaDataset(root, records=tmp_path, datasets=("dtd",)).tasks("train", seed=0, **SIZES)
 
 
 def test_sizes_of_a_recipe() -> None:

@@ -15,7 +15,7 @@ from quickstudy.data.dataset import check_role
 from quickstudy.data.metadataset.convert import RECORDS
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.sampling import Rules, Sampler, pool_of
-from quickstudy.data.metadataset.specs import COUNTS, SPEC
+from quickstudy.data.metadataset.specs import COUNTS, SPEC, check_published
 from quickstudy.data.metadataset.stores import RecordFolder
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.files import data_root
@@ -191,6 +191,8 @@ class MetaDataset:
 
     def _member(self, name: str, role: str, rules: Rules) -> Member:
         folder = self._folders[name]
+        advice = f"Move the folder to where its name says what it holds, or convert {name} again."
+        check_published(folder.spec, name, folder.folder / SPEC, advice)
         part = folder.spec.parts[role]
         # Before the store, whose index may take long: what cannot be drawn is said at once.
         sampler = Sampler(pool_of(folder.spec, role), rules)

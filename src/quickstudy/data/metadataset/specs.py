@@ -20,7 +20,7 @@ from typing import Any
 from quickstudy.errors import DataError, UnknownName
 from quickstudy.files import data_root
 
-__all__ = ["COUNTS", "LISTS", "SPEC", "Group", "Spec", "published", "read_spec", "spec_of"]
+__all__ = ["COUNTS", "LISTS", "SPEC", "Group", "Spec", "check_published", "published", "read_spec", "spec_of"]
 
 COUNTS = {
     "ilsvrc_2012": (712, 158, 130),
@@ -116,13 +116,28 @@ def published(name: str, root: Path | None = None) -> Spec:
             f"Cannot find the published list of {name}: there is no file {path}. Run `quickstudy fetch meta-dataset`."
         )
     spec = read_spec(path)
+    check_published(spec, name, path, "Fetch it again.")
+    return spec
+
+
+def check_published(spec: Spec, name: str, path: Path, advice: str) -> None:
+    """Whether a specification is of this data set, divided as it was published.
+
+    Args:
+        spec: from a file.
+        name: of the data set.
+        path: of the file, for the error.
+        advice: what to do.
+
+    Raises:
+        DataError: it is not.
+    """
     has = tuple(len(part) for part in spec.parts.values())
     if has != COUNTS[name] or spec.name != name:
         raise DataError(
             f"Cannot use {path}: it lists {spec.name} with {', '.join(map(str, has))} classes for training, validation "
-            f"and test; {name} was published with {', '.join(map(str, COUNTS[name]))}. Fetch it again."
+            f"and test; {name} was published with {', '.join(map(str, COUNTS[name]))}. {advice}"
         )
-    return spec
 
 
 def spec_of(folder: Path) -> Spec:
