@@ -6,6 +6,7 @@ import shutil
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -225,8 +226,20 @@ def write(text: str | bytes, *parts: str) -> Callable[[Path], object]:
     return lambda raw: made.put(raw.joinpath(*parts), text)
 
 
+def change(name: str, part: str, key: str, value: Any) -> Callable[[Path], object]:
+    """Of the first entry in a list of a JSON file."""
+
+    def changed(raw: Path) -> None:
+        (path,) = raw.rglob(name)
+        notes = json.loads(path.read_text())
+        notes[part][0][key] = value
+        path.write_text(json.dumps(notes))
+
+    return changed
+
+
 @pytest.mark.parametrize(
-    ("name", "change", "sentence"),
+    ("name", "damage", "sentence"),
     [
         ("dtd", remove("images"), r"/images cannot be read \(No such file"),
         ("dtd", remove("images", "grid"), "lacks 1 of 7 folders of classes, such as 'grid'"),
@@ -296,18 +309,31 @@ def write(text: str | bytes, *parts: str) -> Callable[[Path], object]:
         (
             "mscoco",
             write('{"annotations": [], "categories": [1]}', "instances_train2017.json"),
-            "an entry has no 'id': 1",
+            "an entry has no 'id' of type int: 1",
         ),
+        *(
+            ("mscoco", change("instances_train2017.json", "annotations", key, value), sentence)
+            for key, value, sentence in (
+                ("bbox", [1, 2, 3], "annotation of the image 0 has no category or no box of four numbers"),
+                ("bbox", [1, 2, "x", 4], "annotation of the image 0 has no category or no box of four numbers"),
+                ("bbox", None, "an entry has no 'bbox' of type list"),
+                ("category_id", 999, "annotation of the image 0 has no category or no box of four numbers"),
+                ("category_id", ["dog"], "an entry has no 'category_id' of type int"),
+            )
+        ),
+        ("fungi", change("val.json", "annotations", "category_id", "x"), "an entry has no 'category_id' of type int"),
+        ("fungi", change("val.json", "annotations", "image_id", 0), "the picture with the id 0 stands there twice"),
+        ("fungi", change("val.json", "images", "file_name", 7), "an entry has no 'file_name' of type str"),
         ("quickdraw", remove("swan.npy"), r"lacks 1 of 7 classes \(\.npy\), such as 'swan'"),
         ("quickdraw", write("x", "swan.npy"), r"Cannot read .*swan\.npy"),
         ("quickdraw", write("x", "other.npy"), "holds 'other', which is none of the 7"),
     ],
 )
 def test_what_is_missing_or_too_much(
-    tmp_path: Path, name: str, change: Callable[[Path], object], sentence: str
+    tmp_path: Path, name: str, damage: Callable[[Path], object], sentence: str
 ) -> None:
     raw = made.make(name, tmp_path)
-    change(raw)
+    damage(raw)
     with pytest.raises(DataError, match=sentence) as caught:
         convert(name, raw, root=tmp_path)
     assert str(raw) in str(caught.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,8 @@ from quickstudy.data.metadataset.specs import Spec
 from quickstudy.errors import DataError
 
 __all__ = ["aircraft", "fungi", "mscoco", "quickdraw", "vgg_flower"]
+
+T = TypeVar("T")
 
 _SCALE = 1.2  # a box of MSCOCO is made larger, as what is around an object tells something of it
 
@@ -89,16 +91,15 @@ def fungi(raw: Path, spec: Spec, lists: Path) -> list[Pictures]:
     parts = {name: json_of(raw / name, ("images", "annotations", "categories")) for name in ("train.json", "val.json")}
     if parts["train.json"]["categories"] != parts["val.json"]["categories"]:
         raise DataError(f"Cannot use {raw / 'val.json'}: its categories are not those of train.json. Copy both again.")
-    images: dict[Any, str] = {}
-    classes: dict[Any, int] = {}
+    images: dict[int, str] = {}
+    classes: dict[int, int] = {}
     for name, part in parts.items():
         for image in part["images"]:
-            _once(raw / name, images, _field(raw / name, image, "id"))[image["id"]] = _field(
-                raw / name, image, "file_name"
-            )
+            number, file = _field(raw / name, image, "id", int), _field(raw / name, image, "file_name", str)
+            _once(raw / name, images, number)[number] = file
         for note in part["annotations"]:
-            number = _field(raw / name, note, "image_id")
-            _once(raw / name, classes, number)[number] = int(_field(raw / name, note, "category_id"))
+            number, kind = (_field(raw / name, note, key, int) for key in ("image_id", "category_id"))
+            _once(raw / name, classes, number)[number] = kind
     of: dict[int, list[Picture]] = {}
     for number, file in images.items():
         if number not in classes:
@@ -118,14 +119,16 @@ def mscoco(raw: Path, spec: Spec, lists: Path) -> list[Pictures]:
     path = raw / "instances_train2017.json"
     path = path if path.is_file() else raw / "annotations" / path.name
     notes = json_of(path, ("annotations", "categories"))
-    names = {_field(path, one, "id"): _field(path, one, "name") for one in notes["categories"]}
+    names = {_field(path, one, "id", int): _field(path, one, "name", str) for one in notes["categories"]}
     refuse(names.values(), spec.classes, path, "categories")
     of: dict[str, list[Picture]] = {name: [] for name in spec.classes}
     for note in notes["annotations"]:
-        number, kind, box = (_field(path, note, key) for key in ("image_id", "category_id", "bbox"))
-        if kind not in names or not isinstance(box, list) or len(box) != 4:
+        number, kind = (_field(path, note, key, int) for key in ("image_id", "category_id"))
+        box = _field(path, note, "bbox", list)
+        if kind not in names or len(box) != 4 or not all(isinstance(side, int | float) for side in box):
             raise DataError(
-                f"Cannot use {path}: an annotation of the image {number} has no category or no box of four."
+                f"Cannot use {path}: an annotation of the image {number} has no category or no box of four numbers. "
+                "Copy the file again."
             )
         of[names[kind]].append(RawFile.at(raw / "train2017" / f"{number:012}.jpg", _enlarged(box)))
     return [of[name] for name in spec.classes]
@@ -171,13 +174,17 @@ def _rows(path: Path) -> NDArray[Any]:
     return rows
 
 
-def _field(path: Path, given: Any, key: str) -> Any:
-    if not isinstance(given, dict) or key not in given:
-        raise DataError(f"Cannot use {path}: an entry has no {key!r}: {str(given)[:80]}. Copy the file again.")
-    return given[key]
+def _field(path: Path, given: Any, key: str, kind: type[T]) -> T:
+    found = given.get(key) if isinstance(given, dict) else None
+    if not isinstance(found, kind):
+        raise DataError(
+            f"Cannot use {path}: an entry has no {key!r} of type {kind.__name__}: {str(given)[:80]}. Copy the file "
+            "again."
+        )
+    return found
 
 
-def _once(path: Path, known: dict[Any, Any], number: Any) -> dict[Any, Any]:
+def _once(path: Path, known: dict[int, T], number: int) -> dict[int, T]:
     if number in known:
         raise DataError(f"Cannot use {path}: the picture with the id {number} stands there twice. Copy the file again.")
     return known
