@@ -8,13 +8,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from quickstudy.data.digits import Digits
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.sampling import Pool, Rules, Sampler
+from quickstudy.data.source import TaskShape
 from quickstudy.data.store import ArrayStore
 from quickstudy.episode import Classes, Episode, Examples, MultiLabel
 from quickstudy.evaluate import meta_test
 from quickstudy.evaluate import portions as made
-from quickstudy.evaluate.portions import portions
+from quickstudy.evaluate.portions import drawn_together, portions
 from quickstudy.keys import Keys
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.nets import Conv4
@@ -47,6 +49,50 @@ def test_as_many_as_have_room(episode: Episode, together: list[int]) -> None:
     assert [one.n_task for one in found] == together
     assert torch.cat([one.indices for one in found]).tolist() == list(range(episode.n_task))
     assert (found[0] is episode) == (len(found) == 1)
+
+
+class Sized(Points):
+    """Tasks that say how large they may be."""
+
+    def __init__(self, largest: int | None, *example: int) -> None:
+        super().__init__()
+        self._largest, self._example = largest, example
+
+    @property
+    def largest(self) -> int | None:
+        return self._largest
+
+    @property
+    def shape(self) -> TaskShape:
+        return TaskShape(self._example, "classes", self.way)
+
+
+def test_fewer_are_drawn_where_they_may_be_large() -> None:
+    sizes = [
+        (None, 84, 84),
+        (400, 1, 28, 28),
+        (100, 3, 84, 84),
+        (1000, 3, 84, 84),
+        (1000, 3, 224, 224),
+        (9999, 3, 224, 224),
+    ]
+    assert [drawn_together(Sized(*one)) for one in sizes] == [16, 16, 16, 6, 1, 1]
+    source = Sized(1000, 3, 84, 84)
+    calls: list[int] = []
+    meta_test(NearestMean(), source, episodes=20, progress=lambda done, of: calls.append(done))
+    assert calls == [6, 12, 18, 20]
+
+
+def test_the_largest_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert Sampler(Pool("a", np.full(60, 200))).largest == 500 + 500
+    assert Sampler(Pool("a", np.full(9, 200))).largest == 500 + 90
+    assert Sampler(Pool("a", np.full(9, 200)), Rules(contribution=20)).largest == 180 + 90
+    assert Sampler(Pool("a", np.full(9, 200)), Rules(ways=(5, 5), shots=3, queries=15)).largest == 15 + 75
+    source = ragged(10**9, monkeypatch)
+    whole = source.episodes(range(100))
+    assert 150 < int((whole.support.real.sum(1) + whole.query.real.sum(1)).max()) <= source.largest == 120 + 60
+    images = Digits().tasks("test", way=(2, 4), shot=(1, 3), query=5, seed=0)
+    assert images.largest == 4 * (3 + 5)
 
 
 def ragged(room: int, monkeypatch: pytest.MonkeyPatch) -> MetaDatasetTasks:

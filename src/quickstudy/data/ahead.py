@@ -137,6 +137,16 @@ class TasksAhead(TaskSource):
     def origin(self) -> Origin | None:
         return self._source.origin
 
+    @property
+    @override
+    def count(self) -> int | None:
+        return self._source.count
+
+    @property
+    @override
+    def largest(self) -> int | None:
+        return self._source.largest
+
     @override
     def episodes(self, indices: range | Integers) -> Episode:
         if not isinstance(indices, range) or indices.step != 1 or not 0 <= indices.start < indices.stop:

@@ -93,6 +93,11 @@ class ChangedTasks(TaskSource):
     def count(self) -> int | None:
         return self._source.count
 
+    @property
+    @override
+    def largest(self) -> int | None:
+        return self._source.largest
+
     @override
     def episodes(self, indices: range | Integers) -> Episode:
         return self._change.apply(self._source.episodes(indices), self._source, self._key)

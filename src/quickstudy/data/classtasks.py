@@ -268,6 +268,12 @@ class ClassTasks(TaskSource):
 
     @property
     @override
+    def largest(self) -> int:
+        """Of the largest way, shot and query."""
+        return self._way[1] * (self._shot[1] + self._query[1])
+
+    @property
+    @override
     def ahead(self) -> int:
         """As many as the store says."""
         return self._store.ahead

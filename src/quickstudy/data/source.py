@@ -124,6 +124,11 @@ class TaskSource(ABC):
         return wanted if self.count is None else min(wanted, self.count)
 
     @property
+    def largest(self) -> int | None:
+        """The most examples that a task may have, support and query together; None where nobody knows."""
+        return None
+
+    @property
     def ahead(self) -> int:
         """How many calls it pays to read ahead of whoever asks (``data/ahead.py``); 0: examples are at hand."""
         return 0

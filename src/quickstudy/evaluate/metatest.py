@@ -19,7 +19,7 @@ from quickstudy.data.source import RowMoves, TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import InputError
 from quickstudy.evaluate.intervals import class_ci95, episode_ci95, row_ci95, row_effects
-from quickstudy.evaluate.portions import TASKS_AT_ONCE, portions
+from quickstudy.evaluate.portions import drawn_together, portions
 from quickstudy.evaluate.result import Other, Result
 from quickstudy.evaluate.scores import Flags, Floats, Numbers, Scores, score
 from quickstudy.keys import Key, Keys
@@ -99,7 +99,7 @@ def meta_test(
     check_tasks(learner, source)
     where = _device(learner, device)
     started = time.perf_counter()
-    chunk = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
+    chunk = drawn_together(source) if tasks_at_once is None else tasks_at_once
     chunks = [range(at, min(at + chunk, first + episodes)) for at in range(first, first + episodes, chunk)]
     mine = chunks if division is None else [chunks[number] for number in division.mine(len(chunks))]
 
@@ -294,7 +294,7 @@ def _result(
 
 
 def _check_counts(episodes: int, first: int, tasks_at_once: int | None, there: int | None) -> None:
-    at_once = TASKS_AT_ONCE if tasks_at_once is None else tasks_at_once
+    at_once = 1 if tasks_at_once is None else tasks_at_once
     for name, number, least in (("episodes", episodes, 1), ("first", first, 0), ("tasks_at_once", at_once, 1)):
         if number < least:
             raise InputError(f"Cannot meta-test: {name} must be a whole number of at least {least}, found {number}.")

@@ -1,9 +1,9 @@
-"""Floor 4: how many tasks are computed together in a test, where nobody says it.
+"""Floor 4: how many tasks are drawn, and computed, together in a test, where nobody says it.
 
-Usually all that were drawn together. Where examples are many and large, memory is what layers make of them: this many
-of a picture's places, times the channels of a usual first layer, have room at once. One of Meta-Dataset's largest tasks
-at 84 pixels just fits, and then is computed alone. It is a rule of thumb, which looks at the tasks and not at the
-learner, so that on every machine, and of every rank, the same tasks come together.
+Usually 16. Where examples are many and large, memory is what layers make of them: this many of a picture's places,
+times the channels of a usual first layer, have room at once. One of Meta-Dataset's largest tasks at 84 pixels just
+fits, and then is computed alone. These are rules of thumb, which look at the tasks and not at the learner, so that on
+every machine, and of every rank, the same tasks come together.
 """
 
 from __future__ import annotations
@@ -14,15 +14,24 @@ from dataclasses import replace
 
 from torch import Tensor
 
+from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode, Examples, MultiLabel
 
-__all__ = ["TASKS_AT_ONCE", "portions"]
+__all__ = ["drawn_together", "portions"]
 
-TASKS_AT_ONCE = 16
-"""So many are drawn together, and computed together where they are not large."""
-
+_TASKS = 16
+_DRAWN = (
+    1 << 27
+)  # numbers of the tasks that are drawn together, bytes where they are pictures; some are read ahead, too
 _CHANNELS = 64
 _ROOM = 1 << 28  # numbers of one layer: a GiB in float32
+
+
+def drawn_together(source: TaskSource) -> int:
+    """How many tasks are drawn together: 16, or fewer where these may be too large."""
+    shape = source.shape.example
+    numbers = sum(map(math.prod, shape.values() if isinstance(shape, dict) else [shape]))
+    return max(1, min(_TASKS, _DRAWN // max(1, numbers * (source.largest or 0))))
 
 
 def portions(episode: Episode) -> Iterator[Episode]:

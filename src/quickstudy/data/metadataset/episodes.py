@@ -120,6 +120,12 @@ class MetaDatasetTasks(TaskSource):
 
     @property
     @override
+    def largest(self) -> int:
+        """Of the data set with the largest tasks."""
+        return max(member.sampler.largest for member in self._members)
+
+    @property
+    @override
     def ahead(self) -> int:
         """As many as the slowest store says."""
         return max(member.store.ahead for member in self._members)

@@ -339,6 +339,14 @@ class Sampler:
                 most = min(most, max(len(span) for span in self._spans))
         return most
 
+    @property
+    def largest(self) -> int:
+        """The most examples of an episode, support and query together."""
+        rules, most = self.rules, self.most
+        query = rules.query if rules.queries is None else rules.queries
+        support = most * rules.shots if rules.shots is not None else min(rules.support, most * rules.contribution)
+        return support + most * query
+
     def compose(self, draws: Draws) -> Composition:
         """The next episode's composition."""
         classes, rules = self._classes(draws), self.rules
