@@ -68,15 +68,8 @@ class Sized(Points):
 
 
 def test_fewer_are_drawn_where_they_may_be_large() -> None:
-    sizes = [
-        (None, 84, 84),
-        (400, 1, 28, 28),
-        (100, 3, 84, 84),
-        (1000, 3, 84, 84),
-        (1000, 3, 224, 224),
-        (9999, 3, 224, 224),
-    ]
-    assert [drawn_together(Sized(*one)) for one in sizes] == [16, 16, 16, 6, 1, 1]
+    sizes: list[tuple[int | None, int]] = [(None, 84), (400, 28), (100, 84), (1000, 84), (1000, 224), (9999, 224)]
+    assert [drawn_together(Sized(most, 3, side, side)) for most, side in sizes] == [16, 16, 16, 6, 1, 1]
     source = Sized(1000, 3, 84, 84)
     calls: list[int] = []
     meta_test(NearestMean(), source, episodes=20, progress=lambda done, of: calls.append(done))
