@@ -55,6 +55,24 @@ def test_by_names_in_one_place() -> None:
         seen.check_names(Origin(elsewhere, ("a", "c")), "test")  # other classes of these names
 
 
+def test_by_names_of_the_data_sets_that_one_is_made_of() -> None:
+    made, part = place("mini"), place("glyphs")
+    shape = TaskShape((1, 4, 4), "classes", 1)
+
+    def seen(where: Place, *names: str) -> Seen:
+        return Seen("runs/x", shape, where, {"trained": Used(frozenset(names))})
+
+    with pytest.raises(InputError, match=r"runs/x on 'A': it was trained on them"):
+        seen(made, "glyphs/A", "digits/1").check_names(Origin(part, ("A", "B")), "test")
+    with pytest.raises(InputError, match=r"runs/x on 'glyphs/A': it was trained on them"):
+        seen(part, "A").check_names(Origin(made, ("glyphs/A", "digits/A")), "test")
+    seen(made, "glyphs/A", "digits/B").check_names(Origin(part, ("B",)), "test")
+    seen(part, "A").check_names(Origin(made, ("glyphs/B", "digits/A", "A")), "test")
+    seen(made, "glyphs/A").check_names(Origin(part, ("A",)), "train")
+    for own in (place("glyphs", "/somewhere/own"), place("other")):
+        seen(made, "glyphs/A").check_names(Origin(own, ("A",)), "test")
+
+
 def test_by_examples_wherever_they_lie() -> None:
     seen = seen_of(tasks("bc", "train", OWN), tasks("d", "validation", OWN))
     for where in (place("images", "/somewhere/else"), PUBLISHED):

@@ -74,6 +74,8 @@ class Seen:
     def check_names(self, origin: Origin, split: str) -> None:
         """Whether names of classes are new to it, where those of the same place are the same classes.
 
+        So are those of published data sets that one is made of: ``"glyphs/A"`` there, and ``"A"`` of ``glyphs``.
+
         A folder of one's own may have got more classes since, and is then divided otherwise. Classes that the run was
         validated on chose its checkpoint: they may be validated on again, but are no test.
 
@@ -84,18 +86,27 @@ class Seen:
         Raises:
             InputError: some of them are not.
         """
-        if origin.place != self.place:
-            return
         same = alike if self.place[0] == "texts" else str  # people write labels of texts as they like
         for how, used in self._against(split):
-            names = set(map(same, used.names))
-            seen = sorted(name for name in origin.names if same(name) in names)
+            if origin.place == self.place:
+                names = set(map(same, used.names))
+                seen = sorted(name for name in origin.names if same(name) in names)
+            else:
+                seen = self._seen_across(origin, used)
             if seen:
                 raise InputError(
                     f"Cannot test {self.run} on {_some(seen)}: it was {how} on them (split.json). The data was divided "
                     "otherwise then, with fewer classes or another split, or is another file with such labels; train "
                     "anew, or leave them out."
                 )
+
+    def _seen_across(self, origin: Origin, used: Used) -> list[str]:
+        """Of two published data sets, of which one may be made of others: its names begin with theirs."""
+        (there, folder), (here, own) = origin.place, self.place
+        if folder is not None or own is not None:
+            return []
+        whole = {f"{here}/{name}" for name in used.names}
+        return sorted(name for name in origin.names if name in whole or f"{there}/{name}" in used.names)
 
     def _check_examples(self, origin: Origin, split: str) -> None:
         """By the examples themselves, whatever their class and their folder are called now.
