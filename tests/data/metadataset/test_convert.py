@@ -298,6 +298,11 @@ def change(name: str, part: str, key: str, value: Any) -> Callable[[Path], objec
         ("vgg_flower", remove("jpg", "image_00003.jpg"), r"Cannot read .*image_00003\.jpg: No such file"),
         ("fungi", remove("val.json"), r"Cannot read .*val\.json: No such file"),
         ("fungi", write("{", "val.json"), r"val\.json: it is not JSON"),
+        (
+            "fungi",
+            remove("val.json"),
+            r"^Cannot read [^(]*val\.json: No such file or directory\. Copy the file there\.$",
+        ),
         ("fungi", write("{}", "val.json"), r"val\.json: it has no list 'images'"),
         (
             "fungi",

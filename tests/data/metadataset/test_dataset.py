@@ -14,7 +14,7 @@ from PIL import Image
 
 from quickstudy.data.leaks import leaks
 from quickstudy.data.metadataset import stores
-from quickstudy.data.metadataset.convert import convert
+from quickstudy.data.metadataset.convert import RECORDS, convert
 from quickstudy.data.metadataset.dataset import PROTOCOLS, MetaDataset, rules_of
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.examples import write_example
@@ -253,6 +253,13 @@ def test_what_is_missing_is_said(root: Path, tmp_path: Path) -> None:
         DataError, match=r"records of aircraft, cu_birds, .* has those of ilsvrc_2012, omniglot, dtd, tra"
     ):
         MetaDataset(root, protocol="all").tasks("train", seed=0, **SIZES)
+    (tmp_path / RECORDS / "ilsvrc_2012").mkdir(parents=True)
+    (tmp_path / RECORDS / "ilsvrc_2012" / "0.tfrecords").write_bytes(b"")
+    with pytest.raises(DataError, match=r"ilsvrc_2012: it has no dataset_spec\.json, which says what its records are"):
+        MetaDataset(tmp_path).tasks("train", seed=0, **SIZES)
+    (tmp_path / RECORDS / "ilsvrc_2012" / "dataset_spec.pkl").write_bytes(b"")
+    with pytest.raises(DataError, match=r"its specification is a pickle .* Copy the published one there"):
+        MetaDataset(tmp_path).tasks("train", seed=0, **SIZES)
     with pytest.raises(UnknownName, match="no data set of Meta-Dataset called 'birds'"):
         MetaDataset(root, datasets=("birds",))
     for twice in ({"datasets": ("dtd", "omniglot", "dtd")}, {"validate": ("dtd", "dtd")}):

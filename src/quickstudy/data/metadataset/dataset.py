@@ -15,7 +15,7 @@ from quickstudy.data.dataset import check_role
 from quickstudy.data.metadataset.convert import RECORDS
 from quickstudy.data.metadataset.episodes import Member, MetaDatasetTasks
 from quickstudy.data.metadataset.sampling import Rules, Sampler, pool_of
-from quickstudy.data.metadataset.specs import COUNTS, SPEC, check_published
+from quickstudy.data.metadataset.specs import COUNTS, SPEC, check_published, spec_of
 from quickstudy.data.metadataset.stores import RecordFolder
 from quickstudy.errors import DataError, InputError, UnknownName
 from quickstudy.files import data_root
@@ -200,6 +200,9 @@ class MetaDataset:
 
     def _refuse_missing(self, names: Sequence[str], role: str) -> None:
         missing = [name for name in names if name not in self._present]
+        for name in missing:
+            if any((self.folder / name).glob("*.tfrecords")):
+                spec_of(self.folder / name)  # says what is wrong with a folder of records that has no specification
         if missing:
             here = f"those of {', '.join(self._present)}" if self._present else "none at all"
             raise DataError(

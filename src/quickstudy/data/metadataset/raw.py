@@ -171,8 +171,9 @@ def json_of(path: Path, fields: Iterable[str]) -> dict[str, Any]:
     Raises:
         DataError: it is missing, or not that.
     """
+    content = bytes_of(path)
     try:
-        found = json.loads(bytes_of(path))
+        found = json.loads(content)
     except ValueError as error:
         raise DataError(f"Cannot read {path}: it is not JSON ({error}). Copy the file again.") from error
     for field in fields:
