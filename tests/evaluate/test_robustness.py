@@ -29,8 +29,8 @@ from quickstudy.evaluate.robustness import (
 
 def test_the_percentile_is_the_papers_and_its_interval_holds_the_truth() -> None:
     rng = np.random.default_rng(0)
-    draws = [rng.normal(0, 1, 300) for _ in range(400)]
-    truth = -1.6449  # of the normal distribution
+    draws = [rng.uniform(0, 1, 300) for _ in range(400)]
+    truth = 0.05
     found = [low_percentile(values) for values in draws]
     assert found[0][0] == pytest.approx(float(np.quantile(draws[0], 0.05)))
     held = np.mean([low <= truth <= high for _, low, high in found])
@@ -43,6 +43,10 @@ def test_of_few_episodes_none_may_lie_below_the_percentile() -> None:
     found = [low_percentile(rng.uniform(0, 1, 20)) for _ in range(400)]
     assert np.mean([low <= 0.05 <= high for _, low, high in found]) >= 0.93
     assert {low for _, low, _ in found} == {0.0}
+
+
+def test_of_one_episode_no_calibration_is_known() -> None:
+    assert ece_interval(answers(np.random.default_rng(0), 1, 0.9, 0.7))[1:] == (0, 1)
 
 
 def test_the_worst_of_equal_classes_is_not_worse_than_the_others() -> None:

@@ -283,7 +283,7 @@ def ece_interval(found: Answers, bins: int = 15, seed: int = 0) -> tuple[float, 
     """Expected calibration error, and its 95 % interval by a bootstrap over episodes.
 
     The error is an average of absolute values, so that luck makes it larger, in the bootstrap once more: its interval
-    is moved by twice the mean of that (the basic bootstrap), and no lower than 0.
+    is moved by twice the mean of that (the basic bootstrap), and no lower than 0. Of one episode nothing is known.
 
     Args:
         found: the answers.
@@ -300,6 +300,8 @@ def ece_interval(found: Answers, bins: int = 15, seed: int = 0) -> tuple[float, 
     weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=n).astype(np.float64)
     resampled = np.abs(weights @ gap).sum(1) / (weights @ rows)
     value = float(np.abs(gap.sum(0)).sum() / rows.sum())
+    if n < 2:
+        return value, 0.0, 1.0
     low, high = np.quantile(resampled, [0.025, 0.975])
     return value, max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low))
 
