@@ -365,17 +365,21 @@ def save_robustness(run: RunFolder, found: Robustness) -> Path:
     return path
 
 
-def robustness_of(run: RunFolder, beside: Result | None = None) -> Robustness | None:
+def robustness_of(
+    run: RunFolder, beside: Result | None = None, tell: Callable[[str], None] = lambda text: None
+) -> Robustness | None:
     """The figures that were saved last; None where there are none that can be read.
 
     Args:
         run: whose.
         beside: only those of the same recipe, checkpoint and tasks as this result.
+        tell: told which files were passed over, and why.
     """
     for path in sorted(run.robustness.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             found = Robustness.load(path)
-        except DataError:
+        except DataError as error:
+            tell(f"Passed over: {error}")
             continue
         if beside is None or found.stands_beside(beside):
             return found

@@ -197,7 +197,11 @@ def test_what_is_cut_off_is_passed_over(glyphs: Path) -> None:
     folder = glyphs / "evaluations" / "robustness"
     folder.mkdir(parents=True)
     (folder / "a.json").write_text("{")
-    assert robustness_of(open_run(glyphs)) is None and results_of(open_run(glyphs)) == []
+    said: list[str] = []
+    assert robustness_of(open_run(glyphs), tell=said.append) is None and results_of(open_run(glyphs)) == []
+    assert len(said) == 1 and said[0].startswith(f"Passed over: Cannot read {folder / 'a.json'} as robustness figures")
+    page = report([glyphs], out=glyphs / "page.html", episodes=0)
+    assert "Passed over: Cannot read" in page.read_text()
 
 
 def test_regression_has_none(trained: Path, tmp_path: Path, quickstudy: Command) -> None:

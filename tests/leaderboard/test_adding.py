@@ -20,7 +20,9 @@ from quickstudy.leaderboard import add, read_board
 from quickstudy.leaderboard import again as testing
 from quickstudy.leaderboard.again import _compare, sample_of
 from quickstudy.leaderboard.entry import Checked, read_entry
+from quickstudy.recipes import load_recipe
 from quickstudy.reproduce import reproduce
+from quickstudy.reproduce.record import commit
 from quickstudy.train.checkpoint import _state_digest
 from tests.data.picturesmade import folder_of_pictures
 from tests.evaluate.fakes import NearestMean, Points
@@ -68,6 +70,10 @@ def test_a_result_is_tested_again_and_added(run: Path, tmp_path: Path) -> None:
     assert about.weights_sha256 == json.loads((run / "checkpoints/best/state.json").read_text())["weights_sha256"]
     assert about.checked is not None and about.checked.episodes == tuple(sample_of(result, 20))
     assert about.checked.difference < 1e-5 and "0.001 of itself" in about.checked.tolerance
+    assert about.checked.commit == commit(), "by which sources it was tested again"
+    assert about.settings is not None and about.settings["train"]["steps"] == 6, "others can train it again"
+    again = load_recipe(about.recipe, SMALL)
+    assert again.model_dump(mode="json", by_alias=True, exclude_none=True) == about.settings
     (row,) = (row for table in read_board(tmp_path / "results", papers=False).tables for row in table.rows)
     assert row.checked and row.marks == ("checked",)
 

@@ -149,6 +149,9 @@ def test_rows_are_sorted_and_filtered(browser: Browser, board: Board, tmp_path: 
     assert names(page) == ["better"]
     page.reload()  # what is chosen stands in the address
     expect(page.locator("#shown")).to_have_text("1 row of 1 task")
+    page.evaluate("location.hash = 'shot=1'")  # an address that was sent, in a page that is open
+    expect(page.locator("#shown")).not_to_have_text("1 row of 1 task")
+    assert page.locator("select[name=shot]").input_value() == "1" and page.url.endswith("#shot=1")
     page.get_by_role("searchbox", name="Text").fill("nothing like that")
     expect(page.locator("#none")).to_be_visible()
     page.get_by_role("button", name="Show all").click()

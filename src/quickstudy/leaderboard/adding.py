@@ -278,6 +278,7 @@ def _row(
     row |= {
         "row": result.learner,
         **of_training(folder, which),
+        "settings": trained.model_dump(mode="json", by_alias=True, exclude_none=True),
         "test_seconds": round(result.seconds, 3),
         "data": data_of(recipe),
         "overrides": dict(changed),

@@ -23,6 +23,7 @@ from quickstudy.evaluate.possible import DIGITS
 from quickstudy.leaderboard.entry import Checked
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.metrics import metric
+from quickstudy.reproduce.record import commit
 
 __all__ = ["TOLERANCE", "sample_of", "tested_again"]
 
@@ -97,6 +98,7 @@ def tested_again(
         difference=largest,
         tolerance=TOLERANCE,
         torch=str(torch.__version__),
+        commit=commit(),
         made=datetime.now(UTC).strftime("%Y-%m-%d"),
     )
 

@@ -45,6 +45,7 @@ class Checked(_Facts):
         difference: the largest between a figure of the file and the one found.
         tolerance: what was allowed, in words.
         torch: version that it was tested again by.
+        commit: of quickstudy's sources, then; None where they are no checkout.
         made: the day, UTC.
     """
 
@@ -52,6 +53,7 @@ class Checked(_Facts):
     difference: float = Field(ge=0)
     tolerance: str
     torch: str
+    commit: str | None = None
     made: str
 
 
@@ -63,6 +65,7 @@ class Provenance(_Facts):
         versions: of packages, and what it ran on: ``quickstudy``, ``torch``, ``processor``, ``cpus`` ...
         recipe: name of the recipe.
         recipe_hash: of the recipe that was trained.
+        settings: that recipe itself, with every default written out.
         claim: the published figure that it reproduces.
         protocol: digest of that claim's recipe and test; None of rows that were added, which were held to these.
         series: digest of the recipe without its seed: rows of one series are seeds of one another.
@@ -92,6 +95,7 @@ class Provenance(_Facts):
     versions: dict[str, Any] = Field(min_length=1)
     recipe: str = ""
     recipe_hash: str = ""
+    settings: dict[str, Any] | None = None
     claim: str | None = None
     protocol: str | None = None
     series: str | None = None

@@ -79,9 +79,14 @@
     }
   }
 
-  for (const [name, wanted] of new URLSearchParams(location.hash.slice(1))) {
-    if (form.elements[name]) form.elements[name].value = wanted;
-  }
+  const read = () => {
+    form.reset();
+    for (const [name, wanted] of new URLSearchParams(location.hash.slice(1))) {
+      if (form.elements[name]) form.elements[name].value = wanted;
+    }
+  };
+  read();
+  window.addEventListener("hashchange", () => { read(); filter(); }); // an address that was sent, in a page that is open
   form.hidden = false;
   form.addEventListener("input", filter);
   form.addEventListener("submit", (event) => event.preventDefault());

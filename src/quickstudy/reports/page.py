@@ -99,7 +99,7 @@ def report(
         for name, folder in named.items():
             _ask(found, name, folder, role, episodes, root, where, line)
     for name, folder in named.items():
-        saved = robustness_of(folder)
+        saved = robustness_of(folder, tell=found.notes.append)
         if saved is not None:
             found.robust[name] = saved
         found.notes += [f"{name} was changed on the way: {what}" for what in changes_in_words(folder)]
