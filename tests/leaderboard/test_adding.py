@@ -95,12 +95,17 @@ def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> 
     again = add(result_of(run), results=tmp_path, by="somebody else", sample=3)
     assert not again.new and again.path == first.path and first.path.read_bytes() == before
     assert len(again.checked.episodes) == 3, "what was tested again now, not by whoever added it"
-    content = json.loads(before)
-    content["provenance"]["weights_sha256"] = "0" * 64
-    first.path.write_text(json.dumps(content))
-    said = r"cannot be added: .*maml-.*\.json is of the same recipe, checkpoint and tasks, and has other figures or"
-    with pytest.raises(InputError, match=said):
-        add(result_of(run), results=tmp_path)
+    for name, other, said in (
+        ("weights_sha256", "0" * 64, r"has other weights_sha256 \('0000"),
+        ("row", "my learner", r"has other row \('my learner'\)\. No row is ever replaced"),
+        ("steps", 7, r"has other steps \(7\)"),
+        ("train_seconds", 0.1, r"has other train_seconds \(0\.1\)"),
+    ):
+        content = json.loads(before)
+        content["provenance"][name] = other
+        first.path.write_text(json.dumps(content))
+        with pytest.raises(InputError, match=rf"cannot be added: .*maml-.*\.json is of the same recipe.* {said}"):
+            add(result_of(run), results=tmp_path)
 
 
 def test_nobody_chooses_the_episodes(trained: Path) -> None:
@@ -112,6 +117,10 @@ def test_nobody_chooses_the_episodes(trained: Path) -> None:
     assert sample_of(result, 100) == list(range(40))
     with pytest.raises(InputError, match="Cannot test 0 episodes again"):
         add(result_of(trained), sample=0)
+    with pytest.raises(
+        InputError, match=r"Cannot add a row by 'me\\n': a name has no characters that cannot be printed"
+    ):
+        add(result_of(trained), by="me\n")
 
 
 def test_figures_that_do_not_come_out_are_refused(run: Path, tmp_path: Path) -> None:

@@ -73,6 +73,8 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"provenance": ...}, "provenance is missing, which says how it was measured"),
     ({"provenance": []}, "provenance is list, not an object"),
     ({"provenance__row": ...}, r"provenance\.row is missing: measure it anew"),
+    ({"provenance__row": "a\x1b[2Jb"}, r"provenance\.row: value error, it has characters that cannot be printed"),
+    ({"provenance__by": "\u202e"}, r"provenance\.by: value error, it has characters that cannot be printed"),
     ({"provenance__versions": {}}, r"provenance\.versions: dictionary should have at least 1 item"),
     (
         {"provenance__train_seconds": -3},

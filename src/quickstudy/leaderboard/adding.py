@@ -105,6 +105,8 @@ def add(
     path = Path(file)
     if sample < 1:
         raise InputError(f"Cannot test {sample} episodes again: expected 1 or more, such as 20.")
+    if by is not None and not by.isprintable():
+        raise InputError(f"Cannot add a row by {by!r}: a name has no characters that cannot be printed.")
     result, said = read_result(path)
     folder = _run_of(path, run)
     changed = kebab_keys(overrides)
@@ -296,11 +298,11 @@ def _slug(name: str) -> str:
 
 def _keep(path: Path, file: Path, result: Result, row: dict[str, Any], checked: Checked) -> Added:
     if path.exists():
-        old = read_entry(path)
-        if not _alike(old, result, row):
+        other = _others(read_entry(path), result, row)
+        if other:
             raise InputError(
-                f"{file} cannot be added: {path} is of the same recipe, checkpoint and tasks, and has other figures or "
-                "weights. No row is ever replaced; move that file away if it is wrong."
+                f"{file} cannot be added: {path} is of the same recipe, checkpoint and tasks, and has other "
+                f"{', '.join(other)}. No row is ever replaced; move that file away if it is wrong."
             )
         return Added(path, False, checked)
     Provenance.model_validate(row)  # what is written can be read
@@ -308,9 +310,16 @@ def _keep(path: Path, file: Path, result: Result, row: dict[str, Any], checked: 
     return Added(path, True, checked)
 
 
-def _alike(old: Entry, result: Result, row: Mapping[str, Any]) -> bool:
+_RUNS = ("row", "recipe", "recipe_hash", "series", "seed", "step", "steps", "train_seconds", "weights_sha256")
+"""What a row says of its run, and the run itself says."""
+
+
+def _others(old: Entry, result: Result, row: Mapping[str, Any]) -> list[str]:
+    """What a row that is there says otherwise; nothing where it is the same."""
     figures = zip(old.result.per_episode, result.per_episode, strict=False)
     same = old.result.episodes == result.episodes and all(
         a == b or abs(a - b) <= DIGITS * max(1.0, abs(b)) for a, b in figures
     )
-    return same and old.about.weights_sha256 == row["weights_sha256"]
+    return ([] if same else ["figures"]) + [
+        f"{name} ({getattr(old.about, name)!r})" for name in _RUNS if getattr(old.about, name) != row[name]
+    ]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from quickstudy.errors import DataError
 from quickstudy.evaluate import Result
@@ -23,6 +23,15 @@ __all__ = ["Checked", "Energy", "Entry", "Provenance", "read_entry", "read_resul
 
 class _Facts(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True, allow_inf_nan=False)
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("it has characters that cannot be printed, such as those that steer a terminal")
+    return text
+
+
+Printable: TypeAlias = Annotated[str, AfterValidator(_printable)]
 
 
 class Energy(_Facts):
@@ -91,7 +100,7 @@ class Provenance(_Facts):
         made: the day, UTC.
     """
 
-    row: str = Field(min_length=1)
+    row: Printable = Field(min_length=1)
     versions: dict[str, Any] = Field(min_length=1)
     recipe: str = ""
     recipe_hash: str = ""
@@ -117,7 +126,7 @@ class Provenance(_Facts):
     overrides: dict[str, Any] = Field(default_factory=dict)
     checked: Checked | None = None
     robustness: Robustness | None = None
-    by: str | None = None
+    by: Printable | None = None
     made: str | None = None
 
 
