@@ -26,7 +26,8 @@ apart:
 It tests as usual, then asks the first 300 of the episodes (or all, where `--episodes` says fewer) again with
 something changed, prints the figures, keeps them in `RUN/evaluations/robustness/`, and shows them in
 `RUN/report.html`, with curves over shots and ways. `quickstudy report RUN RUN ...` sets those of several runs beside
-each other. In Python: `quickstudy.evaluate(run, robustness=True)`.
+each other. In Python: `quickstudy.evaluate(run, robustness=True)`. That is some two dozen tests in place of one: try
+`--episodes 40` first, of which less can be told.
 
 `quickstudy reproduce NAME --robustness` measures them beside a published protocol, and rows of the
 [leaderboard](leaderboard.md) have them where they were asked for.
