@@ -150,6 +150,9 @@ def test_another_learners_or_datas_name_is_refused(run: Path, tmp_path: Path) ->
     copy = changed(result_of(run), learner="protonet")
     with pytest.raises(InputError, match=r"its learner is 'protonet', and .*recipe\.toml trained 'maml'\. Evaluate"):
         add(copy, run, results=tmp_path / "results")
+    copy = changed(result_of(run), learner_seed=7)
+    with pytest.raises(InputError, match=r"its learner_seed is 7, and `quickstudy evaluate` tests all learners with 0"):
+        add(copy, run, results=tmp_path / "results")
     for name, other in (("data", "omniglot"), ("split", "vinyals/test"), ("shot", 1)):
         copy = changed(result_of(run), **{name: other})
         with pytest.raises(InputError, match=rf"copy\.json cannot be right\. {name} is .*, and source\.{name} is"):
@@ -226,6 +229,8 @@ def test_what_a_test_changed_is_given_again(run: Path, tmp_path: Path) -> None:
         add(file, results=tmp_path)
     entry = read_entry(add(file, results=tmp_path, overrides=other).path)
     assert entry.about.overrides == {"learner.test-inner-steps": 3}
+    (row,) = (row for table in read_board(tmp_path, papers=False).tables for row in table.rows)
+    assert row.marks == ("learner.test-inner-steps 3", "checked"), "told from the run as it was trained"
 
 
 def test_classes_that_were_trained_on_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

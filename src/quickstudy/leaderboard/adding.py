@@ -160,6 +160,11 @@ def _check_recipe(
             f"{path} cannot be added: its learner is {result.learner!r}, and {folder.recipe} trained {learner!r}. "
             "Evaluate the run again, and add what that writes."
         )
+    if result.learner_seed:  # whoever tries many could pick the best
+        raise InputError(
+            f"{path} cannot be added: its learner_seed is {result.learner_seed}, and `quickstudy evaluate` tests all "
+            "learners with 0. Evaluate the run again, and add what that writes."
+        )
     found = recipe_hash(recipe_of(folder, changed))
     if found != result.recipe_hash:
         tested = f" with {', '.join(changed)}" if changed else ""

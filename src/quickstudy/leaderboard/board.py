@@ -139,6 +139,9 @@ class Row:
             found.append("not the claim's protocol any more")
         if self.first.about.baseline:
             found.append("baseline")
+        # What the test changed of the learner; changes of the data make another table.
+        changed = self.first.about.overrides.items()
+        found += [f"{name} {value}" for name, value in changed if not name.startswith("data.")]
         if self.checked:
             found.append("checked")
         return tuple(found)
