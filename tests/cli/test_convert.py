@@ -36,6 +36,7 @@ def test_from_raw_files_to_a_figure(root: Path, quickstudy: Command) -> None:
     run = library.train("meta-dataset-all-protonet", overrides=small, data_root=root, runs=root / "runs")
     found = library.evaluate(run, episodes=3, data_root=root, report=False)
     assert found.episodes == 3 and found.source["data-sets"] == ["dtd"]
+    assert "on meta-dataset (dtd), test, " in str(found), "which column of the table it is"
     with pytest.raises(DataError, match="Cannot find the records of fungi"):
         library.evaluate(run, episodes=3, data_root=root, overrides={"data.test": "fungi"}, report=False)
 

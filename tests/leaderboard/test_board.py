@@ -183,3 +183,14 @@ def test_a_document_has_every_pair(results: Path) -> None:
     assert len(first["pairs"]) == 6 and first["rows"][0]["rank"] == 1
     json.dumps(first, allow_nan=False)
     assert "per_episode" not in json.dumps(first)
+
+
+def test_parts_of_a_data_set_stand_in_the_heading(tmp_path: Path) -> None:
+    """Also where only one of them was tested: a figure of "meta-dataset" alone says nothing."""
+    source = made().source | {"data": "meta-dataset", "data-sets": ["omniglot"]}
+    row(tmp_path, "one", made(data="meta-dataset", source=source))
+    (table,) = board(tmp_path).tables
+    assert table.title == "meta-dataset (omniglot), test, 5-way 1-shot: accuracy in %"
+    row(tmp_path, "two", made(data="meta-dataset", source=source | {"data-sets": ["dtd"]}))
+    titles = [table.title for table in board(tmp_path).tables]
+    assert titles[0].startswith("meta-dataset (dtd), ") and titles[1].startswith("meta-dataset (omniglot), ")

@@ -12,6 +12,7 @@ from typing import Any
 
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.comparison import cell_name
+from quickstudy.evaluate.wording import data_name
 from quickstudy.metrics import metric
 
 __all__ = ["model_index"]
@@ -58,7 +59,7 @@ def _entry(result: Result) -> dict[str, Any]:
         "task": {"type": _task_type(result), "name": f"few-shot learning, {cell_name(result)}"},
         "dataset": {
             "type": result.data.partition(",")[0],
-            "name": result.data,
+            "name": data_name(result),
             "split": result.split,
             "args": {key: value for key, value in tasks.items() if value is not None},
         },

@@ -9,7 +9,7 @@ from quickstudy.evaluate.paired import Paired
 from quickstudy.evaluate.result import Result
 from quickstudy.metrics import metric
 
-__all__ = ["count", "figure", "marks", "metric_name", "number", "sentence", "verdict", "wider"]
+__all__ = ["count", "data_name", "figure", "marks", "metric_name", "number", "sentence", "verdict", "wider"]
 
 
 def metric_name(name: str) -> str:
@@ -55,6 +55,12 @@ def count(many: int) -> str:
     return f"{many:,}"
 
 
+def data_name(result: Result) -> str:
+    """The data set; of one that is made of several with those that were drawn from: "meta-dataset (omniglot)"."""
+    parts = result.source.get("data-sets")
+    return f"{result.data} ({', '.join(map(str, parts))})" if isinstance(parts, list | tuple) else result.data
+
+
 def marks(result: Result) -> tuple[str, ...]:
     """What must stand beside a figure so that it is not misread."""
     said = []
@@ -80,7 +86,7 @@ def sentence(result: Result) -> str:
         unit = " %" if metric(name).percent else ""
         said.append(f"{name} {number(other.mean, name)} ± {number(other.ci95, name)}{unit}")
         said[-1] += "".join(f", {one}" for one in wider(result, name))
-    said += [f"{result.learner} on {result.data}, {result.split}, {cell_name(result)}", *marks(result)]
+    said += [f"{result.learner} on {data_name(result)}, {result.split}, {cell_name(result)}", *marks(result)]
     return "; ".join(said)
 
 

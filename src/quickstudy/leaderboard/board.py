@@ -18,7 +18,7 @@ from quickstudy.evaluate import Result
 from quickstudy.evaluate.comparison import cell_name
 from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.robustness import Robustness
-from quickstudy.evaluate.wording import count, metric_name
+from quickstudy.evaluate.wording import count, data_name, metric_name
 from quickstudy.leaderboard.entry import Entry
 from quickstudy.leaderboard.published import Published, is_of_claim
 from quickstudy.leaderboard.significance import Pair, groups, pairs, tasks_of
@@ -203,8 +203,11 @@ class Table:
     @property
     def title(self) -> str:
         """The task and the metric, in words."""
-        more = "".join(f", {name.replace('_', ' ')} {value}" for name, value in self.settings.items())
-        return f"{self.data}, {self.split}, {self.sizes}{more}: {metric_name(self.metric)}"
+        # Parts of a data set that is made of several stand with its name, also where no other table has it.
+        told = {name: value for name, value in self.settings.items() if name != "data-sets"}
+        more = "".join(f", {name.replace('_', ' ')} {value}" for name, value in told.items())
+        data = data_name(self.rows[0].result) if self.rows else self.data
+        return f"{data}, {self.split}, {self.sizes}{more}: {metric_name(self.metric)}"
 
     @cached_property
     def pairs(self) -> list[Pair]:
