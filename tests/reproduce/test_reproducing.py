@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import quickstudy
-from quickstudy.errors import DataError, InputError, NonFiniteLoss, StorageError
+from quickstudy.errors import CheckpointError, DataError, InputError, NonFiniteLoss, StorageError
 from quickstudy.recipes import to_toml
 from quickstudy.reproduce import Record, Reproduced, claim, energy, overview, read_duration, reproduce
 from quickstudy.reproduce.budget import Budget, StopsAt
@@ -449,6 +449,17 @@ def test_a_result_whose_figures_cannot_be_right_is_refused(
     told: list[str] = []
     assert not any(one.records for one in overview(tmp_path / "results", told.append))
     assert len(told) == 1 and re.search(f"Passed over: .*{said}", told[0])
+
+
+def test_a_checkpoint_that_is_damaged_says_how_to_begin_anew(tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(Budget, "share", lambda self, seeds: 1e-9)
+        run(tmp_path, budget=1.0)
+    folder = tmp_path / "runs" / "one-s0-001"
+    weights = folder / "checkpoints" / "last" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=rf"cut off or was changed .*To begin seed 0 anew, move {folder} away\.$"):
+        run(tmp_path)
 
 
 def test_a_result_of_other_tasks_or_steps_than_the_claims_is_not_taken(tmp_path: Path) -> None:

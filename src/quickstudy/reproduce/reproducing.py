@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from quickstudy.errors import DataError, InputError, NonFiniteLoss
+from quickstudy.errors import CheckpointError, DataError, InputError, NonFiniteLoss
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.wording import metric_name
 from quickstudy.files import check_writable
@@ -93,6 +93,7 @@ def reproduce(
         UnknownName: no such claim.
         InputError: seeds, budget or watts make no sense; a file of another kind lies where a result would; the data is
             not there.
+        CheckpointError: a run that was stopped is damaged.
         StorageError: nothing can be written into a folder; the disk refused.
         Interrupted: Ctrl-C; the running step was finished and saved.
     """
@@ -292,6 +293,9 @@ class _Work:
                 said = str(interrupted).partition(" Go on with")[0]
                 raise Interrupted(f"{said} Go on with: {self.command}") from None
             self.tell(f"Seed {seed}: its share of the budget is over. {str(interrupted).partition(' Go on')[0]}")
+        except CheckpointError as error:  # of a run that was gone on with
+            place = self.runs if old is None else old.path
+            raise CheckpointError(f"{error} To begin seed {seed} anew, move {place} away.") from error
         except NonFiniteLoss as diverged:  # the other seeds go on, and this one never counts as finished
             self.tell(f"Seed {seed}: {diverged}")
             return True
