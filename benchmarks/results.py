@@ -146,7 +146,7 @@ class _Runner:
     ) -> Entry:
         results: dict[str, Result] = {}
         for column, source in (sources or self.sources).items():
-            found = meta_test(learner, source, episodes=episodes, tasks_at_once=self.study.tasks_at_once)
+            found = meta_test(learner, source, episodes=episodes)
             results[column] = replace(found, learner=name, recipe_hash=digest)
             say(f"{name}, {column}: {results[column]}")
         return Entry(name, results, baseline)

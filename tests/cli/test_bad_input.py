@@ -122,12 +122,14 @@ def test_memory(quickstudy: Command, monkeypatch: pytest.MonkeyPatch, error: Exc
     def full(*given: Any, **named: Any) -> None:
         raise error
 
-    for verb in ("train", "evaluate"):
-        monkeypatch.setattr(f"quickstudy.api.{verb}", full)
+    for place in ("api.train", "api.evaluate", "reproduce.reproducing.claim"):
+        monkeypatch.setattr(f"quickstudy.{place}", full)
     for command, option in (("train", "--train.tasks-at-once 1."), ("evaluate", "at once: --tasks-at-once 1.")):
         done = quickstudy(command, "sinusoid-maml")
         assert done.status == 1
         assert "There is not enough memory. Compute fewer tasks at once: --" in done.err and option in done.err
+    done = quickstudy("reproduce", "sinusoid-maml")  # has no such option
+    assert "There is not enough memory. Close other programs, or take a machine that has more.\n" in done.err
 
 
 # --- a run that is damaged ---------------------------------------------------------------------------

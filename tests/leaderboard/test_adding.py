@@ -305,15 +305,16 @@ def test_a_claim_is_kept_by_what_was_tested_as_it_says(tmp_path: Path, monkeypat
     given: dict[str, Any] = {"runs": tmp_path / "runs", "results": tmp_path / "results", "device": "cpu"}
     (record,) = reproduce("one", seeds=(0,), **given).records
     run = tmp_path / "runs" / "one-s0-001"
-    assert read_entry(add(record.path, run, results=tmp_path / "results").path).about.claim == "one"
+    added = read_entry(add(record.path, run, results=tmp_path / "results").path).about
+    assert (added.claim, added.protocol) == ("one", record.about.protocol), "so that a later claim takes it for no seed"
     # The same training, tested otherwise, is not what the paper did, whatever its file says.
     others: list[tuple[dict[str, Any], dict[str, Any]]] = [({"shot": 7}, {}), ({}, {"learner.test-inner-steps": 3})]
     for sizes, changes in others:
         result = api.evaluate(run, checkpoint="last", overrides=changes, report=False, **sizes)
         file = tmp_path / "forged.json"
         save_kept(file, result, {"claim": "one"})
-        added = add(file, run, results=tmp_path / "results", overrides=changes)
-        assert added.new and read_entry(added.path).about.claim is None
+        other = add(file, run, results=tmp_path / "results", overrides=changes)
+        assert other.new and read_entry(other.path).about.claim is None
 
 
 def test_data_that_is_not_at_hand_is_no_excuse(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,6 +49,8 @@ def test_one_episode_in_twenty_is_worse(tmp_path: Path) -> None:
     assert found["errors"].percentile == math.inf, "of an error it is the 95th percentile"
     said = {one["name"]: one["percentile"] for table in document(board(tmp_path))["tables"] for one in table["rows"]}
     assert said == {"spread": found["spread"].percentile, "errors": "Infinity"}
+    text = render_board(board(tmp_path))
+    assert f"  p5 {100 * found['spread'].percentile:.1f}" in text and "  p95 ∞" in text
 
 
 def test_robustness_stands_beside_its_row(tmp_path: Path) -> None:

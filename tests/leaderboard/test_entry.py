@@ -52,6 +52,7 @@ WRONG: list[tuple[dict[str, Any], str]] = [
     ({"query": 7}, r"per_episode\[\d+\] is 0\.\d+, and no number of right answers to 5 x 7 queries gives that"),
     ({"source_hash": "hash of the data"}, "source_hash is 'hash of the data', which is no digest"),
     ({"diverged": 51}, "diverged is 51 of 50 episodes"),
+    ({"episodes": 0, "per_episode": [], "diverged": 3}, "episodes is 0: a row needs 2 or more, for an interval"),
     ({"first": -1}, "first is -1, seed is 0 and learner_seed is 0"),
     ({"learner_seed": -1}, "and learner_seed is -1: expected whole numbers"),
     ({"source__way": 20}, r"way is 5, and source\.way is 20"),

@@ -23,6 +23,9 @@ def test_a_curve_of_training_is_of_means_over_parts(tmp_path: Path) -> None:
     assert found.seconds == 20 and found.curve is not None
     assert (found.curve.of, found.curve.metric, len(found.curve.points)) == ("training tasks", "loss", 21)
     assert found.curve.points[:3] == ((1, 1.0), (3, 2.5), (5, 4.5)) and found.curve.points[-1] == (40, 40.0)
+    with (tmp_path / "m.jsonl").open("ab") as file:
+        file.write(b"\n\xff\xfe\n")
+    assert read_along(tmp_path / "m.jsonl", 40) == found, "what is no text ends it, as a line that was cut off does"
 
 
 def test_validations_are_the_curve_where_there_are_some(tmp_path: Path) -> None:

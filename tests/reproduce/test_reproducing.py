@@ -417,6 +417,7 @@ def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.Monke
     run(tmp_path, "letters")
     before = Record.load(path)
     assert before.about.robustness is None
+    bare = json.loads(path.read_text())
     no_training(monkeypatch)
     run(tmp_path, "letters", robustness=True)  # nothing is trained for it, the test is there again
     after = Record.load(path)
@@ -424,6 +425,13 @@ def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.Monke
     assert after.about.robustness is not None and after.about.robustness["source_hash"] == after.result.source_hash
     monkeypatch.setattr("quickstudy.reproduce.reproducing.evaluate", lambda *given, **options: pytest.fail("again"))
     run(tmp_path, "letters", robustness=True)
+    path.write_text(json.dumps(bare))
+    (tmp_path / "runs").rename(tmp_path / "elsewhere")
+    found, said = run(tmp_path, "letters", robustness=True)  # hours of training are not begun anew for it
+    assert len(found.records) == 1 and json.loads(path.read_text()) == bare
+    assert re.search(
+        r"Seed 0: its robustness cannot be measured, as its run is not in .* stays as it is\. Name", said[-1]
+    )
     with pytest.raises(InputError, match=r"Cannot measure robustness of one: its figure is mean squared error"):
         run(tmp_path, robustness=True)
 

@@ -52,7 +52,7 @@ def evaluate(
         typer.Option(
             "--robustness",
             help="Also measure where the learner fails: worst class and episodes, calibration, unknown classes, wrong "
-            "labels, turned and noisy queries, other shots and ways. On the first 300 episodes; takes some 30 tests.",
+            "labels, turned and noisy queries, other shots and ways. On the first 300 episodes; takes two dozen tests.",
         ),
     ] = False,
     tasks_at_once: Annotated[

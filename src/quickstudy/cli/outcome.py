@@ -19,6 +19,8 @@ from quickstudy.errors import InputError, QuickstudyError
 __all__ = ["run_to_exit_status"]
 
 DONE, FAILED, BAD_INPUT, INTERRUPTED = 0, 1, 2, 130
+_TASKS_AT_ONCE = {"evaluate": "--tasks-at-once", **dict.fromkeys(("train", "sweep"), "--train.tasks-at-once")}
+"""Command -> the option that bounds its memory."""
 
 
 def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> None:
@@ -60,7 +62,9 @@ def _explain(error: Exception, command: str) -> tuple[str, int]:
         where = f" ({error.filename})" if error.filename else ""
         return f"The system refused: {error.strerror or error}{where}.", FAILED
     if _is_out_of_memory(error):
-        option = "--tasks-at-once" if command == "evaluate" else "--train.tasks-at-once"
+        option = _TASKS_AT_ONCE.get(command)
+        if option is None:
+            return "There is not enough memory. Close other programs, or take a machine that has more.", FAILED
         return f"There is not enough memory. Compute fewer tasks at once: {option} 1.", FAILED
     what = f"{type(error).__name__}: {error}".rstrip(".")
     return f"This should not happen: {what}. Run it again with --debug to see where, and report it.", FAILED

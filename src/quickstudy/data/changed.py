@@ -254,9 +254,8 @@ class Outsiders(AbstractChange):
         other = source.episodes(far)
         if not (_numbers_classes(episode) and _numbers_classes(other)):
             raise InputError("Cannot ask for queries of other classes: these tasks do not number their classes.")
-        if _each_as_large(episode.query) != _each_as_large(
-            other.query
-        ):  # texts are filled up to the longest beside them
+        # Texts are filled up to the longest beside them, so that these are drawn together.
+        if _each_as_large(episode.query) != _each_as_large(other.query):
             both = source.episodes(np.concatenate([own, far]))
             episode, other = both.tasks(slice(None, len(own))), both.tasks(slice(len(own), None))
         assert episode.classes is not None and other.classes is not None and other.query.y is not None

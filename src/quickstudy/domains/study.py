@@ -96,7 +96,6 @@ class Study:
         plain: the recipe of the same network, plainly pretrained on the same training data; None where there is no such
             thing, with the reason in the field's page.
         also: recipes of other learners that are compared, too.
-        tasks_at_once: how many test tasks are computed together, where they are large; None: as many as usual.
         rivals: baselines.
         columns: test tasks.
         episodes: how many of each kind.
@@ -116,7 +115,6 @@ class Study:
     sections: Callable[[Found], Sequence[Section]] = lambda found: ()
     notes: Sequence[str] = ()
     also: Sequence[str] = ()
-    tasks_at_once: int | None = None
     published: Sequence[Published] = ()
 
 

@@ -20,9 +20,7 @@ from quickstudy.episode import Episode, Examples, MultiLabel
 __all__ = ["drawn_together", "portions"]
 
 _TASKS = 16
-_DRAWN = (
-    1 << 27
-)  # numbers of the tasks that are drawn together, bytes where they are pictures; some are read ahead, too
+_DRAWN = 1 << 27  # numbers of the tasks that are drawn together (bytes of pictures); some are read ahead, too
 _CHANNELS = 64
 _ROOM = 1 << 28  # numbers of one layer: a GiB in float32
 

@@ -54,8 +54,10 @@ def _wrong(result: Result) -> Iterator[str]:
     yield from _wrong_sizes(result)
     yield from _wrong_settings(result)
     values = np.array(result.per_episode, dtype=np.float64)
+    if not len(values):  # that there are too few is said already
+        return
     yield from _wrong_figures(result.metric, "per_episode", values, result)
-    median = float(np.median(values)) if len(values) else math.nan
+    median = float(np.median(values))
     if result.median != median and not abs(result.median - median) <= DIGITS * max(1.0, abs(median)):
         yield f"median is {result.median:g}, and that of per_episode is {median:g}"
     others: dict[str, Other] = result.others

@@ -202,16 +202,15 @@ _ADAPTER = TypeAdapter(Robustness)
 # --- figures of the answers to unchanged tasks --------------------------------------------------
 
 
-def low_percentile(values: Floats, share: float = 0.05, least: float = 0.0) -> tuple[float, float, float]:
+def low_percentile(values: Floats, share: float = 0.05) -> tuple[float, float, float]:
     """A low quantile of the episodes' figures, and its 95 % interval between two of the sorted figures.
 
     The interval supposes nothing of their distribution: how many of n fall below the true quantile is binomial. Of few
-    episodes (of the 5th percentile fewer than 72) none may lie below it, so that their least is no lower end.
+    episodes (of the 5th percentile fewer than 72) none may lie below it, so that the lower end is 0: no share is less.
 
     Args:
-        values: ``[E]``.
+        values: ``[E]``, from 0 on.
         share: of episodes below it.
-        least: what no figure is below, which is the lower end where no episode is.
 
     >>> low_percentile(np.arange(100.0))
     (4.95, 0.0, 10.0)
@@ -220,7 +219,7 @@ def low_percentile(values: Floats, share: float = 0.05, least: float = 0.0) -> t
 
     ordered, n = np.sort(values), len(values)
     low, high = int(binom.ppf(0.025, n, share)) - 1, min(int(binom.ppf(0.975, n, share)), n - 1)
-    return float(np.quantile(values, share)), float(ordered[low]) if low >= 0 else least, float(ordered[high])
+    return float(np.quantile(values, share)), float(ordered[low]) if low >= 0 else 0.0, float(ordered[high])
 
 
 class ClassCounts:

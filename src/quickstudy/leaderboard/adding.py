@@ -27,7 +27,7 @@ from quickstudy.evaluate.possible import DIGITS
 from quickstudy.leaderboard.again import tested_again
 from quickstudy.leaderboard.entry import Checked, Entry, Provenance, read_entry, read_result
 from quickstudy.leaderboard.leaks import check_leaks, used_by
-from quickstudy.leaderboard.published import data_of, is_tested_as
+from quickstudy.leaderboard.published import claimed, data_of
 from quickstudy.leaderboard.trained import of_training
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
@@ -280,8 +280,7 @@ def _row(
     """The provenance, by what the run itself kept."""
     trained = recipe_of(folder)
     row: dict[str, Any] = {name: said[name] for name in _STATED if said.get(name) is not None}
-    if said.get("claim") is not None and is_tested_as(str(said["claim"]), trained, result):
-        row["claim"] = str(said["claim"])
+    row |= claimed(str(said.get("claim")), trained, result)
     row |= {
         "row": result.learner,
         **of_training(folder, which),

@@ -134,8 +134,7 @@ class Row:
             found.append(f"{count(result.diverged)} of {count(result.episodes)} diverged")
         if self.cut:
             found.append(self.cut)
-        claim, seed = self.first.about.claim, self.first.about.seed or 0
-        if claim is not None and not is_of_claim(claim, self.first.about.protocol, seed):
+        if not is_of_claim(self.first.about):
             found.append("not the claim's protocol any more")
         if self.first.about.baseline:
             found.append("baseline")

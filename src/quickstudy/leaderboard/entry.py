@@ -76,7 +76,7 @@ class Provenance(_Facts):
         recipe_hash: of the recipe that was trained.
         settings: that recipe itself, with every default written out.
         claim: the published figure that it reproduces.
-        protocol: digest of that claim's recipe and test; None of rows that were added, which were held to these.
+        protocol: digest of that claim's recipe and test, as they were then.
         series: digest of the recipe without its seed: rows of one series are seeds of one another.
         study: whose comparison it is from.
         column: of that study's table.

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from quickstudy.data.counts import Count
 from quickstudy.data.source import TaskShape
 from quickstudy.evaluate import Result
+from quickstudy.leaderboard.entry import Provenance
 from quickstudy.recipes import Recipe, recipe_hash
 from quickstudy.recipes.building import build_data, build_learner
 from quickstudy.reproduce import Claim, claims
 
-__all__ = ["Published", "Rerun", "data_of", "data_of_claim", "is_of_claim", "is_tested_as", "published"]
+__all__ = ["Published", "Rerun", "claimed", "data_of", "data_of_claim", "is_of_claim", "published"]
 
 _CLASSES = 100  # in training, of learners that have an output for each: their traits are the same whatever the number
 
@@ -85,20 +86,17 @@ def data_of_claim(name: str) -> dict[str, Any] | None:
     return None if found is None else data_of(found.recipe_of(0))
 
 
-def is_of_claim(name: str, protocol: str | None, seed: int) -> bool:
-    """Whether a result is of the protocol that its claim has now.
+def is_of_claim(about: Provenance) -> bool:
+    """Whether a row is of no claim, or of the protocol that its claim has now.
 
-    Args:
-        name: of the claim; of one that does not ship nobody can say, and it is taken.
-        protocol: the digest that its file states; None of rows that were added, which were held to the claim then.
-        seed: of the training.
+    Of a claim that does not ship, and of a row that states no protocol, nobody can say, and it is taken.
     """
-    known = claims().get(name)
-    return known is None or protocol in (None, known.protocol(seed))
+    known = None if about.claim is None else claims().get(about.claim)
+    return known is None or about.protocol in (None, known.protocol(about.seed or 0))
 
 
-def is_tested_as(name: str, trained: Recipe, result: Result) -> bool:
-    """Whether a run was trained by a claim's recipe, and a result of it was tested as the claim says.
+def claimed(name: str, trained: Recipe, result: Result) -> dict[str, str]:
+    """What a row says of a claim whose recipe it was trained by, and that it was tested as; nothing of any other.
 
     Args:
         name: of the claim.
@@ -107,10 +105,12 @@ def is_tested_as(name: str, trained: Recipe, result: Result) -> bool:
     """
     known = claims().get(name)
     if known is None or recipe_hash(known.recipe_of(trained.seed)) != recipe_hash(trained):
-        return False
+        return {}
     sizes = {size: getattr(result, size) for size in ("way", "shot", "query")}
     as_claimed = recipe_hash(known.recipe_of(trained.seed, tested=True)) == result.recipe_hash
-    return as_claimed and sizes == known.tested_sizes and result.metric == known.metric
+    if not as_claimed or sizes != known.tested_sizes or result.metric != known.metric:
+        return {}
+    return {"claim": name, "protocol": known.protocol(trained.seed)}
 
 
 def _of(one: Claim) -> Published:

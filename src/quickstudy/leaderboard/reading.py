@@ -71,18 +71,12 @@ def _rows(entries: Iterable[Entry]) -> list[Row]:
 def _series(one: Entry) -> Any:
     """The same for seeds of one training that were tested alike; a file's own path where nobody told its seed."""
     about, result = one.about, one.result
-    if about.seed is None or (about.claim or about.series) is None or not _of_claim(one):
+    if about.seed is None or (about.claim or about.series) is None or not is_of_claim(about):
         return one.path
     # A claim says how it is tested.
     how = about.claim or (about.series, json.dumps(about.overrides, sort_keys=True))
     cut = about.step if about.step is not None and about.steps is not None and about.step < about.steps else None
     return how, cut, tasks_of(result), result.learner, result.transductive, result.episodes, result.checkpoint
-
-
-def _of_claim(one: Entry) -> bool:
-    """Whether it is of no claim, or of its claim as that is now."""
-    about = one.about
-    return about.claim is None or is_of_claim(about.claim, about.protocol, about.seed or 0)
 
 
 def _tables(rows: Iterable[Row], papers: Iterable[Published]) -> list[Table]:
@@ -117,7 +111,7 @@ def _kind_of_paper(one: Published, kinds: Mapping[tuple[Any, ...], tuple[list[Ro
 
 def _data_of(row: Row) -> dict[str, Any] | None:
     about = row.first.about
-    return about.data if about.claim is None or not _of_claim(row.first) else data_of_claim(about.claim)
+    return about.data if about.claim is None or not is_of_claim(about) else data_of_claim(about.claim)
 
 
 def _telling(mine: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

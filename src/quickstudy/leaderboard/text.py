@@ -31,7 +31,8 @@ def render_board(board: Board, *, robustness: bool = False) -> str:
     if any(letter for table in board.tables for letter in table.letters):
         parts.append(
             "Mean ± 95 % interval over episodes of these classes. Rows with a common letter cannot be told apart on\n"
-            "the same episodes (5 % for all pairs of a table together, Holm). Papers' figures are not ranked."
+            "the same episodes (5 % for all pairs of a table together, Holm). Papers' figures are not ranked.\n"
+            "One episode in twenty is worse than p5, the 5th percentile; of errors than p95."
         )
     return "\n\n".join(parts)
 
@@ -61,7 +62,9 @@ def _paper_lines(one: Published) -> list[tuple[str, ...]]:
 
 def _cells(row: Row, rank: int, letters: str, tasks: int | None) -> tuple[str, ...]:
     marks = [*row.marks, *([f"tasks {tasks}"] if tasks is not None else [])]
-    return str(rank), row.name, measured(row), letters, duration(row.cost), energy(row.watt_hours), "; ".join(marks)
+    worse = f"p{95 if row.result.smaller_is_better else 5} {number(row.percentile, row.result.metric)}"
+    cost = duration(row.cost), energy(row.watt_hours)
+    return str(rank), row.name, measured(row), worse, letters, *cost, "; ".join(marks)
 
 
 def measured(row: Row) -> str:

@@ -119,7 +119,8 @@ def reproduce(
         if kept is not None:
             records[seed] = kept
     remaining = [seed for seed in seeds if seed not in records or not work.is_all(records[seed])]
-    untrained = [seed for seed in remaining if not work.is_trained(seed)]
+    finished = {seed for seed, record in records.items() if record.figure.finished}  # whose robustness is asked for
+    untrained = [seed for seed in remaining if seed not in finished and not work.is_trained(seed)]
     for seed in remaining:
         share = clock.share(len(untrained) or 1)
         diverged = False
@@ -194,7 +195,10 @@ def _why_not(record: Record, one: Claim) -> str | None:
                 f"edited. `quickstudy reproduce {one.name}` measures it anew."
             )
     if record.about.step > record.about.steps:
-        return f"Not taken: {record.path} says {record.about.step} of {record.about.steps} steps: it was edited."
+        return (
+            f"Not taken: {record.path} says {record.about.step} of {record.about.steps} steps: it was edited. "
+            f"`quickstudy reproduce {one.name}` measures it anew."
+        )
     return None
 
 
@@ -310,6 +314,11 @@ class _Work:
         run = run_of(self.recipe(seed), self.runs)
         step = None if run is None else done_of(run).step
         if run is None or step is None:
+            if before is not None and before.figure.finished:
+                self.tell(
+                    f"Seed {seed}: its robustness cannot be measured, as its run is not in {self.runs}. {before.path} "
+                    "stays as it is. Name the folder of its run (--runs)."
+                )
             return
         missing = before is not None and (
             (self.robustness and before.about.robustness is None) or (diverged and not before.about.diverged)

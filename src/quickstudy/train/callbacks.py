@@ -205,7 +205,7 @@ def json_lines(path: Path) -> Iterator[dict[str, Any]]:
     if not path.is_file():
         return
     try:
-        with path.open(encoding="utf-8") as lines:
+        with path.open(encoding="utf-8", errors="replace") as lines:  # a damaged line is no JSON then
             for line in lines:
                 try:
                     record = json.loads(line)
