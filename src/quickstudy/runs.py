@@ -218,8 +218,9 @@ def as_trained(run: RunFolder, data: DataSet) -> DataSet:
     measured = None if by_run is None else run.measured
     if by_run is None or measured is None:
         return data
+    divided = run.divided or {}
     try:
-        found: DataSet = by_run(measured, run.divided or {})
+        found: DataSet = by_run(measured, divided)
     except (KeyError, TypeError, ValueError) as error:
         raise DataError(
             f"Cannot read {run.table}, by which the run's table becomes features: {error!r}. Train anew."

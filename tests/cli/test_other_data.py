@@ -6,13 +6,17 @@ import json
 import re
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 import quickstudy as library
-from quickstudy.errors import InputError
+from quickstudy.errors import DataError, InputError
+from quickstudy.runs import as_trained
+from quickstudy.train import RunFolder
 from tests.cli.conftest import Command
 
 SMALL = (
@@ -238,3 +242,12 @@ def test_what_a_run_keeps_is_damaged(run: Path, name: str, text: str) -> None:
         library.load(run)
     (run / name).unlink()
     assert library.load(run).seen is not None, "an older run may lack it"
+
+
+def test_a_damaged_split_of_a_table_is_said_once(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    run.table.write_text("{}")
+    run.split.write_text("[")
+    table: Any = SimpleNamespace(as_trained=lambda measured, divided: None)
+    with pytest.raises(DataError, match=r"^Cannot read \S*split\.json, which says what the run was trained on: "):
+        as_trained(run, table)

@@ -102,7 +102,9 @@ def test_all_that_is_wrong_is_told_at_once(tmp_path: Path) -> None:
 
 
 def test_no_file_and_no_json(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"Cannot read the result .*x\.json: No such file"):
+    with pytest.raises(
+        DataError, match=r"^Cannot read the result \S*x\.json: No such file or directory\. Check the path"
+    ):
         read_entry(tmp_path / "x.json")
     (tmp_path / "x.json").write_text('{"mean": 0.')
     with pytest.raises(DataError, match=r"x\.json as a result: it is no JSON .*copy it again"):

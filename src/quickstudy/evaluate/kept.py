@@ -58,8 +58,9 @@ def read_result(path: Path) -> tuple[Result, dict[str, Any] | None]:
 
 def _parts(path: Path) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """The result's fields, and the provenance."""
+    content = contents_of(path, "the result")  # outside, as its error is a ValueError, too
     try:
-        about = json.loads(contents_of(path, "the result"))
+        about = json.loads(content)
     except ValueError as error:
         raise DataError(
             f"Cannot read {path} as a result: it is no JSON ({error}). It is cut off or foreign; copy it again."
