@@ -12,12 +12,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
-from numpy.typing import NDArray
-from torch import Tensor
 from typing_extensions import override
 
+from quickstudy.data.around import AbstractTasksAround
 from quickstudy.data.batches import BatchSource
-from quickstudy.data.source import Origin, RowMoves, TaskShape, TaskSource
+from quickstudy.data.source import TaskShape, TaskSource
 from quickstudy.episode import Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Integers
@@ -102,7 +101,7 @@ class _Ahead(Generic[K, V]):
         return begun.result()
 
 
-class TasksAhead(TaskSource):
+class TasksAhead(AbstractTasksAround):
     """Tasks of another source; see :func:`read_ahead`.
 
     Args:
@@ -112,40 +111,10 @@ class TasksAhead(TaskSource):
     """
 
     def __init__(self, source: TaskSource, calls: int, pool: ThreadPoolExecutor) -> None:
-        self._source = source
+        super().__init__(source)
         self._ahead: _Ahead[tuple[int, int], Episode] = _Ahead(lambda ends: source.episodes(range(*ends)), calls, pool)
         self._last: range | None = None
         self._stride: int | None = None
-
-    @property
-    @override
-    def shape(self) -> TaskShape:
-        return self._source.shape
-
-    @property
-    @override
-    def hash(self) -> str:
-        return self._source.hash
-
-    @property
-    @override
-    def settings(self) -> dict[str, Any]:
-        return self._source.settings
-
-    @property
-    @override
-    def origin(self) -> Origin | None:
-        return self._source.origin
-
-    @property
-    @override
-    def count(self) -> int | None:
-        return self._source.count
-
-    @property
-    @override
-    def largest(self) -> int | None:
-        return self._source.largest
 
     @override
     def episodes(self, indices: range | Integers) -> Episode:
@@ -160,14 +129,6 @@ class TasksAhead(TaskSource):
         return self._ahead.get(
             (indices.start, indices.stop), lambda n: (indices.start + n * stride, indices.stop + n * stride)
         )
-
-    @override
-    def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[Any]]:
-        return self._source.figures(outputs, episode)
-
-    @override
-    def row_moves(self, outputs: Tensor, episode: Episode) -> RowMoves | None:
-        return self._source.row_moves(outputs, episode)
 
     @override
     def batches(self, size: int) -> BatchSource:

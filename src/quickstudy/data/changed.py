@@ -19,12 +19,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 from typing_extensions import override
 
-from quickstudy.data.source import Origin, RowMoves, TaskShape, TaskSource
+from quickstudy.data.around import AbstractTasksAround
+from quickstudy.data.source import TaskSource
 from quickstudy.episode import UNLABELLED, Classes, Episode, Examples
 from quickstudy.errors import InputError
 from quickstudy.keys import Integers, Key, shuffle, uniform
@@ -56,7 +56,7 @@ class AbstractChange(ABC):
         """
 
 
-class ChangedTasks(TaskSource):
+class ChangedTasks(AbstractTasksAround):
     """The tasks of a source, changed. Tasks of the same number have the same classes as there.
 
     Args:
@@ -65,50 +65,18 @@ class ChangedTasks(TaskSource):
     """
 
     def __init__(self, source: TaskSource, change: AbstractChange) -> None:
-        self._source, self._change = source, change
+        super().__init__(source)
+        self._change = change
         self._key = Key.of(int(source.settings.get("seed", 0)), "changed", *map(str, change.settings.items()))
-
-    @property
-    @override
-    def shape(self) -> TaskShape:
-        return self._source.shape
-
-    @property
-    @override
-    def hash(self) -> str:
-        return self._source.hash
 
     @property
     @override
     def settings(self) -> dict[str, Any]:
         return self._source.settings | {"changed": self._change.settings}
 
-    @property
-    @override
-    def origin(self) -> Origin | None:
-        return self._source.origin
-
-    @property
-    @override
-    def count(self) -> int | None:
-        return self._source.count
-
-    @property
-    @override
-    def largest(self) -> int | None:
-        return self._source.largest
-
     @override
     def episodes(self, indices: range | Integers) -> Episode:
         return self._change.apply(self._source.episodes(indices), self._source, self._key)
-
-    @override
-    def figures(self, outputs: Tensor, episode: Episode) -> dict[str, NDArray[np.float64]]:
-        return self._source.figures(outputs, episode)
-
-    @override
-    def row_moves(self, outputs: Tensor, episode: Episode) -> RowMoves | None:
-        return self._source.row_moves(outputs, episode)
 
 
 @dataclass(frozen=True)
