@@ -5,12 +5,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TextIO
+from typing import NoReturn, TextIO
 
 import typer
 
@@ -39,16 +40,31 @@ def run_to_exit_status(app: typer.Typer, arguments: Sequence[str] | None) -> Non
             status = app(arguments, prog_name="quickstudy", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
         _say("interrupted.")
-        sys.exit(INTERRUPTED)
+        _leave(INTERRUPTED)
     except Exception as error:
         if "--debug" in arguments:
             traceback.print_exc()
         sentence, status = _explain(error, next((word for word in arguments if not word.startswith("-")), ""))
         _say(f"error: {sentence}")
-        sys.exit(status)
+        _leave(status)
     if status == INTERRUPTED:  # typer's own answer to Ctrl-C
         _say("interrupted.")
-    sys.exit(status if isinstance(status, int) else DONE)
+    _leave(status if isinstance(status, int) else DONE)
+
+
+def _leave(status: int) -> NoReturn:
+    """End the process.
+
+    A group of ranks that was not left, because of an error, has threads that let go of tensors when they are done. One
+    that does so while the interpreter is being taken down ends in an abort instead of ``status``, so that it is not
+    taken down then.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is not None and distributed.is_available() and distributed.is_initialized():
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(status)
+    sys.exit(status)
 
 
 def _explain(error: Exception, command: str) -> tuple[str, int]:
