@@ -12,6 +12,7 @@ docs/make_results.py` makes the page.
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
 import time
@@ -29,7 +30,9 @@ from quickstudy.data.source import TaskSource
 from quickstudy.domains.study import Column, Found, Rival, Study, studies, study
 from quickstudy.errors import QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
+from quickstudy.evaluate.answered import Unchanged
 from quickstudy.evaluate.kept import load_kept, save_kept
+from quickstudy.evaluate.robustness import Robustness
 from quickstudy.leaderboard.trained import of_training
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
@@ -105,6 +108,7 @@ class _Runner:
         self.recipe = load_recipe(study.recipe, study.overrides)
         self.sources = {column.name: self._tasks(column) for column in study.columns}
         self.provenance: dict[str, dict[str, Any]] = {}
+        self.robustness: dict[tuple[str, str], Robustness] = {}  # of a row and a column
         self.rivals: dict[str, AbstractLearner] = {}
 
     def rows(self) -> dict[str, Callable[[], Entry]]:
@@ -146,8 +150,11 @@ class _Runner:
     ) -> Entry:
         results: dict[str, Result] = {}
         for column, source in (sources or self.sources).items():
-            found = meta_test(learner, source, episodes=episodes)
+            seen = Unchanged() if source.shape.target == "classes" and source.shape.environment is None else None
+            found = meta_test(learner, source, episodes=episodes, observe=seen)
             results[column] = replace(found, learner=name, recipe_hash=digest)
+            if seen is not None:
+                self.robustness[name, column] = seen.alone(results[column])
             say(f"{name}, {column}: {results[column]}")
         return Entry(name, results, baseline)
 
@@ -204,7 +211,7 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None, only: S
             continue
         entry = measure()
         entries.append(entry)
-        _write(entry, place, paths, study.name, runner.provenance.get(name, {}))
+        _write(entry, place, paths, runner)
     table = compare(entries)
     if not only:
         _report(study, runner, entries, table)
@@ -225,11 +232,15 @@ def _versions() -> dict[str, Any]:
     return {k: v for k, v in describe_environment().items() if k != "platform"}
 
 
-def _write(entry: Entry, place: int, paths: dict[str, Path], study: str, more: dict[str, Any]) -> None:
+def _write(entry: Entry, place: int, paths: dict[str, Path], runner: _Runner) -> None:
+    study = runner.study.name
     about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
-    about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit(), **more}
+    about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit()}
+    about |= runner.provenance.get(entry.name, {})
     for order, (column, result) in enumerate(entry.results.items()):
-        save_kept(paths[column], result, about | {"column": column, "order": [place, order]})
+        robust = runner.robustness.get((entry.name, column))
+        more = {} if robust is None else {"robustness": json.loads(robust.to_json())}
+        save_kept(paths[column], result, about | more | {"column": column, "order": [place, order]})
 
 
 def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparison) -> None:

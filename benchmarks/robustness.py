@@ -43,7 +43,8 @@ def measured(name: str, runs: Path, data_root: Path | None, episodes: int) -> Ro
         folder = quickstudy.train(recipe, runs=runs, data_root=data_root).path
     run = RunFolder(folder)
     found = robustness_of(run)
-    if found is None or found.recipe_hash != recipe_hash(recipe) or found.episodes != episodes:
+    right = found is not None and found.is_whole and found.episodes == episodes
+    if found is None or not right or found.recipe_hash != recipe_hash(recipe):
         quickstudy.evaluate(folder, episodes=episodes, data_root=data_root, robustness=True)
         found = robustness_of(run)
     assert found is not None

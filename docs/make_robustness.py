@@ -29,8 +29,9 @@ something changed, prints the figures, keeps them in `RUN/evaluations/robustness
 each other. In Python: `quickstudy.evaluate(run, robustness=True)`. That is some two dozen tests in place of one: try
 `--episodes 40` first, of which less can be told.
 
-`quickstudy reproduce NAME --robustness` measures them beside a published protocol, and rows of the
-[leaderboard](leaderboard.md) have them where they were asked for.
+Those from the 5th percentile to the worst of n classes need no further test: every `quickstudy evaluate` measures them
+on all of its episodes and keeps them there, too. `quickstudy reproduce NAME --robustness` measures all of them beside a
+published protocol, and rows of the [leaderboard](leaderboard.md) have what was measured.
 
 What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay
 the same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %

@@ -1,4 +1,4 @@
-"""Floor 6: which tasks a learner is asked for its robustness figures, which stand in ``evaluate/robustness.py``.
+"""Floor 6: which tasks a learner is asked for its robustness figures, which ``evaluate/answered.py`` computes.
 
 All that is compared is asked on the same episodes as the unchanged tasks, so that differences are paired. Tasks of
 other sizes are other tasks, and have their own intervals.
@@ -25,19 +25,9 @@ from quickstudy.data.source import TaskSource
 from quickstudy.episode import Episode
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result, meta_test
-from quickstudy.evaluate.calibration import Collector
+from quickstudy.evaluate.answered import LEAST, ClassCounts, Rejection, Unchanged, accuracies, mean_of, worst_of
 from quickstudy.evaluate.intervals import episode_ci95
-from quickstudy.evaluate.robustness import (
-    LEAST,
-    ClassCounts,
-    Figure,
-    Rejection,
-    Robustness,
-    ece_interval,
-    low_percentile,
-    mean_of,
-    worst_class,
-)
+from quickstudy.evaluate.robustness import Figure, Robustness
 from quickstudy.evaluate.scores import Floats
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.train import RunFolder
@@ -176,20 +166,10 @@ def _steps(asked: Stressed, source: TaskSource) -> Iterator[tuple[str, Callable[
 
 def _unchanged(asked: Stressed, source: TaskSource) -> Result:
     """Accuracy, the worst episodes, the worst class of each task, calibration."""
-    said, counts = Collector(), ClassCounts()
-
-    def observe(outputs: Tensor, episode: Episode) -> None:
-        said(outputs, episode)
-        counts(outputs, episode)
-
-    result = asked.test(source, observe=observe)
-    values, n = _accuracies(result), result.episodes
-    asked.add(mean_of("unchanged", "unchanged tasks", values))
-    asked.add(_of("unchanged", "5th percentile of episodes", "accuracy", *low_percentile(values), n))
-    asked.add(_of("unchanged", "ECE", "ece", *ece_interval(said.answers), n))
-    if counts.least:
-        asked.add(mean_of("unchanged", "worst class of each task", np.array(list(counts.least.values()))))
-    asked.counts = counts
+    seen = Unchanged()
+    result = asked.test(source, observe=seen)
+    asked.figures += seen.figures(result)
+    asked.counts = seen.counts
     asked.kept[_size(source, "shot")] = result
     return result
 
@@ -216,9 +196,7 @@ def _worst(asked: Stressed, source: TaskSource) -> None:
         often = counts.often
     if len(often) < 2:
         raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
-    value, half = worst_class(often)
-    low, high = max(0.0, value - half), min(1.0, value + half)
-    asked.add(_of("worst class", f"worst of {len(often)} classes", "accuracy", value, low, high, episodes))
+    asked.add(worst_of(often, episodes))
 
 
 def _rejection(asked: Stressed, source: TaskSource) -> None:
@@ -313,7 +291,7 @@ def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
         found = asked.kept[shots] if shots in asked.kept else asked.test(tasks)
         if query == own:
             asked.kept[shots] = found
-        asked.add(mean_of("shots", f"{shots}-shot", _accuracies(found), at=shots))
+        asked.add(mean_of("shots", f"{shots}-shot", accuracies(found), at=shots))
         return
     raise refused
 
@@ -325,7 +303,7 @@ def _ways(asked: Stressed, source: TaskSource, way: int) -> None:
         query = min(query, _QUERIES) if isinstance(query, int) else (min(query[0], _QUERIES), min(query[1], _QUERIES))
     tasks, own = asked.tasks(way=way, query=query), source.shape.outputs
     found = asked.test(tasks, max(2, min(asked.episodes, asked.episodes * 2 * own // way)))
-    asked.add(mean_of("ways", f"{way}-way", _accuracies(found), at=way))
+    asked.add(mean_of("ways", f"{way}-way", accuracies(found), at=way))
 
 
 # --- small things -------------------------------------------------------------------------------
@@ -337,17 +315,9 @@ def _size(source: TaskSource, name: str) -> Count | None:
     return (found[0], found[1]) if isinstance(found, list) else found
 
 
-def _accuracies(result: Result) -> Floats:
-    return np.array(result.by("accuracy").per_episode)
-
-
-def _of(kind: str, name: str, metric: str, value: float, low: float, high: float, episodes: int) -> Figure:
-    return Figure(kind=kind, name=name, metric=metric, value=value, low=low, high=high, episodes=episodes)
-
-
 def _paired(kind: str, name: str, found: Result, clean: Result, at: float | None = None) -> Figure:
-    values = _accuracies(found)
-    moved = values - _accuracies(clean)
+    values = accuracies(found)
+    moved = values - accuracies(clean)
     return mean_of(kind, name, values, at=at, difference=(float(moved.mean()), episode_ci95(moved)))
 
 
@@ -355,26 +325,36 @@ def _paired(kind: str, name: str, found: Result, clean: Result, at: float | None
 
 
 def save_robustness(run: RunFolder, found: Robustness) -> Path:
-    """Keep figures with their run.
+    """Keep figures with their run; those of the same test that were asked for more are not replaced by fewer.
 
     Raises:
         StorageError: the disk refused.
     """
     path = run.robustness / f"{found.id}.json"
-    found.save(path)
+    if found.is_whole or not _is_whole(path):
+        found.save(path)
     return path
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return Robustness.load(path).is_whole
+    except DataError:  # there is none, or it is broken
+        return False
 
 
 def robustness_of(
     run: RunFolder, beside: Result | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> Robustness | None:
-    """The figures that were saved last; None where there are none that can be read.
+    """The figures that were saved last, those that were asked for more before others; None where none can be read.
 
     Args:
         run: whose.
-        beside: only those of the same recipe, checkpoint and tasks as this result.
+        beside: only those of the same recipe, checkpoint and tasks as this result; what a test says of itself, of as
+            many episodes.
         tell: told which files were passed over, and why.
     """
+    of_the_test: Robustness | None = None
     for path in sorted(run.robustness.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
         try:
             found = Robustness.load(path)
@@ -382,5 +362,8 @@ def robustness_of(
             tell(f"Passed over: {error}")
             continue
         if beside is None or found.stands_beside(beside):
-            return found
-    return None
+            if found.is_whole:
+                return found
+            if beside is None or found.episodes == beside.episodes:
+                of_the_test = of_the_test or found
+    return of_the_test

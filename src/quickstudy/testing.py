@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from quickstudy.data.counts import Count
-from quickstudy.data.source import Origin
+from quickstudy.data.source import Origin, TaskSource
+from quickstudy.episode import Episode
 from quickstudy.errors import InputError, StorageError
 from quickstudy.evaluate import Result, Section, meta_test
+from quickstudy.evaluate.answered import Unchanged
 from quickstudy.evaluate.calibration import Collector, calibration_section
 from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.evaluate.robustness import robustness_section
@@ -135,24 +138,28 @@ def evaluate(
     count = ranks_to_test(ranks, learner, source, number, device_of_learner)
     say(remark(recipe.evaluate.precision, device_of_learner), Line() if progress is True else None)
     shown = EvaluationProgress() if progress is True else progress or None
-    observed = report and source.shape.target == "classes"
+    observed = _Observed.of(source, report)
     if count.number == 1:
-        said = Collector() if observed else None
         told = bounding_memory(shown)
         tested = in_precision(learner, recipe.evaluate.precision)
-        result = meta_test(tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told, observe=said)
+        result = meta_test(
+            tested, source, episodes=number, tasks_at_once=tasks_at_once, progress=told, observe=observed
+        )
     else:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
-        given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None, observed)
+        given = (folder, recipe, which, data_root, sizes, number, tasks_at_once, shown is not None, report)
         kind = device_of_learner.type
         job = Job(_test_on_rank, (kind, *given), kind, threads_of_a_rank(count.number))
         from quickstudy.train.ranks_launch import run_ranks  # torch's launch takes a second to import
 
         # Their logs lie in a temporary folder: that of the run belongs to its training, which may be going on.
-        result, said = run_ranks(job, count.number, episodes=shown)
+        result, observed = run_ranks(job, count.number, episodes=shown)
     result = replace(result, learner=recipe.learner.name, recipe_hash=recipe_hash(recipe), checkpoint=which)
     with _said_at_least(result, "is not saved"):
         save_result(folder, result)
+    with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
+        if observed is not None:
+            save_robustness(folder, observed.seen.alone(result))
     stressed: tuple[Section, ...] = ()
     if robustness:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
@@ -167,11 +174,43 @@ def evaluate(
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
             stressed = (_robustness(folder, asked, result),)
     if report:
+        said = None if observed is None else observed.said
         sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
             sections = (*sections, *stressed, *of_control(learner, source, result))
             write_run_report(folder, recipe, learner, source, sections)
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class _Observed:
+    """What is kept of the answers of a test.
+
+    Args:
+        seen: figures of robustness that each test gives.
+        said: all of it, for the report.
+    """
+
+    seen: Unchanged
+    said: Collector | None
+
+    @staticmethod
+    def of(source: TaskSource, report: bool) -> _Observed | None:
+        """To begin with; None where tasks have no classes."""
+        if source.shape.target != "classes" or source.shape.environment is not None:
+            return None
+        return _Observed(Unchanged(), Collector() if report else None)
+
+    @staticmethod
+    def joined(several: Sequence[_Observed]) -> _Observed:
+        """Of the processes of a divided test, in their order."""
+        said = [one.said for one in several if one.said is not None]
+        return _Observed(Unchanged.joined(one.seen for one in several), Collector.joined(said) if said else None)
+
+    def __call__(self, outputs: Tensor, episode: Episode) -> None:
+        self.seen(outputs, episode)
+        if self.said is not None:
+            self.said(outputs, episode)
 
 
 def _robustness(folder: RunFolder, asked: Stressed, result: Result) -> Section:
@@ -203,8 +242,8 @@ def _test_on_rank(
     episodes: int,
     tasks_at_once: int | None,
     tell: bool,
-    observed: bool,
-) -> tuple[Result, Collector | None]:
+    report: bool,
+) -> tuple[Result, _Observed | None]:
     with alike(ranks):
         learner = learner_of(folder, recipe, which).to(device_of(ranks, device))
         found = build_data(recipe, None if data_root is None else Path(data_root))
@@ -213,11 +252,11 @@ def _test_on_rank(
     progress = partial(starter.tell, "episodes") if tell and ranks.rank == 0 else None
     told = bounding_memory(progress)
     tested = in_precision(learner, recipe.evaluate.precision)
-    mine = Collector() if observed else None
+    mine = _Observed.of(source, report)
     result = meta_test(
         tested, source, episodes=episodes, tasks_at_once=tasks_at_once, progress=told, division=ranks, observe=mine
     )
-    return result, None if mine is None else Collector.joined(ranks.exchange(mine))
+    return result, None if mine is None else _Observed.joined(ranks.exchange(mine))
 
 
 def load(run: str | Path, *, checkpoint: Which | None = None) -> AbstractLearner:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,3 +50,28 @@ def test_threads(monkeypatch: pytest.MonkeyPatch, environment: str, asked: int |
         assert torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_group_that_was_not_left_is_not_taken_down_with_the_interpreter(there: bool, tmp_path: Path) -> None:
+    """Its threads may let go of tensors then, which ended in an abort now and then; what was said is said."""
+    code = """
+import atexit, sys
+import torch.distributed as dist
+import typer
+from quickstudy.cli.outcome import run_to_exit_status
+from quickstudy.errors import InputError
+app = typer.Typer()
+@app.command()
+def disagree():
+    if sys.argv[1] == "True":
+        dist.init_process_group("gloo", init_method=f"file://{sys.argv[2]}", rank=0, world_size=1)
+    print("so far", end="")
+    raise InputError("The ranks do not agree.")
+atexit.register(print, "; taken down", end="")
+run_to_exit_status(app, [])
+"""
+    asked = [sys.executable, "-c", code, str(there), str(tmp_path / "store")]
+    done = subprocess.run(asked, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr == "error: The ranks do not agree.\n", done.stderr
+    assert done.stdout == ("so far" if there else "so far; taken down")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from quickstudy.data.source import TaskSource
 from quickstudy.data.store import ArrayStore
 from quickstudy.errors import InputError
 from quickstudy.evaluate import Result
+from quickstudy.evaluate.answered import mean_of
 from quickstudy.evaluate.robustness import Robustness
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.reports import report
 from quickstudy.runs import open_run, results_of
-from quickstudy.stressing import Stressed, _uneven, check_classes, robustness_of, stress
+from quickstudy.stressing import Stressed, _uneven, check_classes, robustness_of, save_robustness, stress
 from tests.cli.conftest import Command
 
 SMALL = (
@@ -68,7 +70,27 @@ def test_figures_are_printed_saved_and_shown(glyphs: Path, quickstudy: Command) 
     page = (glyphs / "report.html").read_text(encoding="utf-8")
     assert "queries turned by 90°" in page and "Curve, shots accuracy against shots" in page
     full = report([glyphs], episodes=0).read_text(encoding="utf-8")
-    assert "Robustness, as saved by quickstudy evaluate --robustness" in full and "queries turned by 90°" in full
+    assert "Robustness, as saved by quickstudy evaluate" in full and "queries turned by 90°" in full
+
+
+def test_each_test_says_what_it_can_of_itself(glyphs: Path) -> None:
+    """The same from one process or two; it does not take the place of figures that were asked for."""
+    folder = open_run(glyphs)
+    result = library.evaluate(glyphs, episodes=40, report=False, device="cpu", ranks=1)
+    alone = robustness_of(folder, result)
+    assert alone is not None and not alone.is_whole and alone.not_asked == {}
+    assert [one.kind for one in alone.figures] == ["unchanged"] * 4
+    assert alone.figures[0].value == pytest.approx(result.mean) and alone.figures[3].value < result.mean
+    (folder.robustness / f"{alone.id}.json").unlink()
+    library.evaluate(glyphs, episodes=40, report=False, device="cpu", ranks=2, tasks_at_once=8)
+    divided = robustness_of(folder, result)
+    assert divided is not None and divided.figures == alone.figures
+    library.evaluate(glyphs, episodes=10, report=False, device="cpu")
+    assert robustness_of(folder, result) == divided, "of as many episodes as the result"
+    asked = replace(alone, figures=(*alone.figures, mean_of("shots", "1-shot", np.array([0.5, 0.7]), at=1.0)))
+    save_robustness(folder, asked)
+    library.evaluate(glyphs, episodes=40, report=False, device="cpu")
+    assert robustness_of(folder, result) == asked
 
 
 def test_one_document_of_json(glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:

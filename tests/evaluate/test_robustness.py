@@ -13,18 +13,19 @@ import torch
 
 from quickstudy.episode import Classes, Episode, Examples
 from quickstudy.errors import DataError
-from quickstudy.evaluate.calibration import Answers, expected_calibration_error
-from quickstudy.evaluate.robustness import (
+from quickstudy.evaluate.answered import (
     ClassCounts,
-    Figure,
     Rejection,
-    Robustness,
+    Unchanged,
     ece_interval,
     low_percentile,
     mean_of,
-    robustness_section,
     worst_class,
 )
+from quickstudy.evaluate.calibration import Answers, Collector, expected_calibration_error
+from quickstudy.evaluate.robustness import Figure, Robustness, robustness_section
+from quickstudy.evaluate.scores import score
+from tests.evaluate.fakes import a_result
 
 
 def test_the_percentile_is_the_papers_and_its_interval_holds_the_truth() -> None:
@@ -107,6 +108,31 @@ def test_groups_of_rows_number_no_classes() -> None:
     two = episode([0, 0, 1, 1], [8, 3])
     counts(torch.tensor([[[2.0, 1.0], [2.0, 1.0], [2.0, 1.0], [0.0, 1.0]]]), replace(two, classes=torch.tensor([[8]])))
     assert counts.found == {} and counts.least == {5: 0.5}
+
+
+def test_what_a_test_says_of_itself_is_the_same_in_parts() -> None:
+    rng = np.random.default_rng(5)
+    chunks = [
+        (
+            torch.tensor(rng.normal(0, 2, (1, 6, 2))),
+            replace(episode([0, 0, 0, 1, 1, 1], [8, 3]), index=torch.tensor([n])),
+        )
+        for n in range(60)
+    ]
+    whole, parts = Unchanged(), [Unchanged(), Unchanged()]
+    said = Collector()
+    for place, chunk in enumerate(chunks):
+        for observer in (whole, parts[place // 30], said):
+            observer(*chunk)
+    values = [score(outputs, one).values.item() for outputs, one in chunks]
+    result = a_result(values)
+    found = whole.alone(result)
+    assert Unchanged.joined(parts).alone(result) == found and not found.is_whole and found.stands_beside(result)
+    clean, low, ece, least, worst = found.figures
+    assert clean.value == pytest.approx(np.mean(values)) and low.value == pytest.approx(np.quantile(values, 0.05))
+    assert (ece.value, ece.low, ece.high) == pytest.approx(ece_interval(said.answers))
+    assert least.value == pytest.approx(np.mean(list(whole.counts.least.values()))) and least.value < clean.value
+    assert worst.name == "worst of 2 classes" and worst.kind == "worst class"
 
 
 def test_unknown_queries_are_told_by_the_largest_probability() -> None:

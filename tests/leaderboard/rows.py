@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from quickstudy.evaluate import Result
+from quickstudy.evaluate.answered import mean_of
 from quickstudy.evaluate.kept import save_kept
-from quickstudy.evaluate.robustness import Robustness, mean_of
+from quickstudy.evaluate.robustness import ECE, WORST_OF_EACH, Robustness
 from tests.evaluate.fakes import a_result
 
 VERSIONS = {"quickstudy": "0.1.0", "torch": "2.13.0", "processor": "x86_64", "cpus": 2}
@@ -66,6 +67,17 @@ def robust(result: Result, **changes: Any) -> dict[str, Any]:
     )
     changed: dict[str, Any] = json.loads(replace(found, **changes).to_json())
     return changed
+
+
+def seen(result: Result, worst: float, ece: float) -> dict[str, Any]:
+    """What a test says of itself, whatever else is asked."""
+    clean = mean_of("unchanged", "unchanged tasks", np.array(result.per_episode))
+    figures = (
+        clean,
+        replace(clean, name=WORST_OF_EACH, value=worst),
+        replace(clean, name=ECE, metric="ece", value=ece),
+    )
+    return robust(result, figures=figures, not_asked={})
 
 
 def edited(path: Path, **changes: Any) -> Path:

@@ -13,7 +13,7 @@ from quickstudy.errors import InputError
 from quickstudy.leaderboard import Board, published, read_board, render_board
 from quickstudy.leaderboard.text import document
 from quickstudy.reproduce import claim
-from tests.leaderboard.rows import edited, infinite, made, robust, row
+from tests.leaderboard.rows import edited, infinite, made, robust, row, seen
 
 
 @pytest.fixture
@@ -71,6 +71,22 @@ def test_robustness_stands_beside_its_row(tmp_path: Path) -> None:
         assert "good.json cannot be right: provenance.robustness is of another recipe, checkpoint or tasks" in told
     edited(path, provenance__robustness={"figures": 3})
     assert "provenance.robustness.learner is missing: measure it anew" in board(tmp_path).passed_over[0]
+
+
+def test_worst_class_and_calibration_stand_in_the_row(tmp_path: Path) -> None:
+    """Means over seeds, where each seed has them; no part of its own below the table."""
+    for seed, (worst, ece) in enumerate([(0.6, 0.02), (0.7, 0.04)]):
+        result = made(0.9, seed)
+        about = {"series": "a" * 64, "seed": seed, "step": 10, "steps": 10}
+        row(tmp_path, f"good {seed}", result, robustness=seen(result, worst, ece), **about)
+    row(tmp_path, "plain", made(0.6, 2))
+    good, plain = board(tmp_path).tables[0].rows
+    assert len(good.entries) == 2 and good.robustness is None
+    assert good.worst_class == pytest.approx(0.65) and good.calibration == pytest.approx(0.03)
+    assert (plain.worst_class, plain.calibration) == (None, None)
+    assert "  worst class 65.0  ECE 3.0  " in render_board(board(tmp_path))
+    said, nothing = document(board(tmp_path))["tables"][0]["rows"]
+    assert said["worst_class"] == pytest.approx(0.65) and nothing["ece"] is None
 
 
 def test_papers_stand_apart_and_are_never_ranked(tmp_path: Path) -> None:

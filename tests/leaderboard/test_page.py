@@ -13,16 +13,17 @@ import pytest
 from quickstudy.leaderboard import Board, read_board, render_page, write_page
 from quickstudy.leaderboard.published import published
 from quickstudy.leaderboard.reading import _tables
-from tests.leaderboard.rows import made, robust, row
+from tests.leaderboard.rows import made, robust, row, seen
 
 
 @pytest.fixture(scope="module")
 def board(tmp_path_factory: pytest.TempPathFactory) -> Board:
     folder = tmp_path_factory.mktemp("results")
-    row(folder, "good <b>", made(0.9, 1), train_seconds=600.0, made="2026-01-02")
+    good, poor = made(0.9, 1), made(0.5, 3)
+    row(folder, "good <b>", good, train_seconds=600.0, made="2026-01-02", robustness=seen(good, 0.4, 0.09))
     better = made(0.91, 2)
     row(folder, "better", better, train_seconds=4000.0, recipe="a-recipe", robustness=robust(better))
-    row(folder, "poor", made(0.5, 3), baseline=True, train_seconds=20.0)
+    row(folder, "poor", poor, baseline=True, train_seconds=20.0, robustness=seen(poor, 0.5, 0.1))
     row(folder, "free", made(0.6, 6))
     row(folder, "sees all", made(0.95, 4, transductive=True), train_seconds=300.0)
     row(folder, "five shots", made(0.5, 5, shot=5))
@@ -128,6 +129,8 @@ def test_rows_are_sorted_and_filtered(browser: Browser, board: Board, tmp_path: 
     for column, down, up in (
         ("5th percentile", ["better", "good <b>", "free", "poor"], ["poor", "free", "good <b>", "better"]),
         ("Accuracy in %", ["better", "good <b>", "free", "poor"], ["poor", "free", "good <b>", "better"]),
+        ("Worst class", ["poor", "good <b>", "free", "better"], ["good <b>", "poor", "free", "better"]),
+        ("ECE", ["good <b>", "poor", "free", "better"], ["poor", "good <b>", "free", "better"]),
         ("Training", ["poor", "good <b>", "better", "free"], ["better", "good <b>", "poor", "free"]),
         ("Learner", ["better", "free", "good <b>", "poor"], ["poor", "good <b>", "free", "better"]),
     ):

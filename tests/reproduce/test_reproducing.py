@@ -416,13 +416,16 @@ def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.Monke
     path = path_of(tmp_path / "results", "letters", 0)
     run(tmp_path, "letters")
     before = Record.load(path)
-    assert before.about.robustness is None
+    # What each test says of itself; more where it was asked for.
+    assert before.about.robustness is not None and not before.about.robustness.is_whole
+    assert before.about.robustness.figures[0].value == pytest.approx(before.result.mean)
     bare = json.loads(path.read_text())
     no_training(monkeypatch)
     run(tmp_path, "letters", robustness=True)  # nothing is trained for it, the test is there again
     after = Record.load(path)
     assert after.result.per_episode == before.result.per_episode
-    assert after.about.robustness is not None and after.about.robustness["source_hash"] == after.result.source_hash
+    assert after.about.robustness is not None and after.about.robustness.is_whole
+    assert after.about.robustness.source_hash == after.result.source_hash
     monkeypatch.setattr("quickstudy.reproduce.reproducing.evaluate", lambda *given, **options: pytest.fail("again"))
     run(tmp_path, "letters", robustness=True)
     path.write_text(json.dumps(bare))

@@ -1,60 +1,38 @@
 """Floor 4: figures beside accuracy that say where a learner fails, as values, as a file and as a part of a page.
 
-    Robustness        all of them, of one learner
-    worst_class       the class it is worst at, not flattered by having been chosen
-    low_percentile    the episodes it is worst at
-    ece_interval      expected calibration error with an interval
-    Rejection         how well it tells queries of classes that the task does not have
+    Figure                one of them
+    Robustness            all of them, of one learner
+    robustness_section    learners side by side
 
-Which tasks are asked for each stands in ``stressing.py``.
+How they are computed stands in ``answered.py``, which tasks are asked for each in ``stressing.py``.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from pydantic import ConfigDict, TypeAdapter
 from pydantic.dataclasses import dataclass
-from torch import Tensor
 
-from quickstudy.data.classscores import auroc, probabilities
-from quickstudy.episode import UNLABELLED, Episode
-from quickstudy.evaluate.calibration import Answers
 from quickstudy.evaluate.figures import Curve, draw_curves
-from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.jsonfile import contents_of, parsed
 from quickstudy.evaluate.report import Section
 from quickstudy.evaluate.result import Result
-from quickstudy.evaluate.scores import Floats
 from quickstudy.evaluate.wording import count, number
 from quickstudy.files import atomic_write_bytes
-from quickstudy.keys import Key, integers
 
-__all__ = [
-    "LEAST",
-    "ClassCounts",
-    "Figure",
-    "Rejection",
-    "Robustness",
-    "ece_interval",
-    "low_percentile",
-    "mean_of",
-    "robustness_section",
-    "worst_class",
-]
+__all__ = ["ECE", "WORST_OF_EACH", "Figure", "Robustness", "robustness_section"]
 
 SCHEMA = 1
-LEAST = 20
-"""Episodes that a class must occur in before it can be called the worst."""
-RESAMPLED = 1000
+ECE, WORST_OF_EACH = "ECE", "worst class of each task"
+"""Names of figures that each row of a leaderboard has."""
+_OF_THE_TEST = ("unchanged", "worst class")  # kinds of figures that every test gives
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
@@ -83,6 +61,12 @@ class Figure:
     episodes: int
     at: float | None = None
     difference: tuple[float, float] | None = None
+
+    @staticmethod
+    def of(kind: str, name: str, metric: str, interval: tuple[float, float, float], episodes: int) -> Figure:
+        """With the figure and the ends of its interval in one."""
+        value, low, high = interval
+        return Figure(kind=kind, name=name, metric=metric, value=value, low=low, high=high, episodes=episodes)
 
     def __str__(self) -> str:
         """As in "41.0 (39.5 to 42.4), −5.2 ± 0.9"."""
@@ -143,6 +127,11 @@ class Robustness:
         return tasks == others and all(getattr(self, name) == getattr(result, name) for name in names)
 
     @property
+    def is_whole(self) -> bool:
+        """Whether more was asked than every test says of itself."""
+        return bool(self.not_asked) or any(one.kind not in _OF_THE_TEST for one in self.figures)
+
+    @property
     def reasons(self) -> dict[str, str]:
         """What was not asked -> why, in the words of the first where reasons differ in numbers alone."""
         alike: dict[str, list[str]] = {}
@@ -199,141 +188,6 @@ class Robustness:
 _ADAPTER = TypeAdapter(Robustness)
 
 
-# --- figures of the answers to unchanged tasks --------------------------------------------------
-
-
-def low_percentile(values: Floats, share: float = 0.05) -> tuple[float, float, float]:
-    """A low quantile of the episodes' figures, and its 95 % interval between two of the sorted figures.
-
-    The interval supposes nothing of their distribution: how many of n fall below the true quantile is binomial. Of few
-    episodes (of the 5th percentile fewer than 72) none may lie below it, so that the lower end is 0: no share is less.
-
-    Args:
-        values: ``[E]``, from 0 on.
-        share: of episodes below it.
-
-    >>> low_percentile(np.arange(100.0))
-    (4.95, 0.0, 10.0)
-    """
-    from scipy.stats import binom  # scipy takes longer to import than all of quickstudy
-
-    ordered, n = np.sort(values), len(values)
-    low, high = int(binom.ppf(0.025, n, share)) - 1, min(int(binom.ppf(0.975, n, share)), n - 1)
-    return float(np.quantile(values, share)), float(ordered[low]) if low >= 0 else 0.0, float(ordered[high])
-
-
-class ClassCounts:
-    """Counts right answers class by class: ``meta_test(..., observe=ClassCounts())``."""
-
-    def __init__(self) -> None:
-        self.found: dict[int, list[tuple[int, float]]] = {}
-        """Class -> (episode, share of its queries that were answered rightly), episode by episode."""
-        self.least: dict[int, float] = {}
-        """Episode -> the share of the class that was answered worst there."""
-
-    def __call__(self, outputs: Tensor, episode: Episode) -> None:
-        """One chunk of tasks."""
-        query = episode.query
-        if query.y is None:
-            return
-        # Tasks that are groups of rows number the group, not what its labels stand for.
-        numbers = episode.classes if episode.classes is not None and episode.classes.shape[1] >= query.max_way else None
-        usable = outputs.amax(2).isfinite()
-        right = ((outputs.argmax(2) == query.y) & usable).numpy()
-        y, labelled = query.y.numpy(), query.labelled.numpy()
-        for task, number_of_task in enumerate(episode.indices.tolist()):
-            for label in range(query.max_way):
-                asked = labelled[task] & (y[task] == label)
-                if not asked.any():
-                    continue
-                share = float(right[task][asked].mean())
-                self.least[number_of_task] = min(share, self.least.get(number_of_task, 1.0))
-                if numbers is not None and numbers[task, label] >= 0:
-                    self.found.setdefault(int(numbers[task, label]), []).append((number_of_task, share))
-
-    @property
-    def often(self) -> dict[int, list[tuple[int, float]]]:
-        """Those classes that occur in :data:`LEAST` episodes or more."""
-        return {one: parts for one, parts in self.found.items() if len(parts) >= LEAST}
-
-
-def worst_class(counts: Mapping[int, Sequence[tuple[int, float]]]) -> tuple[float, float]:
-    """Accuracy on the worst class, and the half-width of its 95 % interval.
-
-    The smallest of many means is too small, as whoever was unlucky is chosen. So the worst class is chosen by its even
-    occurrences and measured in its odd ones, then the other way round, and the two figures are averaged.
-
-    Args:
-        counts: class -> (episode, share of right answers); of two classes or more, each in several episodes.
-
-    >>> worst_class({0: [(e, 1.0) for e in range(8)], 1: [(e, 0.5) for e in range(8)]})
-    (0.5, 0.0)
-    """
-    shares = {one: np.array([share for _, share in parts]) for one, parts in counts.items()}
-    means, half = [], []
-    for chosen, measured in ((0, 1), (1, 0)):
-        worst = min(shares, key=lambda one: (shares[one][chosen::2].mean(), one))
-        means.append(float(shares[worst][measured::2].mean()))
-        half.append(episode_ci95(shares[worst][measured::2]))
-    return sum(means) / 2, math.hypot(*half) / 2
-
-
-def ece_interval(found: Answers, bins: int = 15, seed: int = 0) -> tuple[float, float, float]:
-    """Expected calibration error, and its 95 % interval by a bootstrap over episodes.
-
-    The error is an average of absolute values, so that luck makes it larger, in the bootstrap once more: its interval
-    is moved by twice the mean of that (the basic bootstrap), and no lower than 0. Of one episode nothing is known.
-
-    Args:
-        found: the answers.
-        bins: of equal width, as in ``calibration.reliability``.
-        seed: of the bootstrap.
-    """
-    place = np.clip(np.ceil(found.confidence * bins).astype(np.int64) - 1, 0, bins - 1)
-    _, task = np.unique(found.task, return_inverse=True)
-    n = int(task.max()) + 1
-    gap, rows = np.zeros((n, bins)), np.zeros(n)
-    np.add.at(gap, (task, place), found.right - found.confidence)
-    np.add.at(rows, task, 1.0)
-    drawn = integers(Key.of(seed, "ece").bits(np.arange(RESAMPLED), n), n)  # [B, E]
-    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=n).astype(np.float64)
-    resampled = np.abs(weights @ gap).sum(1) / (weights @ rows)
-    value = float(np.abs(gap.sum(0)).sum() / rows.sum())
-    if n < 2:
-        return value, 0.0, 1.0
-    low, high = np.quantile(resampled, [0.025, 0.975])
-    return value, max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low))
-
-
-class Rejection:
-    """How well queries of classes that a task does not have are told: ``meta_test(..., observe=Rejection(score))``.
-
-    The area under the ROC curve of a task's own queries against those, task by task: 0.5 is guessing.
-
-    Args:
-        score: outputs and tasks -> ``[T, Nq]``, the higher the more certainly one of the task's own; by default the
-            largest probability.
-    """
-
-    def __init__(self, score: Callable[[Tensor, Episode], Floats] | None = None) -> None:
-        self._score = score or (lambda outputs, episode: probabilities(outputs.numpy()).max(2))
-        self._values: list[float] = []
-
-    def __call__(self, outputs: Tensor, episode: Episode) -> None:
-        """One chunk of tasks with :class:`quickstudy.data.changed.Outsiders`."""
-        query = episode.query
-        assert query.y is not None
-        score, there, own = self._score(outputs, episode), query.real.numpy(), (query.y != UNLABELLED).numpy()
-        self._values += [auroc(own[task][there[task]], score[task][there[task]]) for task in range(len(score))]
-
-    @property
-    def values(self) -> Floats:
-        """Of each task that has both, ``[E]``."""
-        found = np.array(self._values)
-        defined: Floats = found[~np.isnan(found)]
-        return defined
-
-
 # --- as a part of a page ------------------------------------------------------------------------
 
 
@@ -378,10 +232,3 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
 
 
 _SHOWN = {"accuracy": "%", "ece": "%", "auroc": "AUROC"}
-
-
-def mean_of(kind: str, name: str, values: Floats, metric: str = "accuracy", **more: Any) -> Figure:
-    """A mean over episodes with its usual interval, cut off at 0 and 1."""
-    mean, half = float(values.mean()), episode_ci95(values)
-    low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return Figure(kind=kind, name=name, metric=metric, value=mean, low=low, high=high, episodes=len(values), **more)

@@ -17,7 +17,7 @@ from quickstudy.data.counts import Count
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.comparison import cell_name
 from quickstudy.evaluate.intervals import episode_ci95
-from quickstudy.evaluate.robustness import Robustness
+from quickstudy.evaluate.robustness import ECE, WORST_OF_EACH, Robustness
 from quickstudy.evaluate.wording import count, data_name, metric_name
 from quickstudy.leaderboard.entry import Entry
 from quickstudy.leaderboard.published import Published, is_of_claim
@@ -100,8 +100,24 @@ class Row:
 
     @property
     def robustness(self) -> Robustness | None:
-        """Of the first seed that was asked for it."""
-        return next((one.about.robustness for one in self.entries if one.about.robustness is not None), None)
+        """Of the first seed that was asked for more than each test says of itself."""
+        found = (one.about.robustness for one in self.entries)
+        return next((one for one in found if one is not None and one.is_whole), None)
+
+    @property
+    def worst_class(self) -> float | None:
+        """Accuracy on the class of each task that was answered worst, a mean over seeds; None where nobody counted."""
+        return self._said(WORST_OF_EACH)
+
+    @property
+    def calibration(self) -> float | None:
+        """Expected calibration error, likewise."""
+        return self._said(ECE)
+
+    def _said(self, name: str) -> float | None:
+        robust = [one.about.robustness for one in self.entries]
+        figures = [None if one is None else one.by_name(name) for one in robust]
+        return _mean([None if one is None else one.value for one in figures])
 
     @cached_property
     def percentile(self) -> float:

@@ -37,7 +37,7 @@
   };
 
   // --- sorting: each part of a table by itself, so that published figures never stand among measured ones ---
-  const numeric = new Set(["rank", "mean", "percentile", "cost", "energy", "episodes", "seeds"]);
+  const numeric = new Set(["rank", "mean", "percentile", "worst", "calibration", "cost", "energy", "episodes", "seeds"]);
   const value = (row, column, by) => {
     const cell = row.children[column];
     const text = cell.dataset.v ?? cell.textContent.trim();
@@ -72,7 +72,7 @@
       head.append(button);
       button.addEventListener("click", () => {
         const by = head.dataset.by;
-        const first = ["mean", "percentile"].includes(by) && section.dataset.better === "larger";
+        const first = by === "worst" || (["mean", "percentile"].includes(by) && section.dataset.better === "larger");
         const before = head.getAttribute("aria-sort");
         sort(section, by, before ? before === "ascending" : first);
       });

@@ -153,6 +153,8 @@ def _robustness(table: Table) -> Section | None:
 
 _COLUMNS = [
     ("percentile", ""),
+    ("worst", "Worst class"),
+    ("calibration", "ECE"),
     ("group", "Group"),
     ("cost", "Training"),
     ("energy", "Energy"),
@@ -174,6 +176,8 @@ def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
         "mean": number(result.mean, result.metric),
         "ci95": number(result.ci95, result.metric),
         "percentile": number(row.percentile, result.metric),
+        "worst": "" if row.worst_class is None else number(row.worst_class, "accuracy"),
+        "calibration": "" if row.calibration is None else number(row.calibration, "ece"),
         "group": letters,
         "episodes": count(result.episodes),
         "seeds": "" if row.ci95_seeds is None else f"{len(row.entries)} (± {number(row.ci95_seeds, result.metric)})",
@@ -186,6 +190,8 @@ def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
         "rank": rank,
         "mean": f"{result.mean:.7g}",
         "percentile": f"{row.percentile:.7g}",
+        "worst": "" if row.worst_class is None else f"{row.worst_class:.7g}",
+        "calibration": "" if row.calibration is None else f"{row.calibration:.7g}",
         "group": letters,
         "episodes": result.episodes,
         "seeds": len(row.entries),

@@ -32,7 +32,8 @@ def render_board(board: Board, *, robustness: bool = False) -> str:
         parts.append(
             "Mean ± 95 % interval over episodes of these classes. Rows with a common letter cannot be told apart on\n"
             "the same episodes (5 % for all pairs of a table together, Holm). Papers' figures are not ranked.\n"
-            "One episode in twenty is worse than p5, the 5th percentile; of errors than p95."
+            "One episode in twenty is worse than p5, the 5th percentile; of errors than p95. The worst class is\n"
+            "that of each task, the ECE how far from its accuracy a learner's certainty lies."
         )
     return "\n\n".join(parts)
 
@@ -63,8 +64,10 @@ def _paper_lines(one: Published) -> list[tuple[str, ...]]:
 def _cells(row: Row, rank: int, letters: str, tasks: int | None) -> tuple[str, ...]:
     marks = [*row.marks, *([f"tasks {tasks}"] if tasks is not None else [])]
     worse = f"p{95 if row.result.smaller_is_better else 5} {number(row.percentile, row.result.metric)}"
+    worst = "" if row.worst_class is None else f"worst class {number(row.worst_class, 'accuracy')}"
+    ece = "" if row.calibration is None else f"ECE {number(row.calibration, 'ece')}"
     cost = duration(row.cost), energy(row.watt_hours)
-    return str(rank), row.name, measured(row), worse, letters, *cost, "; ".join(marks)
+    return str(rank), row.name, measured(row), worse, worst, ece, letters, *cost, "; ".join(marks)
 
 
 def measured(row: Row) -> str:
@@ -165,6 +168,8 @@ def _row(row: Row, rank: int, letters: str, tasks: int) -> dict[str, Any]:
         "mean": _plain(result.mean),
         "ci95": _plain(result.ci95),
         "percentile": _plain(row.percentile),
+        "worst_class": row.worst_class,
+        "ece": row.calibration,
         "ci95_seeds": None if row.ci95_seeds is None else _plain(row.ci95_seeds),
         "seeds": list(row.seeds),
         "episodes": result.episodes,

@@ -231,7 +231,7 @@ def _sections(found: _Found, names: list[str], compared: RunsCompared | None, ep
     if collected:
         sections.append(calibration_section(collected, f"Calibration and abstention, {asked}"))
     if found.robust:
-        sections.append(robustness_section(found.robust, "Robustness, as saved by quickstudy evaluate --robustness"))
+        sections.append(robustness_section(found.robust, "Robustness, as saved by quickstudy evaluate"))
     return [*sections, *found.own]
 
 

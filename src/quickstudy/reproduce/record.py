@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import load_kept, save_kept
+from quickstudy.evaluate.robustness import Robustness
 from quickstudy.reproduce.verdict import SeedFigure
 
 __all__ = ["FOLDER", "Curve", "Provenance", "Record", "commit", "path_of", "read_all"]
@@ -64,7 +65,8 @@ class Provenance(_Facts):
         budget: seconds for all seeds of the last session; None: no end.
         curve: along training; None where there is nothing to train.
         weights_sha256: of the checkpoint that was tested.
-        robustness: figures of docs/robustness.md, of that checkpoint on the same tasks, where they were asked for.
+        robustness: figures of docs/robustness.md, of that checkpoint on the same tasks: of classes those that every
+            test gives, the others where they were asked for.
         commit: of quickstudy's sources; None where they are no checkout.
         versions: of what its training began on.
         device: ``"cpu"``, or the GPU, of the test.
@@ -89,12 +91,17 @@ class Provenance(_Facts):
     budget: float | None = None
     curve: Curve | None = None
     weights_sha256: str | None = None
-    robustness: dict[str, Any] | None = None
+    robustness: Robustness | None = None
     commit: str | None = None
     versions: dict[str, Any]
     device: str
     command: str
     made: str
+
+    @property
+    def was_stressed(self) -> bool:
+        """Whether robustness was asked for."""
+        return self.robustness is not None and self.robustness.is_whole
 
 
 @dataclass(frozen=True)

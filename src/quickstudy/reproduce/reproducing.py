@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -270,7 +269,7 @@ class _Work:
 
     def is_all(self, record: Record) -> bool:
         """Whether nothing is left to be trained or asked of its seed."""
-        return record.figure.finished and (record.about.robustness is not None or not self.robustness)
+        return record.figure.finished and (record.about.was_stressed or not self.robustness)
 
     def is_trained(self, seed: int) -> bool:
         run = run_of(self.recipe(seed), self.runs)
@@ -321,7 +320,7 @@ class _Work:
                 )
             return
         missing = before is not None and (
-            (self.robustness and before.about.robustness is None) or (diverged and not before.about.diverged)
+            (self.robustness and not before.about.was_stressed) or (diverged and not before.about.diverged)
         )
         if before is not None and (before.about.step > step or (before.about.step == step and not missing)):
             self.tell(f"Seed {seed}: {before.path} is of as many steps, or more; it stays as it is.")
@@ -359,7 +358,7 @@ class _Work:
         recipe, done = self.recipe(seed), done_of(run)
         along = read_along(run.metrics, done.steps)
         where = pick_device(self.device)
-        robust = robustness_of(run, result) if self.robustness else None
+        robust = robustness_of(run, result)
         return Provenance(
             claim=self.claim.name,
             row=recipe.learner.name,
@@ -377,7 +376,7 @@ class _Work:
             budget=self.budget,
             curve=along.curve,
             weights_sha256=self._weights(run),
-            robustness=None if robust is None else json.loads(robust.to_json()),
+            robustness=robust,
             commit=commit(),
             # Of the training, as its folder says. Whose kernel of which build it ran on is nobody's business.
             versions={
