@@ -87,6 +87,9 @@ def test_robustness_of_the_same_checkpoint_comes_along(run: Path, tmp_path: Path
     (folder / "same.json").write_text(json.dumps(robust(result)))
     found = read_entry(add(result_of(run), results=tmp_path / "two").path).about.robustness
     assert found is not None and found.figures[1].name == "20 % wrong labels"
+    (folder / "same.json").write_text("{")
+    with pytest.warns(UserWarning, match=r"Passed over: Cannot read .*same\.json as robustness figures"):
+        assert read_entry(add(result_of(run), results=tmp_path / "three").path).about.robustness is None
 
 
 def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ Which ones follows from the result itself, so that nobody chooses them.
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -290,7 +291,7 @@ def _row(
         "overrides": dict(changed),
         "made": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
-    robust = robustness_of(folder, result)
+    robust = robustness_of(folder, result, lambda said: warnings.warn(said, stacklevel=2))
     if robust is not None:
         row["robustness"] = json.loads(robust.to_json())
     return row | ({} if by is None else {"by": by})

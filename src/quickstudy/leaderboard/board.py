@@ -123,9 +123,11 @@ class Row:
     def percentile(self) -> float:
         """One episode in twenty is worse: the 5th percentile of episodes, the 95th of an error; a mean over seeds."""
         share = 0.95 if self.result.smaller_is_better else 0.05
-        # Errors may be infinite, so that nothing is taken between two of them.
-        found = [np.quantile(one.result.per_episode, share, method="inverted_cdf") for one in self.entries]
-        return float(np.mean(found))
+        found = [np.array(one.result.per_episode) for one in self.entries]
+        # Between two episodes, as figures of robustness take it; errors may be infinite, and nothing is between those.
+        finite = all(np.isfinite(values).all() for values in found)
+        method: Any = "linear" if finite else "inverted_cdf"
+        return float(np.mean([np.quantile(values, share, method=method) for values in found]))
 
     @property
     def cut(self) -> str:
