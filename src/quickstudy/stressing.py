@@ -30,6 +30,7 @@ from quickstudy.evaluate.intervals import episode_ci95
 from quickstudy.evaluate.robustness import Figure, Robustness
 from quickstudy.evaluate.scores import Floats
 from quickstudy.learners.learner import AbstractLearner
+from quickstudy.runs import state_of
 from quickstudy.train import RunFolder
 
 __all__ = ["EPISODES", "Stressed", "check_classes", "robustness_of", "save_robustness", "stress"]
@@ -107,7 +108,7 @@ def stress(asked: Stressed, **about: Any) -> Robustness:
 
     Args:
         asked: the learner and its tasks.
-        about: learner, recipe_hash and checkpoint of :class:`Robustness`.
+        about: learner, recipe_hash, checkpoint and weights_sha256 of :class:`Robustness`.
 
     Raises:
         InputError: the tasks have no classes, or the learner cannot learn even the unchanged ones.
@@ -325,28 +326,31 @@ def _paired(kind: str, name: str, found: Result, clean: Result, at: float | None
 
 
 def save_robustness(run: RunFolder, found: Robustness) -> Path:
-    """Keep figures with their run; those of the same test that were asked for more are not replaced by fewer.
+    """Keep figures with their run; those of the same test and weights that were asked for more are not replaced.
 
     Raises:
         StorageError: the disk refused.
     """
     path = run.robustness / f"{found.id}.json"
-    if found.is_whole or not _is_whole(path):
+    if found.is_whole or not _has_more(path, found):
         found.save(path)
     return path
 
 
-def _is_whole(path: Path) -> bool:
+def _has_more(path: Path, found: Robustness) -> bool:
     try:
-        return Robustness.load(path).is_whole
+        before = Robustness.load(path)
     except DataError:  # there is none, or it is broken
         return False
+    return before.is_whole and before.is_of(found.weights_sha256)
 
 
 def robustness_of(
     run: RunFolder, beside: Result | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> Robustness | None:
     """The figures that were saved last, those that were asked for more before others; None where none can be read.
+
+    Those of a checkpoint that was trained on since are passed over.
 
     Args:
         run: whose.
@@ -360,6 +364,9 @@ def robustness_of(
             found = Robustness.load(path)
         except DataError as error:
             tell(f"Passed over: {error}")
+            continue
+        if not found.is_of(state_of(run.checkpoints / found.checkpoint).get("weights_sha256")):
+            tell(f"Passed over: {path} is of the checkpoint {found.checkpoint!r} before it was trained on.")
             continue
         if beside is None or found.stands_beside(beside):
             if found.is_whole:

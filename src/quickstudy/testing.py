@@ -42,6 +42,7 @@ from quickstudy.runs import (
     place_of,
     recipe_of,
     save_result,
+    state_of,
     which_checkpoint,
 )
 from quickstudy.saved import SavedLearner, is_saved
@@ -122,6 +123,7 @@ def evaluate(
     of_test = {} if precision is None else {"evaluate.precision": precision}
     recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)
+    weights = state_of(folder.checkpoints / which).get("weights_sha256")
     device_of_learner = pick_device(device)
     learner = learner_of(folder, recipe, which).to(device_of_learner)
     found = build_data(recipe, None if data_root is None else Path(data_root))
@@ -159,7 +161,7 @@ def evaluate(
         save_result(folder, result)
     with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
         if observed is not None:
-            save_robustness(folder, observed.seen.alone(result))
+            save_robustness(folder, observed.seen.alone(result, weights))
     stressed: tuple[Section, ...] = ()
     if robustness:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
@@ -172,7 +174,7 @@ def evaluate(
             EvaluationProgress(what="kinds of tasks") if progress is True else None,
         )
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
-            stressed = (_robustness(folder, asked, result),)
+            stressed = (_robustness(folder, asked, result, weights),)
     if report:
         said = None if observed is None else observed.said
         sections = () if said is None else (calibration_section({recipe.learner.name: said.answers}),)
@@ -213,9 +215,10 @@ class _Observed:
             self.said(outputs, episode)
 
 
-def _robustness(folder: RunFolder, asked: Stressed, result: Result) -> Section:
+def _robustness(folder: RunFolder, asked: Stressed, result: Result, weights: str | None) -> Section:
     """Measure and keep the figures of robustness; the part of the page that shows them."""
-    figures = stress(asked, learner=result.learner, recipe_hash=result.recipe_hash, checkpoint=result.checkpoint)
+    about = {name: getattr(result, name) for name in ("learner", "recipe_hash", "checkpoint")}
+    figures = stress(asked, **about, weights_sha256=weights)
     save_robustness(folder, figures)
     return robustness_section({result.learner: figures})
 

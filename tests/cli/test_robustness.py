@@ -93,6 +93,19 @@ def test_each_test_says_what_it_can_of_itself(glyphs: Path) -> None:
     assert robustness_of(folder, result) == asked
 
 
+def test_a_run_that_is_trained_on_while_it_is_tested(
+    glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    monkeypatch.setattr("quickstudy.stressing.state_of", lambda folder: {"weights_sha256": "of the next step"})
+    done = quickstudy("evaluate", glyphs, "--episodes", "8", "--robustness", "--ranks", "1", "--json")
+    assert done.status == 1 and "was trained on by another process while it was tested" in done.err
+    said: list[str] = []
+    assert robustness_of(open_run(glyphs), tell=said.append) is None
+    assert "is of the checkpoint 'last' before it was trained on." in said[0]
+
+
 def test_one_document_of_json(glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
     monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))

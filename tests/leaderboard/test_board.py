@@ -72,6 +72,11 @@ def test_robustness_stands_beside_its_row(tmp_path: Path) -> None:
         edited(path, provenance__robustness=robust(result, **changes))
         (told,) = board(tmp_path).passed_over
         assert "good.json cannot be right: provenance.robustness is of another recipe, checkpoint or tasks" in told
+    other = robust(result, weights_sha256="1" * 64)
+    edited(path, provenance__weights_sha256="0" * 64, provenance__robustness=other)
+    assert "provenance.robustness is of another recipe, checkpoint" in board(tmp_path).passed_over[0]
+    edited(path, provenance__weights_sha256="1" * 64)
+    assert board(tmp_path).passed_over == ()
     edited(path, provenance__robustness={"figures": 3})
     assert "provenance.robustness.learner is missing: measure it anew" in board(tmp_path).passed_over[0]
 

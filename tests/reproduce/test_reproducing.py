@@ -439,6 +439,30 @@ def test_robustness_is_measured_beside(tmp_path: Path, monkeypatch: pytest.Monke
         run(tmp_path, robustness=True)
 
 
+def test_robustness_of_what_was_trained_on_since_is_of_no_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The recipe, the checkpoint's name and the tasks are the same, and the weights are not."""
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    path = path_of(tmp_path / "results", "letters", 0)
+    with pytest.MonkeyPatch.context() as short:
+        short.setattr(Budget, "share", lambda self, seeds: 1e-9)
+        run(tmp_path, "letters", budget=1.0, robustness=True)
+    cut = Record.load(path)
+    assert cut.about.step < cut.about.steps and cut.about.was_stressed
+    run(tmp_path, "letters")
+    whole = Record.load(path)
+    assert whole.about.step == whole.about.steps and whole.result.mean != cut.result.mean
+    found = whole.about.robustness
+    assert found is not None and found.figures[0].value == pytest.approx(whole.result.mean)
+    assert not whole.about.was_stressed and found.weights_sha256 == whole.about.weights_sha256
+    run(tmp_path, "letters", robustness=True)
+    asked = Record.load(path).about
+    assert asked.robustness is not None and asked.was_stressed
+    assert asked.robustness.figures[0].value == pytest.approx(whole.result.mean)
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [

@@ -117,7 +117,11 @@ def _say(run: Path, result: Result, robustness: bool, json: bool) -> None:
     from quickstudy.stressing import robustness_of
 
     found = robustness_of(open_run(run))
-    assert found is not None  # it was saved a moment ago
+    if found is None:  # though it was saved a moment ago
+        raise RunError(
+            f"{run} was trained on by another process while it was tested, so that nobody can say of which step the "
+            "figures are. Run it again when that training is over."
+        )
     if json:
         one_json({"result": loads(result.to_json()), "robustness": loads(found.to_json())})
     else:

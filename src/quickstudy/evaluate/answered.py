@@ -258,8 +258,13 @@ class Unchanged:
             mean_of(kind, WORST_OF_EACH, np.array(list(self.counts.least.values()))),
         ]
 
-    def alone(self, result: Result) -> Robustness:
-        """These figures as those of a test in which nothing else was asked."""
+    def alone(self, result: Result, weights_sha256: str | None = None) -> Robustness:
+        """These figures as those of a test in which nothing else was asked.
+
+        Args:
+            result: of the test that was observed, whole.
+            weights_sha256: digest of the weights that were tested.
+        """
         figures, often = self.figures(result), self.counts.often
         if len(often) > 1:
             figures.append(worst_of(often, result.episodes))
@@ -273,6 +278,7 @@ class Unchanged:
             episodes=result.episodes,
             seconds=result.seconds,
             figures=tuple(figures),
+            weights_sha256=weights_sha256,
         )
 
 

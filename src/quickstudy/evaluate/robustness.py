@@ -93,6 +93,7 @@ class Robustness:
         seconds: how long it took.
         figures: in the order in which they were measured.
         not_asked: what could not be measured -> why.
+        weights_sha256: digest of the checkpoint's weights, as it grows while it is trained on; None where nobody told.
         schema: version of this layout.
     """
 
@@ -106,6 +107,7 @@ class Robustness:
     seconds: float
     figures: tuple[Figure, ...] = field(repr=False)
     not_asked: dict[str, str] = field(default_factory=dict)
+    weights_sha256: str | None = None
     schema: int = SCHEMA
 
     def __post_init__(self) -> None:
@@ -125,6 +127,10 @@ class Robustness:
         names = ("recipe_hash", "checkpoint", "source_hash", "transductive")
         tasks, others = (json.dumps(one.source, sort_keys=True) for one in (self, result))
         return tasks == others and all(getattr(self, name) == getattr(result, name) for name in names)
+
+    def is_of(self, weights_sha256: str | None) -> bool:
+        """Whether it is of these weights, as far as is known."""
+        return None in (self.weights_sha256, weights_sha256) or self.weights_sha256 == weights_sha256
 
     @property
     def is_whole(self) -> bool:

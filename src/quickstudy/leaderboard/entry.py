@@ -162,7 +162,8 @@ def read_entry(path: Path) -> Entry:
     except ValidationError as error:
         told = " ".join(_in_words(one) for one in error.errors())
         raise DataError(f"{path} is no row of a leaderboard. {told}") from error
-    if about.robustness is not None and not about.robustness.stands_beside(result):
+    robust = about.robustness
+    if robust is not None and not (robust.stands_beside(result) and robust.is_of(about.weights_sha256)):
         raise DataError(
             f"{path} cannot be right: provenance.robustness is of another recipe, checkpoint or tasks than the result. "
             "Measure both by `quickstudy evaluate RUN --robustness`."
