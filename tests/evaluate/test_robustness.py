@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,32 @@ def test_what_a_test_says_of_itself_is_the_same_in_parts() -> None:
     assert (ece.value, ece.low, ece.high) == pytest.approx(ece_interval(said.answers))
     assert least.value == pytest.approx(np.mean(list(whole.counts.least.values()))) and least.value < clean.value
     assert worst.name == "worst of 2 classes" and worst.kind == "worst class"
+
+
+def test_answers_that_are_no_numbers_are_wrong_and_not_calibrated() -> None:
+    """The first of equal probabilities is no answer: the class 0 is not told by a learner that says nothing."""
+    seen, said = Unchanged(), Collector()
+    for n in range(30):
+        nothing = torch.full((1, 6, 2), float("nan" if n % 2 else "inf"))
+        one = replace(episode([0, 0, 0, 1, 1, 1], [8, 3]), index=torch.tensor([n]))
+        seen(nothing, one)
+        said(nothing, one)
+    clean, _, ece, least, worst = seen.alone(a_result([0.0] * 30)).figures
+    assert (clean.value, least.value, worst.value) == (0.0, 0.0, 0.0)
+    assert ece.value == pytest.approx(0.5) and not said.answers.right.any()
+
+
+def test_many_episodes_are_resampled_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    found = Answers(rng.dirichlet(np.ones(5), 3000), rng.integers(0, 5, 3000), np.repeat(np.arange(1000), 3))
+    whole = ece_interval(found)
+    monkeypatch.setattr("quickstudy.evaluate.answered.DRAWN", 7000)
+    tracemalloc.start()
+    try:
+        assert ece_interval(found) == pytest.approx(whole)
+        assert tracemalloc.get_traced_memory()[1] < 2_000_000
+    finally:
+        tracemalloc.stop()
 
 
 def test_unknown_queries_are_told_by_the_largest_probability() -> None:

@@ -10,7 +10,7 @@ Rejection         how well it tells queries of classes that the task does not ha
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ __all__ = [
 LEAST = 20
 """Episodes that a class must occur in before it can be called the worst."""
 RESAMPLED = 1000
+DRAWN = 1 << 20
+"""Episodes that are drawn at once; bounds the memory."""
 
 
 def low_percentile(values: Floats, share: float = 0.05) -> tuple[float, float, float]:
@@ -174,14 +176,21 @@ def ece_interval(found: Answers | Confidence, bins: int = 15, seed: int = 0) -> 
     gap, rows = np.zeros((n, bins)), np.zeros(n)
     np.add.at(gap, (task, place), found.right - found.confidence)
     np.add.at(rows, task, 1.0)
-    drawn = integers(Key.of(seed, "ece").bits(np.arange(RESAMPLED), n), n)  # [B, E]
-    weights = np.apply_along_axis(np.bincount, 1, drawn, minlength=n).astype(np.float64)
-    resampled = np.abs(weights @ gap).sum(1) / (weights @ rows)
     value = float(np.abs(gap.sum(0)).sum() / rows.sum())
     if n < 2:
         return value, 0.0, 1.0
+    resampled = np.concatenate([np.abs(times @ gap).sum(1) / (times @ rows) for times in _resampled(n, seed)])
     low, high = np.quantile(resampled, [0.025, 0.975])
     return value, max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low))
+
+
+def _resampled(n: int, seed: int) -> Iterator[Floats]:
+    """How often each of n episodes is drawn in some of the samples, ``[b, n]``, until it is :data:`RESAMPLED`."""
+    key, size = Key.of(seed, "ece"), max(1, DRAWN // n)
+    for first in range(0, RESAMPLED, size):
+        samples = np.arange(first, min(first + size, RESAMPLED))
+        drawn = integers(key.bits(samples, n), n) + n * np.arange(len(samples))[:, None]
+        yield np.bincount(drawn.ravel(), minlength=n * len(samples)).reshape(-1, n).astype(np.float64)
 
 
 class Rejection:

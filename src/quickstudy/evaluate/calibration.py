@@ -67,11 +67,14 @@ class Answers:
         p: ``[n, W]``, probabilities; 0 for classes that a row's task does not have.
         y: ``[n]``, the truth.
         task: ``[n]``, the number of the task, from 0 on, in the order in which they were tested.
+        usable: ``[n]``, whether anything was said: outputs that are no usable numbers are wrong, whatever the truth;
+            None where all are.
     """
 
     p: Floats
     y: Integers
     task: Integers
+    usable: Flags | None = None
 
     @property
     def confidence(self) -> Floats:
@@ -83,14 +86,14 @@ class Answers:
     def right(self) -> Flags:
         """``[n]``, whether the answer is the truth."""
         found: Flags = self.p.argmax(1) == self.y
-        return found
+        return found if self.usable is None else found & self.usable
 
 
 class Collector:
     """Gathers answers: ``meta_test(..., observe=Collector())``."""
 
     def __init__(self) -> None:
-        self._parts: list[tuple[Floats, Integers, Integers]] = []
+        self._parts: list[tuple[Floats, Integers, Integers, Flags]] = []
         self._tasks = 0
 
     def __call__(self, outputs: Tensor, episode: Episode) -> None:
@@ -105,7 +108,8 @@ class Collector:
         counted = query.labelled.numpy()
         task = np.broadcast_to(np.arange(len(counted))[:, None] + self._tasks, counted.shape)
         p = probabilities(outputs.numpy())
-        self._parts.append((p[counted], query.y.numpy()[counted], task[counted]))
+        usable = outputs.amax(2).isfinite().numpy()
+        self._parts.append((p[counted], query.y.numpy()[counted], task[counted], usable[counted]))
         self._tasks += len(counted)
 
     @classmethod
@@ -113,7 +117,7 @@ class Collector:
         """What the processes of a divided test gathered, in their order, as if one had heard of all tasks."""
         found = cls()
         for one in several:
-            found._parts += [(p, y, task + found._tasks) for p, y, task in one._parts]
+            found._parts += [(p, y, task + found._tasks, usable) for p, y, task, usable in one._parts]
             found._tasks += one._tasks
         return found
 
@@ -126,10 +130,10 @@ class Collector:
         """
         if not self._parts:
             raise InputError("Cannot look at calibration: no task was tested.")
-        widest = max(p.shape[1] for p, _, _ in self._parts)
-        p = np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1]))) for p, _, _ in self._parts])
+        widest = max(p.shape[1] for p, *_ in self._parts)
+        p = np.concatenate([np.pad(p, ((0, 0), (0, widest - p.shape[1]))) for p, *_ in self._parts])
         y, task = (np.concatenate([part[place] for part in self._parts]) for place in (1, 2))
-        return Answers(p, y, task)
+        return Answers(p, y, task, np.concatenate([usable for *_, usable in self._parts]))
 
 
 def answers(learner: AbstractLearner, source: TaskSource, *, episodes: int, first: int = 0) -> Answers:
@@ -228,7 +232,8 @@ def one_row_a_task(found: Answers, seed: int = 0) -> Answers:
     place = integers(Key.of(seed, "one row a task").bits(tasks, 1)[:, 0], count)
     rows = order[begin + place]
     del first
-    return Answers(found.p[rows], found.y[rows], found.task[rows])
+    usable = None if found.usable is None else found.usable[rows]
+    return Answers(found.p[rows], found.y[rows], found.task[rows], usable)
 
 
 def draw_reliability(found: Mapping[str, Answers]) -> Drawing:
