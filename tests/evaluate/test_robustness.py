@@ -149,6 +149,15 @@ def test_answers_that_are_no_numbers_are_wrong_and_not_calibrated() -> None:
     assert ece.value == pytest.approx(0.5) and not said.answers.right.any()
 
 
+def test_an_interval_of_calibration_ends_at_one() -> None:
+    """Of two episodes, one of which is wrong all along and sure of it."""
+    sure = np.tile([1.0, 0.0], (20, 1))
+    found = Answers(sure, np.array([1] * 19 + [0]), np.array([0] * 18 + [1] * 2))
+    value, low, high = ece_interval(found)
+    assert value == pytest.approx(0.95) and 0 <= low <= high == 1
+    Figure.of("unchanged", "ECE", "ece", (value, low, high), 2)
+
+
 def test_many_episodes_are_resampled_in_little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
     found = Answers(rng.dirichlet(np.ones(5), 3000), rng.integers(0, 5, 3000), np.repeat(np.arange(1000), 3))

@@ -49,10 +49,9 @@ def row(folder: Path, name: str, result: Result, **about: Any) -> Path:
 
 def robust(result: Result, **changes: Any) -> dict[str, Any]:
     """Figures of robustness that stand beside a result."""
-    clean = mean_of("unchanged", "unchanged tasks", np.array(result.per_episode))
-    noisy = mean_of(
-        "label noise", "20 % wrong labels", np.array(result.per_episode) / 2, at=0.2, difference=(-0.4, 0.01)
-    )
+    values = np.clip(result.per_episode, 0, 1)  # of errors, which are no shares, something is made up
+    clean = mean_of("unchanged", "unchanged tasks", values)
+    noisy = mean_of("label noise", "20 % wrong labels", values / 2, at=0.2, difference=(-0.4, 0.01))
     found = Robustness(
         learner=result.learner,
         source=result.source,

@@ -97,6 +97,25 @@ def test_worst_class_and_calibration_stand_in_the_row(tmp_path: Path) -> None:
     assert said["worst_class"] == pytest.approx(0.65) and nothing["ece"] is None
 
 
+@pytest.mark.parametrize("field", ["value", "low", "high"])
+@pytest.mark.parametrize("impossible", ["NaN", "Infinity", 7.0, -0.1])
+def test_robustness_that_cannot_be_makes_no_row(tmp_path: Path, field: str, impossible: Any) -> None:
+    """All of these figures are shares; one that is none would be ranked first, or break the page's JSON."""
+    result = made(0.9)
+    robustness = seen(result, 0.6, 0.02)
+    robustness["figures"][2][field] = impossible
+    row(tmp_path, "good", result, robustness=robustness)
+    found = board(tmp_path)
+    assert found.tables == () or not any(table.rows for table in found.tables)
+    assert f"provenance.robustness.figures.2.{field}: " in found.passed_over[0]
+
+
+def test_robustness_without_figures_is_shown(tmp_path: Path) -> None:
+    result = made(0.9)
+    row(tmp_path, "good", result, robustness=robust(result, figures=()))
+    assert "10-way: not asked. its head has 5 classes." in render_board(board(tmp_path), robustness=True)
+
+
 def test_papers_stand_apart_and_are_never_ranked(tmp_path: Path) -> None:
     papers = [one for one in read_board(tmp_path).tables if not one.rows]
     assert sum(len(one.published) for one in papers) == len(published())

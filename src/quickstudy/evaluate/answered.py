@@ -163,7 +163,7 @@ def ece_interval(found: Answers | Confidence, bins: int = 15, seed: int = 0) -> 
     """Expected calibration error, and its 95 % interval by a bootstrap over episodes.
 
     The error is an average of absolute values, so that luck makes it larger, in the bootstrap once more: its interval
-    is moved by twice the mean of that (the basic bootstrap), and no lower than 0. Of one episode nothing is known.
+    is moved by twice the mean of that (the basic bootstrap), and cut off at 0 and 1. Of one episode nothing is known.
 
     Args:
         found: the answers.
@@ -176,12 +176,13 @@ def ece_interval(found: Answers | Confidence, bins: int = 15, seed: int = 0) -> 
     gap, rows = np.zeros((n, bins)), np.zeros(n)
     np.add.at(gap, (task, place), found.right - found.confidence)
     np.add.at(rows, task, 1.0)
-    value = float(np.abs(gap.sum(0)).sum() / rows.sum())
+    value = min(1.0, float(np.abs(gap.sum(0)).sum() / rows.sum()))  # which round-off may exceed
     if n < 2:
         return value, 0.0, 1.0
     resampled = np.concatenate([np.abs(times @ gap).sum(1) / (times @ rows) for times in _resampled(n, seed)])
     low, high = np.quantile(resampled, [0.025, 0.975])
-    return value, max(0.0, 2 * value - float(high)), max(0.0, 2 * value - float(low))
+    low, high = np.clip([2 * value - high, 2 * value - low], 0.0, 1.0)
+    return value, float(low), float(high)
 
 
 def _resampled(n: int, seed: int) -> Iterator[Floats]:

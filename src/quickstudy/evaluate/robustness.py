@@ -15,9 +15,9 @@ import re
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from pydantic import ConfigDict, TypeAdapter
+from pydantic import ConfigDict, Field, TypeAdapter
 from pydantic.dataclasses import dataclass
 
 from quickstudy.evaluate.figures import Curve, draw_curves
@@ -33,6 +33,7 @@ SCHEMA = 1
 ECE, WORST_OF_EACH = "ECE", "worst class of each task"
 """Names of figures that each row of a leaderboard has."""
 _OF_THE_TEST = ("unchanged", "worst class")  # kinds of figures that every test gives
+Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
 @dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", ser_json_inf_nan="strings"))
@@ -43,7 +44,7 @@ class Figure:
         kind: what it belongs to, such as ``"label noise"``.
         name: what people read, such as ``"20 % wrong labels"``.
         metric: of ``quickstudy.metrics``.
-        value: the figure.
+        value: the figure, from 0 to 1 like the ends of its interval.
         low: where its 95 % interval begins.
         high: where it ends.
         episodes: how many it is of.
@@ -55,9 +56,9 @@ class Figure:
     kind: str
     name: str
     metric: str
-    value: float
-    low: float
-    high: float
+    value: Share
+    low: Share
+    high: Share
     episodes: int
     at: float | None = None
     difference: tuple[float, float] | None = None
@@ -116,7 +117,7 @@ class Robustness:
 
     def __str__(self) -> str:
         """Plain text for the terminal, a line a figure."""
-        wide = max(len(one.name) for one in self.figures)
+        wide = max((len(one.name) for one in self.figures), default=0)
         lines = [f"Robustness of {self.learner}, {count(self.episodes)} episodes; in brackets 95 % intervals"]
         lines += [f"  {one.name:<{wide}}  {one.metric} {one}" for one in self.figures]
         lines += [f"  {names}: not asked. {why}" for names, why in self.reasons.items()]
