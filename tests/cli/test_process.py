@@ -1,12 +1,17 @@
 """Settings of the whole process."""
 
+import os
 import subprocess
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn, TextIO
 
 import pytest
 import torch
 
+from quickstudy.cli.outcome import _leave
 from quickstudy.cli.process import set_threads
 
 
@@ -75,3 +80,39 @@ run_to_exit_status(app, [])
     done = subprocess.run(asked, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr == "error: The ranks do not agree.\n", done.stderr
     assert done.stdout == ("so far" if there else "so far; taken down")
+
+
+def nobody_reads() -> TextIO:
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipe = open(writing, "w")
+    pipe.write("lost")
+    return pipe
+
+
+def closed() -> TextIO:
+    stream = open(os.devnull, "w")
+    stream.close()
+    return stream
+
+
+@pytest.mark.parametrize("stdout", [lambda: None, closed, nobody_reads])
+def test_a_group_that_was_not_left_where_nobody_listens(
+    stdout: Callable[[], TextIO | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The status stays what it is."""
+
+    def leave(status: int) -> NoReturn:
+        raise SystemExit(status)
+
+    stream = stdout()
+    with monkeypatch.context() as group:
+        group.setattr("torch.distributed.is_initialized", lambda: True)
+        group.setattr(os, "_exit", leave)
+        group.setattr(sys, "stdout", stream)
+        with pytest.raises(SystemExit) as left:
+            _leave(2)
+    assert left.value.code == 2
+    if stream is not None:
+        with suppress(OSError):
+            stream.close()
