@@ -116,6 +116,12 @@ def test_robustness_without_figures_is_shown(tmp_path: Path) -> None:
     assert "10-way: not asked. its head has 5 classes." in render_board(board(tmp_path), robustness=True)
 
 
+def test_each_figure_of_a_paper_stands_once() -> None:
+    """A claim that changes the paper's method has no figure of that paper."""
+    told = [(one.source, one.learner, one.split, one.way, one.shot, one.transductive, one.mean) for one in published()]
+    assert [one for one in told if told.count(one) > 1] == []
+
+
 def test_papers_stand_apart_and_are_never_ranked(tmp_path: Path) -> None:
     papers = [one for one in read_board(tmp_path).tables if not one.rows]
     assert sum(len(one.published) for one in papers) == len(published())
