@@ -345,6 +345,13 @@ def _has_more(path: Path, found: Robustness) -> bool:
     return before.is_whole and before.is_of(found.weights_sha256)
 
 
+def _when(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:  # it is gone by now, or leads nowhere, which is said when it is read
+        return -1
+
+
 def robustness_of(
     run: RunFolder, beside: Result | None = None, tell: Callable[[str], None] = lambda text: None
 ) -> Robustness | None:
@@ -359,7 +366,7 @@ def robustness_of(
         tell: told which files were passed over, and why.
     """
     of_the_test: Robustness | None = None
-    for path in sorted(run.robustness.glob("*.json"), key=lambda path: path.stat().st_mtime_ns, reverse=True):
+    for path in sorted(run.robustness.glob("*.json"), key=_when, reverse=True):
         try:
             found = Robustness.load(path)
         except DataError as error:

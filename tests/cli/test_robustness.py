@@ -93,6 +93,24 @@ def test_each_test_says_what_it_can_of_itself(glyphs: Path) -> None:
     assert robustness_of(folder, result) == asked
 
 
+def test_a_report_says_of_which_tasks_the_figures_are(glyphs: Path) -> None:
+    """Each test leaves some; the last ones are shown, which may be of other tasks than those of another run."""
+    for way, episodes in ((3, 6), (2, 4)):
+        library.evaluate(glyphs, way=way, episodes=episodes, report=False, device="cpu", ranks=1)
+    page = report([glyphs], episodes=0).read_text(encoding="utf-8")
+    assert "protonet: 4 episodes of glyphs, test, 2-way 1-shot." in page and "protonet: 6 episodes" not in page
+
+
+def test_figures_that_vanish_or_lead_nowhere_are_passed_over(glyphs: Path) -> None:
+    folder = open_run(glyphs)
+    result = library.evaluate(glyphs, episodes=4, report=False, device="cpu", ranks=1)
+    (folder.robustness / "gone.json").symlink_to(glyphs / "nowhere.json")
+    said: list[str] = []
+    found = robustness_of(folder, result, said.append)
+    assert found is not None and found.episodes == 4
+    assert len(said) == 1 and "Cannot read the robustness figures" in said[0] and "gone.json" in said[0]
+
+
 def test_a_run_that_is_trained_on_while_it_is_tested(
     glyphs: Path, quickstudy: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

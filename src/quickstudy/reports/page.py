@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from quickstudy.data.controltasks import ControlTasks
 from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Comparison, Curve, Entry, EpisodePicture, Result, Section, compare, write_report
 from quickstudy.evaluate.calibration import calibration_section
+from quickstudy.evaluate.comparison import cell_name
 from quickstudy.evaluate.figures import draw_curves
 from quickstudy.evaluate.robustness import Robustness, robustness_section
 from quickstudy.evaluate.wording import count, metric_name, number
@@ -43,6 +44,7 @@ class _Found:
     pictures: list[EpisodePicture] = field(default_factory=list)
     own: list[Section] = field(default_factory=list)
     robust: dict[str, Robustness] = field(default_factory=dict)
+    robust_of: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     trained_with: dict[str, int] = field(default_factory=dict)
 
@@ -102,6 +104,7 @@ def report(
         saved = robustness_of(folder, tell=found.notes.append)
         if saved is not None:
             found.robust[name] = saved
+            found.robust_of.append(f"{name}: {_tasks_of(saved, folder)}.")
         found.notes += [f"{name} was changed on the way: {what}" for what in changes_in_words(folder)]
     first = recipe_of(folders[0])
     write_report(
@@ -231,8 +234,16 @@ def _sections(found: _Found, names: list[str], compared: RunsCompared | None, ep
     if collected:
         sections.append(calibration_section(collected, f"Calibration and abstention, {asked}"))
     if found.robust:
-        sections.append(robustness_section(found.robust, "Robustness, as saved by quickstudy evaluate"))
+        robust = robustness_section(found.robust, "Robustness, as saved by quickstudy evaluate")
+        sections.append(replace(robust, text=(" ".join(found.robust_of), *robust.text)))
     return [*sections, *found.own]
+
+
+def _tasks_of(saved: Robustness, folder: RunFolder) -> str:
+    """How many episodes of which tasks; of their sizes what the result beside says, which is there unless removed."""
+    said = f"{count(saved.episodes)} episodes of {saved.source.get('data', '')}, {saved.source.get('split', '')}"
+    beside = next((one for one in results_of(folder) if saved.stands_beside(one)), None)
+    return said if beside is None else f"{said}, {cell_name(beside)}"
 
 
 def _compared(compared: RunsCompared, names: list[str]) -> list[Section]:
