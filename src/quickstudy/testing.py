@@ -119,7 +119,8 @@ def evaluate(
         )
     folder = run.folder if isinstance(run, Run) else open_run(Path(run))
     advice = "Nothing was measured. Copy the run to a folder of your own and test that."
-    check_writable(folder.evaluations, "save a result", advice)
+    for place in (folder.evaluations, folder.robustness):
+        check_writable(place, "save a result", advice)
     of_test = {} if precision is None else {"evaluate.precision": precision}
     recipe = recipe_of(folder, _may_change(kebab_keys(overrides)) | of_test)
     which = checkpoint or which_checkpoint(folder)

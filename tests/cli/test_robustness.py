@@ -18,7 +18,7 @@ from quickstudy.data.controltasks import PointNavigation
 from quickstudy.data.glyphs import Glyphs
 from quickstudy.data.source import TaskSource
 from quickstudy.data.store import ArrayStore
-from quickstudy.errors import InputError
+from quickstudy.errors import InputError, StorageError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.answered import mean_of
 from quickstudy.evaluate.robustness import Robustness
@@ -109,6 +109,17 @@ def test_figures_that_vanish_or_lead_nowhere_are_passed_over(glyphs: Path) -> No
     found = robustness_of(folder, result, said.append)
     assert found is not None and found.episodes == 4
     assert len(said) == 1 and "Cannot read the robustness figures" in said[0] and "gone.json" in said[0]
+
+
+def test_figures_that_could_not_be_saved_are_refused_before_the_test(
+    glyphs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = open_run(glyphs)
+    folder.robustness.mkdir(parents=True)
+    monkeypatch.setattr("quickstudy.files.os.access", lambda path, mode: path != folder.robustness)
+    with pytest.raises(StorageError, match=r"nothing can be written there\. Nothing was measured\."):
+        library.evaluate(glyphs, episodes=4, report=False, device="cpu", ranks=1)
+    assert results_of(folder) == []
 
 
 def test_a_run_that_is_trained_on_while_it_is_tested(
