@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,15 @@ def test_robustness_that_cannot_be_makes_no_row(tmp_path: Path, field: str, impo
     found = board(tmp_path)
     assert found.tables == () or not any(table.rows for table in found.tables)
     assert f"provenance.robustness.figures.2.{field}: " in found.passed_over[0]
+
+
+def test_tasks_are_kept_digit_by_digit(tmp_path: Path) -> None:
+    """Only figures of episodes are shortened; settings tell whether robustness is of the same tasks."""
+    result = made(0.9)
+    odd = replace(result, source=result.source | {"rates": [0.123456789]})
+    row(tmp_path, "good", odd, robustness=seen(odd, 0.6, 0.02))
+    found = board(tmp_path)
+    assert found.passed_over == () and found.tables[0].rows[0].result.source == odd.source
 
 
 def test_robustness_without_figures_is_shown(tmp_path: Path) -> None:

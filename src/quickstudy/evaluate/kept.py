@@ -30,7 +30,8 @@ def save_kept(path: Path, result: Result, provenance: dict[str, Any]) -> None:
     Raises:
         StorageError: the disk refused; what was there before is unchanged.
     """
-    about = _shortened(json.loads(result.to_json())) | {"provenance": provenance}
+    whole = json.loads(result.to_json())
+    about = _shortened(whole) | {"source": whole["source"], "provenance": provenance}
     atomic_write_bytes(path, (json.dumps(about) + "\n").encode())
 
 
