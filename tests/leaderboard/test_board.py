@@ -132,6 +132,12 @@ def test_each_figure_of_a_paper_stands_once() -> None:
     assert [one for one in told if told.count(one) > 1] == []
 
 
+def test_columns_that_nothing_stands_in_take_no_room(tmp_path: Path) -> None:
+    errors = infinite([1.0] * 37 + [math.inf] * 3)
+    row(tmp_path, "errors", errors, train_seconds=5.0, energy={"watt_hours": 0.01, "assumption": "10 W"})
+    assert "  p95 ∞  5 s  0.01 Wh" in render_board(board(tmp_path))
+
+
 def test_papers_stand_apart_and_are_never_ranked(tmp_path: Path) -> None:
     papers = [one for one in read_board(tmp_path).tables if not one.rows]
     assert sum(len(one.published) for one in papers) == len(published())

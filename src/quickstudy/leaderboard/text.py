@@ -112,6 +112,8 @@ def energy(watt_hours: float | None) -> str:
 
 
 def _aligned(rows: Sequence[tuple[str, ...]]) -> list[str]:
+    filled = {n for row in rows for n, cell in enumerate(row) if cell}
+    rows = [tuple(cell for n, cell in enumerate(row) if n in filled) for row in rows]
     columns = max(map(len, rows), default=0)
     wide = [max((len(row[n]) for row in rows if n < len(row) - 1), default=0) for n in range(columns)]
     return [
