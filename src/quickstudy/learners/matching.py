@@ -58,8 +58,8 @@ class MatchingNet(AbstractLearner):
 
     Deviations: the paper fine-tunes on the support in some rows of its tables, which is not done here. It leaves open
     where the query's LSTM begins; here at h_0 = f'(x). Divided by a temperature of 1, as in the paper, cosines lie too
-    close together for a sharp softmax, so that even training tasks stay mistaken: a value near 0.1 learns faster and ends
-    higher (docs/results.md has both, as claims of `quickstudy reproduce`).
+    close together for a sharp softmax, so that even training tasks stay mistaken: a value near 0.1 learns faster and
+    ends higher (docs/results.md has both, as claims of `quickstudy reproduce`).
 
     Inductive.
 
