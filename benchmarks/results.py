@@ -37,6 +37,7 @@ from quickstudy.leaderboard.trained import of_training
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
 from quickstudy.recipes.building import build_data, test_tasks
+from quickstudy.recipes.load import digest_of_file
 from quickstudy.recipes.schema import Recipe
 from quickstudy.reproduce.record import commit
 from quickstudy.reproduce.runs import Session, done_of, run_of
@@ -134,7 +135,7 @@ class _Runner:
 
     def _of_run(self, recipe: str, name: str, *, baseline: bool = False) -> Entry:
         trained = self.trained(recipe)
-        self.provenance[name] = trained.about
+        self.provenance[name] = {**trained.about, "recipe_said": digest_of_file(recipe)}
         digest = recipe_hash(trained.recipe)
         return self._tested(name, trained.learner, self.study.episodes, baseline=baseline, digest=digest)
 

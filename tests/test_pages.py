@@ -9,8 +9,10 @@ from types import ModuleType
 import pytest
 
 from quickstudy.errors import DataError
+from quickstudy.evaluate.kept import load_kept
 from quickstudy.learners import learners
 from quickstudy.recipes import load_recipe, recipe_hash
+from quickstudy.recipes.load import digest_of_file
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -45,6 +47,15 @@ def test_the_leaderboard_is_made_from_the_results() -> None:
 def test_the_page_of_robustness_is_made_from_its_figures() -> None:
     made = script("make_robustness").page(DOCS / "robustness.json")
     assert (DOCS / "robustness.md").read_text(encoding="utf-8") == made, "run: python docs/make_robustness.py"
+
+
+def test_rows_of_studies_are_of_the_recipes_that_ship() -> None:
+    """Who edits a recipe measures its study anew (`make results D=STUDY`); rows from before do not say."""
+    said = {path: load_kept(path)[1] for path in sorted((DOCS.parent / "results").glob("*/*.json"))}
+    known = {path: about for path, about in said.items() if about.get("recipe_said")}
+    assert known
+    stale = [str(path) for path, about in known.items() if about["recipe_said"] != digest_of_file(about["recipe"])]
+    assert not stale, "measure them anew: make results"
 
 
 def test_a_result_without_provenance_is_refused(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What measures the fields' comparisons: it trains once, goes on with what was stopped, and writes each row down."""
 
 import importlib
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,10 @@ import quickstudy
 from quickstudy.domains.study import Rival, Study, study
 from quickstudy.errors import UnknownName
 from quickstudy.evaluate.kept import load_kept
+from quickstudy.evaluate.robustness import Robustness
 from quickstudy.learners.knn import KNN
 from quickstudy.recipes import load_recipe
+from quickstudy.recipes.load import digest_of_file
 from quickstudy.reproduce.budget import StopsAt
 from quickstudy.train import Interrupted
 
@@ -39,6 +42,9 @@ def test_a_study_from_nothing_to_its_files(
     assert [path.name.partition("--")[0] for path in files] == ["maml", "pixels-+-k-nn", "protonet"]
     result, about = load_kept(files[2])
     assert (result.episodes, result.learner, result.data) == (20, "protonet", "omniglot-runs")
+    assert about["recipe_said"] == digest_of_file("omniglot-runs-protonet-fast") != about["recipe_hash"]
+    robust = Robustness.from_json(json.dumps(about["robustness"]))
+    assert robust.stands_beside(result) and robust.figures[0].value == pytest.approx(result.mean)
     assert about["recipe"] == "omniglot-runs-protonet-fast" and about["train_seconds"] > 0 and not about["baseline"]
     assert {"command", "commit", "versions", "column", "order"} <= about.keys()
     assert load_kept(files[1])[1]["baseline"]

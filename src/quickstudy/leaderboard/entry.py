@@ -74,6 +74,7 @@ class Provenance(_Facts):
         versions: of packages, and what it ran on: ``quickstudy``, ``torch``, ``processor``, ``cpus`` ...
         recipe: name of the recipe.
         recipe_hash: of the recipe that was trained.
+        recipe_said: of what that recipe's file said, which only somebody who edits it changes.
         settings: that recipe itself, with every default written out.
         claim: the published figure that it reproduces.
         protocol: digest of that claim's recipe and test, as they were then.
@@ -104,6 +105,7 @@ class Provenance(_Facts):
     versions: dict[str, Any] = Field(min_length=1)
     recipe: str = ""
     recipe_hash: str = ""
+    recipe_said: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
     settings: dict[str, Any] | None = None
     claim: str | None = None
     protocol: str | None = None

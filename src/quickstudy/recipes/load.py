@@ -6,9 +6,11 @@ classes, then the whole against the schema; what comes out has every default wri
 
 from __future__ import annotations
 
+import hashlib
 import json
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from quickstudy.recipes.parts import REGISTRIES, default, needs, options_model, 
 from quickstudy.recipes.registry import recipes
 from quickstudy.recipes.schema import Recipe
 
-__all__ = ["load_recipe", "parse_recipe", "recipe_path"]
+__all__ = ["digest_of_file", "load_recipe", "parse_recipe", "recipe_path", "said_by"]
 
 
 def load_recipe(name_or_path: str | Path, overrides: Mapping[str, Any] | None = None) -> Recipe:
@@ -57,6 +59,25 @@ def recipe_path(name_or_path: str | Path) -> Path:
     given = str(name_or_path)
     is_path = isinstance(name_or_path, Path) or given.endswith(".toml") or "/" in given or "\\" in given
     return Path(given) if is_path else Path(recipes.get(given))
+
+
+@cache
+def said_by(path: Path) -> dict[str, Any]:
+    """A recipe's file without its comments, its name and its seed."""
+    document = tomllib.loads(path.read_text(encoding="utf-8"))
+    return {key: value for key, value in document.items() if key not in ("name", "seed")}
+
+
+def digest_of_file(name_or_path: str | Path) -> str:
+    """Hex digest of what a recipe's file says.
+
+    Not of the recipe with its defaults written out (``recipe_hash``), which grows with each option that a learner gets:
+    by this one a result that was measured before is still of the recipe, until somebody edits that.
+
+    Raises:
+        UnknownName: no recipe has that name.
+    """
+    return hashlib.sha256(json.dumps(said_by(recipe_path(name_or_path)), sort_keys=True).encode()).hexdigest()
 
 
 def parse_recipe(

@@ -33,7 +33,7 @@ from quickstudy.errors import InputError, UnknownName
 from quickstudy.evaluate.intervals import Z95
 from quickstudy.metrics import metric
 from quickstudy.recipes import Recipe, load_recipe
-from quickstudy.recipes.load import recipe_path
+from quickstudy.recipes.load import recipe_path, said_by
 from quickstudy.recipes.mistakes import mistakes_of, refuse
 from quickstudy.recipes.schema import Table
 from quickstudy.reproduce.verdict import Target
@@ -158,17 +158,10 @@ class Claim(Table):
         Not of the recipe with its defaults written out, which grows with each option that a learner gets: results
         would be of another protocol after every one.
         """
-        said = _said_by(recipe_path(self.recipe))
+        said = said_by(recipe_path(self.recipe))
         test = self.test.model_dump(mode="json", exclude_none=True)
         content = [said, dict(sorted(self.overrides.items())), seed, test]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
-@cache
-def _said_by(path: Path) -> dict[str, Any]:
-    """A recipe's file without its comments, its name and its seed."""
-    document = tomllib.loads(path.read_text(encoding="utf-8"))
-    return {key: value for key, value in document.items() if key not in ("name", "seed")}
 
 
 class _Family(Table):
