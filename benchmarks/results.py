@@ -151,7 +151,7 @@ class _Runner:
     ) -> Entry:
         results: dict[str, Result] = {}
         for column, source in (sources or self.sources).items():
-            seen = Unchanged() if source.shape.target == "classes" and source.shape.environment is None else None
+            seen = Unchanged.of(source)
             found = meta_test(learner, source, episodes=episodes, observe=seen)
             results[column] = replace(found, learner=name, recipe_hash=digest)
             if seen is not None:

@@ -200,9 +200,8 @@ class _Observed:
     @staticmethod
     def of(source: TaskSource, report: bool) -> _Observed | None:
         """To begin with; None where tasks have no classes."""
-        if source.shape.target != "classes" or source.shape.environment is not None:
-            return None
-        return _Observed(Unchanged(), Collector() if report else None)
+        seen = Unchanged.of(source)
+        return None if seen is None else _Observed(seen, Collector() if report else None)
 
     @staticmethod
     def joined(several: Sequence[_Observed]) -> _Observed:

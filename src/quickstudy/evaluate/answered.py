@@ -12,12 +12,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from torch import Tensor
 
 from quickstudy.data.classscores import auroc, probabilities
+from quickstudy.data.source import TaskSource
 from quickstudy.episode import UNLABELLED, Episode
 from quickstudy.evaluate.calibration import Answers, Collector
 from quickstudy.evaluate.intervals import episode_ci95
@@ -232,6 +233,11 @@ class Unchanged:
     def __init__(self) -> None:
         self.counts = ClassCounts()
         self._sure: list[Confidence] = []
+
+    @classmethod
+    def of(cls, source: TaskSource) -> Self | None:
+        """To observe a test of these tasks; None where they have no classes."""
+        return cls() if source.shape.target == "classes" else None
 
     def __call__(self, outputs: Tensor, episode: Episode) -> None:
         """One chunk of tasks.
