@@ -3,10 +3,12 @@
     make results                        every field
     make results D="speech finance"     some
     python benchmarks/results.py speech --data-root DIR
+    python benchmarks/results.py speech --robustness
 
 Trains what has no finished run yet in `runs/`, going on with what was stopped, tests everything, prints the table, and
 writes `results/FIELD/*.json` (a result with its provenance, one a cell) and `FIELD.html` beside the run. `python
-docs/make_results.py` makes the page.
+docs/make_results.py` makes the page. `--robustness` asks every row of tasks with classes for the figures of
+docs/robustness.md, too, on the first of the same episodes; what its data cannot be asked is named with the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
@@ -42,10 +44,12 @@ from quickstudy.recipes.schema import Recipe
 from quickstudy.reproduce.record import commit
 from quickstudy.reproduce.runs import Session, done_of, run_of
 from quickstudy.runs import learner_of, which_checkpoint
+from quickstudy.stressing import EPISODES, Stressed, stress
 from quickstudy.train import RunFolder
 from quickstudy.train.runfolder import describe_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+_Tasks: TypeAlias = Callable[..., TaskSource]  # sizes -> tasks; without any, as the study says
 
 
 def main() -> None:
@@ -61,6 +65,7 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="ROW", help="rows to measure; others stay as they were measured before"
     )
+    parser.add_argument("--robustness", action="store_true", help="measure the figures of docs/robustness.md, too")
     parser.add_argument("--override", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of recipes")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -72,7 +77,8 @@ def main() -> None:
                 found = replace(found, episodes=given.episodes)
             found = replace(found, overrides={**found.overrides, **dict(given.override)})
             print(f"\n{name}\n")
-            print(render_table(run(found, given.runs, given.results, given.data_root, given.only)), flush=True)
+            table = run(found, given.runs, given.results, given.data_root, given.only, robustness=given.robustness)
+            print(render_table(table), flush=True)
             if found.published:
                 print("\nPublished, not measured here:", *found.published, sep="\n  ", flush=True)
     except QuickstudyError as error:
@@ -102,12 +108,14 @@ class _Runner:
         study: what is compared.
         runs: folder of runs; what is trained there by the same recipe is taken.
         data_root: folder of data sets.
+        stressed: ask for all figures of robustness.
     """
 
-    def __init__(self, study: Study, runs: Path, data_root: Path | None) -> None:
-        self.study, self.runs, self.data_root = study, runs, data_root
+    def __init__(self, study: Study, runs: Path, data_root: Path | None, *, stressed: bool = False) -> None:
+        self.study, self.runs, self.data_root, self.stressed = study, runs, data_root, stressed
         self.recipe = load_recipe(study.recipe, study.overrides)
-        self.sources = {column.name: self._tasks(column) for column in study.columns}
+        self.tasks = self._tasks()
+        self.sources = {column: tasks() for column, tasks in self.tasks.items()}
         self.provenance: dict[str, dict[str, Any]] = {}
         self.robustness: dict[tuple[str, str], Robustness] = {}  # of a row and a column
         self.rivals: dict[str, AbstractLearner] = {}
@@ -128,35 +136,41 @@ class _Runner:
     def _of_rival(self, rival: Rival) -> Entry:
         self.rivals[rival.name] = learner = rival.build(next(iter(self.sources.values())).shape, self._training())
         episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
-        sources = self.sources
-        if rival.data:
-            sources = {column.name: self._tasks(column, rival.data) for column in self.study.columns}
-        return self._tested(rival.name, learner, episodes, baseline=True, sources=sources)
+        tasks = self._tasks(rival.data) if rival.data else self.tasks
+        return self._tested(rival.name, learner, episodes, tasks, baseline=True)
 
     def _of_run(self, recipe: str, name: str, *, baseline: bool = False) -> Entry:
         trained = self.trained(recipe)
         self.provenance[name] = {**trained.about, "recipe_said": digest_of_file(recipe)}
         digest = recipe_hash(trained.recipe)
-        return self._tested(name, trained.learner, self.study.episodes, baseline=baseline, digest=digest)
+        return self._tested(name, trained.learner, self.study.episodes, self.tasks, baseline=baseline, digest=digest)
 
     def _tested(
         self,
         name: str,
         learner: AbstractLearner,
         episodes: int,
+        columns: Mapping[str, _Tasks],
         *,
         baseline: bool,
         digest: str = "",
-        sources: dict[str, TaskSource] | None = None,
     ) -> Entry:
         results: dict[str, Result] = {}
-        for column, source in (sources or self.sources).items():
+        for column, tasks in columns.items():
+            source = tasks()
             seen = Unchanged.of(source)
             found = meta_test(learner, source, episodes=episodes, observe=seen)
-            results[column] = replace(found, learner=name, recipe_hash=digest)
-            if seen is not None:
-                self.robustness[name, column] = seen.alone(results[column])
-            say(f"{name}, {column}: {results[column]}")
+            results[column] = result = replace(found, learner=name, recipe_hash=digest)
+            say(f"{name}, {column}: {result}")
+            if seen is None:
+                continue
+            if self.stressed:
+                asked = Stressed(learner, learner, tasks, min(result.episodes, EPISODES), tested=(result, seen))
+                about = {"learner": name, "recipe_hash": digest, "checkpoint": result.checkpoint}
+                self.robustness[name, column] = robust = stress(asked, **about)
+                say(f"{name}, {column}: {len(robust.figures)} figures of robustness in {robust.seconds:.0f} s")
+            else:
+                self.robustness[name, column] = seen.alone(result)
         return Entry(name, results, baseline)
 
     def trained(self, name: str) -> _Trained:
@@ -175,11 +189,16 @@ class _Runner:
         session.add_to(found.folder)
         return _Trained(found.folder, found.recipe)
 
-    def _tasks(self, column: Column, data: Mapping[str, Any] | None = None) -> TaskSource:
-        recipe, of_test = self.recipe, {**column.data, **(data or {})}
+    def _tasks(self, data: Mapping[str, Any] | None = None) -> dict[str, _Tasks]:
+        """Column -> what makes its tasks."""
+        return {column.name: self._tasks_of(column, data or {}) for column in self.study.columns}
+
+    def _tasks_of(self, column: Column, data: Mapping[str, Any]) -> _Tasks:
+        recipe, of_test = self.recipe, {**column.data, **data}
         if of_test:
             recipe = load_recipe(self.study.recipe, {**self.study.overrides, **of_test})
-        return test_tasks(recipe, build_data(recipe, self.data_root), **column.tasks)
+        built = build_data(recipe, self.data_root)
+        return lambda **sizes: test_tasks(recipe, built, **{**column.tasks, **sizes})
 
     def _training(self) -> TaskSource:
         """What was trained on, for baselines that are fitted to it."""
@@ -189,7 +208,15 @@ class _Runner:
         return data.tasks(recipe.train.role, way=size.way, shot=size.shot, query=size.query, seed=recipe.seed)
 
 
-def run(study: Study, runs: Path, results: Path, data_root: Path | None, only: Sequence[str] = ()) -> Comparison:
+def run(
+    study: Study,
+    runs: Path,
+    results: Path,
+    data_root: Path | None,
+    only: Sequence[str] = (),
+    *,
+    robustness: bool = False,
+) -> Comparison:
     """Train and test everything of a study, and write down each row as soon as it is measured.
 
     Args:
@@ -198,8 +225,9 @@ def run(study: Study, runs: Path, results: Path, data_root: Path | None, only: S
         results: folder of results.
         data_root: folder of data sets.
         only: rows to measure; of others, what was measured before is taken. No report is written then.
+        robustness: ask for all figures of robustness.
     """
-    runner = _Runner(study, runs, data_root)
+    runner = _Runner(study, runs, data_root, stressed=robustness)
     rows = runner.rows()
     for name in only:
         if name not in rows:
@@ -235,7 +263,8 @@ def _versions() -> dict[str, Any]:
 
 def _write(entry: Entry, place: int, paths: dict[str, Path], runner: _Runner) -> None:
     study = runner.study.name
-    about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
+    command = f"python benchmarks/results.py {study}{' --robustness' * runner.stressed}"
+    about = {"study": study, "command": command, "row": entry.name}
     about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit()}
     about |= runner.provenance.get(entry.name, {})
     for order, (column, result) in enumerate(entry.results.items()):

@@ -31,7 +31,8 @@ each other. In Python: `quickstudy.evaluate(run, robustness=True)`. That is some
 
 Those from the 5th percentile to the worst of n classes need no further test: every `quickstudy evaluate` measures them
 on all of its episodes and keeps them there, too. `quickstudy reproduce NAME --robustness` measures all of them beside a
-published protocol, and rows of the [leaderboard](leaderboard.md) have what was measured.
+published protocol, `python benchmarks/results.py FIELD --robustness` those of a field's whole comparison, and rows of
+the [leaderboard](leaderboard.md) have what was measured.
 
 What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay
 the same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %

@@ -59,6 +59,8 @@ class Stressed:
         episodes: how many of each kind.
         tasks_at_once: as in ``meta_test``.
         progress: told how many kinds of tasks are done, of how many.
+        tested: the result of the unchanged tasks, of as many episodes or more, and what was seen meanwhile; else they
+            are tested.
     """
 
     learner: AbstractLearner
@@ -67,11 +69,11 @@ class Stressed:
     episodes: int
     tasks_at_once: int | None = None
     progress: Callable[[int, int], None] | None = None
+    tested: tuple[Result, Unchanged] | None = None
     figures: list[Figure] = field(default_factory=list)
     not_asked: dict[str, str] = field(default_factory=dict)
-    kept: dict[Count | None, Result] = field(default_factory=dict)
-    """Shots -> the result of unchanged tasks."""
-    counts: ClassCounts = field(default_factory=ClassCounts)
+    kept: dict[Count | None, Floats] = field(default_factory=dict)
+    """Shots -> accuracies of the unchanged tasks."""
 
     def add(self, figure: Figure) -> None:
         """Keep a figure."""
@@ -115,8 +117,13 @@ def stress(asked: Stressed, **about: Any) -> Robustness:
     """
     source, started = asked.tasks(), time.perf_counter()
     check_classes(source)
-    clean = _unchanged(asked, source)
-    steps = list(_steps(asked, source))
+    if asked.tested is None:
+        observed = Unchanged()
+        asked.tested = asked.test(source, observe=observed), observed
+    clean, seen = asked.tested
+    asked.figures += seen.figures(clean)
+    asked.kept[_size(source, "shot")] = accuracies(clean)
+    steps = list(_steps(asked, source, clean.episodes, seen.counts))
     for place, (name, step) in enumerate(steps):
         try:
             step()
@@ -138,9 +145,11 @@ def stress(asked: Stressed, **about: Any) -> Robustness:
     )
 
 
-def _steps(asked: Stressed, source: TaskSource) -> Iterator[tuple[str, Callable[[], None]]]:
+def _steps(
+    asked: Stressed, source: TaskSource, episodes: int, counts: ClassCounts
+) -> Iterator[tuple[str, Callable[[], None]]]:
     """What is asked, in the order of the table."""
-    yield WORST, partial(_worst, asked, source)
+    yield WORST, partial(_worst, asked, source, episodes, counts)
     yield "unknown rejection", partial(_rejection, asked, source)
     own = _size(source, "shot")
     for shot in dict.fromkeys((own, _NOISY_SHOT)):
@@ -162,26 +171,16 @@ def _steps(asked: Stressed, source: TaskSource) -> Iterator[tuple[str, Callable[
         yield f"{ways}-way", partial(_ways, asked, source, ways)
 
 
-# --- the unchanged tasks ------------------------------------------------------------------------
+# --- the unchanged tasks, and queries beside them -----------------------------------------------
 
 
-def _unchanged(asked: Stressed, source: TaskSource) -> Result:
-    """Accuracy, the worst episodes, the worst class of each task, calibration."""
-    seen = Unchanged()
-    result = asked.test(source, observe=seen)
-    asked.figures += seen.figures(result)
-    asked.counts = seen.counts
-    asked.kept[_size(source, "shot")] = result
-    return result
-
-
-def _worst(asked: Stressed, source: TaskSource) -> None:
+def _worst(asked: Stressed, source: TaskSource, episodes: int, counts: ClassCounts) -> None:
     """Of all classes that occur often enough; where too few do, of tasks of fewer classes."""
-    if not asked.counts.found:
+    if not counts.found:
         raise InputError("These tasks do not number their classes, so that none can be followed from task to task.")
-    often, episodes = asked.counts.often, source.at_most(asked.episodes)
+    often = counts.often
     if len(often) < 2:
-        way = source.settings.get("way")
+        way, episodes = source.settings.get("way"), source.at_most(asked.episodes)
         if not isinstance(source, ClassTasks) or not isinstance(way, int):
             raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
         turned = 4 if source.settings.get("rotations") == "classes" else 1
@@ -264,15 +263,15 @@ def _uneven(asked: Stressed, source: TaskSource) -> None:
             refused = error
             continue
         name = f"uneven queries (Dirichlet 2), {few} a class on average"
-        asked.add(_paired("uneven", name, asked.test(uneven), asked.test(even), _CONCENTRATION))
+        asked.add(_paired("uneven", name, asked.test(uneven), accuracies(asked.test(even)), _CONCENTRATION))
         return
     raise refused
 
 
-def _clean(asked: Stressed, shot: Count | None) -> Result:
-    """The unchanged tasks of so many shots, tested once."""
+def _clean(asked: Stressed, shot: Count | None) -> Floats:
+    """Accuracies of the unchanged tasks of so many shots, tested once."""
     if shot not in asked.kept:
-        asked.kept[shot] = asked.test(asked.tasks(shot=shot))
+        asked.kept[shot] = accuracies(asked.test(asked.tasks(shot=shot)))
     return asked.kept[shot]
 
 
@@ -289,10 +288,10 @@ def _shots(asked: Stressed, source: TaskSource, shot: int) -> None:
         except InputError as error:
             refused = error
             continue
-        found = asked.kept[shots] if shots in asked.kept else asked.test(tasks)
+        found = asked.kept[shots] if shots in asked.kept else accuracies(asked.test(tasks))
         if query == own:
             asked.kept[shots] = found
-        asked.add(mean_of("shots", f"{shots}-shot", accuracies(found), at=shots))
+        asked.add(mean_of("shots", f"{shots}-shot", found, at=shots))
         return
     raise refused
 
@@ -316,9 +315,9 @@ def _size(source: TaskSource, name: str) -> Count | None:
     return (found[0], found[1]) if isinstance(found, list) else found
 
 
-def _paired(kind: str, name: str, found: Result, clean: Result, at: float | None = None) -> Figure:
+def _paired(kind: str, name: str, found: Result, clean: Floats, at: float | None = None) -> Figure:
     values = accuracies(found)
-    moved = values - accuracies(clean)
+    moved = values - clean[: len(values)]  # the unchanged ones may have been asked for more
     return mean_of(kind, name, values, at=at, difference=(float(moved.mean()), episode_ci95(moved)))
 
 

@@ -173,6 +173,7 @@ def evaluate(
             min(number, EPISODES),
             tasks_at_once,
             EvaluationProgress(what="kinds of tasks") if progress is True else None,
+            None if observed is None else (result, observed.seen),
         )
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
             stressed = (_robustness(folder, asked, result, weights),)

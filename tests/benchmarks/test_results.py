@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import quickstudy
-from quickstudy.domains.study import Rival, Study, study
+from quickstudy.domains.study import Column, Rival, Study, study
 from quickstudy.errors import UnknownName
 from quickstudy.evaluate.kept import load_kept
 from quickstudy.evaluate.robustness import Robustness
@@ -59,6 +59,30 @@ def test_a_study_from_nothing_to_its_files(
     assert [path for path in files if path.stat().st_mtime_ns != before[path]] == [files[0]]
     with pytest.raises(UnknownName, match=r"no row of one-shot called 'mamml'\. Did you mean 'maml'"):
         measured(only=["mamml"])
+
+
+def test_all_figures_of_robustness_where_they_are_asked_for(
+    tmp_path: Path, data_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside rows of classes, on each column's own data; what these cannot be asked has its reason."""
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2, 50))
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    columns = (Column("kinds", {"way": 3, "shot": 1, "query": 4}), Column("pairs", {"way": 2, "shot": 1, "query": 4}))
+    few = replace(study("medicine-pictures"), overrides={"net.filters": 4, "train.steps": 1}, plain=None)
+    few = replace(few, columns=columns, episodes=30, rivals=(Rival("pixels + k-NN", lambda shape, training: KNN(), 6),))
+    results.run(few, tmp_path / "runs", tmp_path / "results", data_root, robustness=True)
+    found = {path.stem: load_kept(path) for path in (tmp_path / "results" / few.name).iterdir()}
+    assert len(found) == 4
+    for name, (result, about) in found.items():
+        robust = Robustness.from_json(json.dumps(about["robustness"]))
+        assert robust.is_whole and robust.stands_beside(result) and robust.learner == about["row"]
+        assert robust.episodes == result.episodes == (6 if about["baseline"] else 30)
+        way = 3 if name.endswith("kinds") else 2
+        asked = {one.name: one for one in robust.figures}
+        assert {"20 % wrong labels", "queries turned by 90°", "1-shot", "2-way"} <= asked.keys()
+        assert robust.source["way"] == way and ("unknown classes, by probability" in asked) == (way == 2)
+        assert "it has only 3 classes" in robust.not_asked["50-way"]
+        assert about["command"].endswith("medicine-pictures --robustness")
 
 
 def test_a_run_that_was_stopped_is_gone_on_with(

@@ -192,8 +192,8 @@ def test_transductive_learners_are_asked_uneven_queries(
         return asked[-1]
 
     monkeypatch.setattr(Stressed, "test", watched)
-    library.evaluate(run, episodes=6, robustness=True, report=False, device="cpu", ranks=1)
-    unchanged, uneven, even = asked
+    unchanged = library.evaluate(run, episodes=6, robustness=True, report=False, device="cpu", ranks=1)
+    uneven, even = asked  # the unchanged tasks are not tested twice
     assert uneven.source["dirichlet"] == 2 and "dirichlet" not in {*unchanged.source, *even.source}
     assert {k: v for k, v in uneven.source.items() if k != "dirichlet"} == even.source
     assert unchanged.source == even.source | {"query": 12}
@@ -246,6 +246,25 @@ def test_tasks_of_all_classes_have_no_strangers(monkeypatch: pytest.MonkeyPatch)
     found = stress(Stressed(learner, learner, tasks, 4), learner="protonet", recipe_hash="r", checkpoint="last")
     assert "every task has all the classes that there are" in found.not_asked["unknown rejection"]
     assert all(np.isfinite([one.value, one.low, one.high]).all() for one in found.figures)
+
+
+def test_a_test_of_more_episodes_is_not_shadowed(glyphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test says of itself is of all its episodes, and what is asked beside is paired with the first of them."""
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", ())
+    monkeypatch.setattr("quickstudy.testing.EPISODES", 5)
+    folder = open_run(glyphs)
+    few = library.evaluate(glyphs, episodes=5, report=False, device="cpu", ranks=1)
+    plain = library.evaluate(glyphs, episodes=30, report=False, device="cpu", ranks=1)
+    alone = robustness_of(folder, plain)
+    result = library.evaluate(glyphs, episodes=30, robustness=True, report=False, device="cpu", ranks=1)
+    found = robustness_of(folder, result)
+    assert alone is not None and found is not None and found.is_whole and found.episodes == 30
+    assert found.figures[: len(alone.figures)] == alone.figures
+    turned, one = found.by_name("queries turned by 90°"), found.by_name("1-shot")
+    assert turned is not None and turned.episodes == 5 and turned.difference is not None
+    assert turned.difference[0] == pytest.approx(turned.value - few.mean) and few.mean != plain.mean
+    assert one is not None and one.episodes == 30 and one.value == pytest.approx(plain.mean)
 
 
 def test_uneven_queries_that_cannot_be_drawn_say_why() -> None:
