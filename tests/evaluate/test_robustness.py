@@ -238,6 +238,13 @@ def test_reasons_that_differ_in_numbers_are_one_sentence() -> None:
     assert text[1:] == ("Not asked of knn: 10-way, 20-way. No 10 of 5.", "Not asked of knn: x. Else.")
 
 
+def test_a_reason_that_several_have_is_said_once() -> None:
+    one, two = robustness(not_asked={"x": "No."}), robustness(not_asked={"x": "No.", "y": "Nor."})
+    assert robustness_section({"a": one, "b": two}).text[1:] == ("Not asked of any: x. No.", "Not asked of b: y. Nor.")
+    three = robustness_section({"a": one, "b": two, "c": robustness(not_asked={})})
+    assert three.text[1:] == ("Not asked of a, b: x. No.", "Not asked of b: y. Nor.")
+
+
 def test_an_interval_does_not_leave_what_there_can_be() -> None:
     found = mean_of("unchanged", "x", np.array([1.0, 1.0, 0.9]))
     assert found.high == 1.0 and isinstance(found, Figure)

@@ -230,12 +230,25 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
         text=(
             "Figures with 95 % intervals in brackets; then the difference to the unchanged tasks, episode by episode, "
             "where the tasks are the same.",
-            *(f"Not asked of {n}: {what}. {why}" for n, each in found.items() for what, why in each.reasons.items()),
+            *_not_asked(found),
         ),
         drawings=draw_curves(curves, list(found)) if curves else (),
         head=("", *found),
         rows=rows,
     )
+
+
+def _not_asked(found: Mapping[str, Robustness]) -> list[str]:
+    """What was not asked, once for all learners of whom it was not for the same reason."""
+    learners: dict[tuple[str, str], list[str]] = {}
+    for name, each in found.items():
+        for reason in each.reasons.items():
+            learners.setdefault(reason, []).append(name)
+    whom = {
+        reason: "any" if len(found) > 1 and names == list(found) else ", ".join(names)
+        for reason, names in learners.items()
+    }
+    return [f"Not asked of {whom[what, why]}: {what}. {why}" for what, why in learners]
 
 
 _SHOWN = {"accuracy": "%", "ece": "%", "auroc": "AUROC"}
