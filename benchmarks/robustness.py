@@ -32,7 +32,14 @@ except ImportError:
     from benchmarks.learners import finished_run
 
 RESULTS = Path(__file__).parents[1] / "docs" / "robustness.json"
-NAMES = ("omniglot-protonet-fast", "omniglot-maml-fast", "omniglot-baseline-fast", "omniglot-knn-5w1s")
+NAMES = (
+    "omniglot-protonet-fast",
+    "omniglot-maml-fast",
+    "omniglot-baseline-fast",
+    "omniglot-knn-5w1s",
+    "omniglot-pt-map-fast",
+    "omniglot-alpha-tim-fast",
+)
 
 
 def measured(name: str, runs: Path, data_root: Path | None, episodes: int) -> Robustness:

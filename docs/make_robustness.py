@@ -84,6 +84,9 @@ def lines(found: Mapping[str, Robustness], machines: set[str]) -> Iterator[str]:
     for name, *cells in section.rows:
         yield f"| {name} | {' | '.join(cell or 'not asked' for cell in cells)} |"
     yield ""
+    for reason in section.text[1:]:
+        yield f"- {reason}"
+    yield ""
     numbers = " and ".join(sorted({count(one.episodes) for one in found.values()}))
     seeds = ", ".join(sorted({str(one.source["seed"]) for one in found.values()}))
     tasks = "; ".join(sorted({_tasks(one) for one in found.values()}))
