@@ -171,6 +171,35 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
         convert("dtd", raw, root=tmp_path)
 
 
+def test_two_conversions_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of one that was stopped have as many records, and would be taken for those of another."""
+    first, second = (made.make("dtd", tmp_path / one) for one in "ab")
+    target = tmp_path / "records"
+
+    def stopped(path: Path, contents: object) -> int:
+        if path.name == "3.tfrecords":
+            raise KeyboardInterrupt
+        return write_records(path, contents)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as while_stopped, pytest.raises(KeyboardInterrupt):
+        while_stopped.setattr(converting, "write_records", stopped)
+        convert("dtd", first, target, root=tmp_path / "a")
+    before = {path.name: path.read_bytes() for path in target.iterdir()}
+    with pytest.raises(
+        InputError,
+        match=r"Cannot convert dtd from .*b.* into .*records: there are records, such as \d\.tfrecords, of a "
+        r"conversion that was stopped \(dtd from .*a.*\)\. Say another folder \(--to FOLDER\), or remove this one\.",
+    ):
+        convert("dtd", second, target, root=tmp_path / "b")
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == before
+    (target / "conversion.json").write_text("{")
+    with pytest.raises(InputError, match=r"such as \d\.tfrecords, of which nothing says what they are\. Say another"):
+        convert("dtd", first, target, root=tmp_path / "a")
+    (target / "conversion.json").write_bytes(before["conversion.json"])
+    convert("dtd", first, target, root=tmp_path / "a")
+    assert sorted(path.name for path in target.iterdir()) == [*(f"{n}.tfrecords" for n in range(7)), SPEC]
+
+
 def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:
     raw = made.make("dtd", tmp_path)
     made.put(tmp_path / "meta-dataset" / "dtd" / ".3.tfrecords.00ff.tmp", b"half a file")

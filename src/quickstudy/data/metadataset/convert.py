@@ -19,6 +19,7 @@ from quickstudy.files import atomic_write_bytes, data_root
 
 __all__ = ["READERS", "RECORDS", "convert"]
 
+_BEGUN = "conversion.json"
 RECORDS = "meta-dataset"
 """Below the data root: where records are written and looked for."""
 
@@ -63,7 +64,7 @@ def convert(
 
     Raises:
         UnknownName: no such data set.
-        InputError: the raw folder was not said, or the records are there already.
+        InputError: the raw folder was not said, or the records are there already, or some of another conversion.
         DataError: files are missing, surplus or damaged.
         StorageError: the disk refused.
     """
@@ -82,6 +83,7 @@ def convert(
     if counts == "published":
         _check_counts(spec, pictures, folder)
     _check_least(spec, found, folder)
+    _begin(target, {"name": name, "raw": str(folder.resolve())})
     done, total = 0, sum(found)
     for number, of_class in enumerate(pictures):
         path = target / f"{number}.tfrecords"
@@ -93,7 +95,29 @@ def convert(
         left.unlink(missing_ok=True)
     said = spec.with_images(found) | {"path": str(target)}
     atomic_write_bytes(target / SPEC, json.dumps(said, indent=2).encode())
+    (target / _BEGUN).unlink(missing_ok=True)
     return target
+
+
+def _begin(target: Path, about: dict[str, str]) -> None:
+    """Say what is being converted there, so that a second conversion does not take its files for its own."""
+    begun = target / _BEGUN
+    try:
+        before = json.loads(begun.read_bytes())
+    except (FileNotFoundError, ValueError):  # none was stopped there, or it does not say which one
+        before = None
+    if before != about and (of_it := next(target.glob("*.tfrecords"), None)) is not None:
+        whose = "of which nothing says what they are" if before is None else "of a conversion that was stopped"
+        whose += f" ({before['name']} from {before['raw']})" if _says_both(before) else ""
+        raise InputError(
+            f"Cannot convert {about['name']} from {about['raw']} into {target}: there are records, such as "
+            f"{of_it.name}, {whose}. Say another folder (--to FOLDER), or remove this one."
+        )
+    atomic_write_bytes(begun, json.dumps(about).encode())
+
+
+def _says_both(before: object) -> bool:
+    return isinstance(before, dict) and {"name", "raw"} <= before.keys()
 
 
 def _written(path: Path, count: int) -> bool:
