@@ -92,6 +92,25 @@ def test_robustness_of_the_same_checkpoint_comes_along(run: Path, tmp_path: Path
         assert read_entry(add(result_of(run), results=tmp_path / "three").path).about.robustness is None
 
 
+def test_a_row_gets_robustness_that_was_measured_later(run: Path, tmp_path: Path) -> None:
+    """Nothing else of it changes, and what it has is not replaced."""
+    first = add(result_of(run), results=tmp_path, by="somebody")
+    before = read_entry(first.path)
+    folder = run / "evaluations" / "robustness"
+    folder.mkdir()
+    for figures in (alone := robust(before.result, figures=(), not_asked={}), robust(before.result)):
+        (folder / "some.json").write_text(json.dumps(figures))
+        again = add(result_of(run), results=tmp_path, by="somebody else")
+        found = read_entry(first.path)
+        assert again.robustness_added and not again.new and found.about.robustness is not None
+        assert found.result == before.result
+        assert found.about.model_copy(update={"robustness": None}) == before.about
+        content = first.path.read_bytes()
+        assert not add(result_of(run), results=tmp_path).robustness_added and first.path.read_bytes() == content
+    (folder / "some.json").write_text(json.dumps(alone))
+    assert not add(result_of(run), results=tmp_path).robustness_added and first.path.read_bytes() == content
+
+
 def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> None:
     first = add(result_of(run), results=tmp_path)
     before = first.path.read_bytes()

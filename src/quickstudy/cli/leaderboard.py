@@ -149,8 +149,10 @@ def _add(
     )
     many = len(said.checked.episodes)
     if json:
-        one_json({"row": str(said.path), "new": said.new, "checked": said.checked.model_dump(mode="json")})
+        about = {"row": str(said.path), "new": said.new, "robustness_added": said.robustness_added}
+        one_json({**about, "checked": said.checked.model_dump(mode="json")})
     elif said.new:
         typer.echo(f"{said.path}: added; {many} episodes came out again, to {said.checked.difference:.2g} at most.")
     else:
-        typer.echo(f"{said.path}: there already, and unchanged; {many} episodes came out again.")
+        what = "its robustness figures were added" if said.robustness_added else "unchanged"
+        typer.echo(f"{said.path}: there already, and {what}; {many} episodes came out again.")
