@@ -65,7 +65,15 @@ def main() -> None:
     parser.add_argument(
         "--only", nargs="+", default=(), metavar="ROW", help="rows to measure; others stay as they were measured before"
     )
-    parser.add_argument("--robustness", action="store_true", help="measure the figures of docs/robustness.md, too")
+    parser.add_argument(
+        "--robustness",
+        type=int,
+        nargs="?",
+        const=EPISODES,
+        default=0,
+        metavar="EPISODES",
+        help=f"measure the figures of docs/robustness.md, too, on so many of the episodes, {EPISODES} by default",
+    )
     parser.add_argument("--override", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of recipes")
     given = parser.parse_args()
     torch.set_num_threads(1)
@@ -108,10 +116,10 @@ class _Runner:
         study: what is compared.
         runs: folder of runs; what is trained there by the same recipe is taken.
         data_root: folder of data sets.
-        stressed: ask for all figures of robustness.
+        stressed: on how many episodes all figures of robustness are asked for; 0: they are not.
     """
 
-    def __init__(self, study: Study, runs: Path, data_root: Path | None, *, stressed: bool = False) -> None:
+    def __init__(self, study: Study, runs: Path, data_root: Path | None, *, stressed: int = 0) -> None:
         self.study, self.runs, self.data_root, self.stressed = study, runs, data_root, stressed
         self.recipe = load_recipe(study.recipe, study.overrides)
         self.tasks = self._tasks()
@@ -165,7 +173,7 @@ class _Runner:
             if seen is None:
                 continue
             if self.stressed:
-                asked = Stressed(learner, learner, tasks, min(result.episodes, EPISODES), tested=(result, seen))
+                asked = Stressed(learner, learner, tasks, min(result.episodes, self.stressed), tested=(result, seen))
                 about = {"learner": name, "recipe_hash": digest, "checkpoint": result.checkpoint}
                 self.robustness[name, column] = robust = stress(asked, **about)
                 say(f"{name}, {column}: {len(robust.figures)} figures of robustness in {robust.seconds:.0f} s")
@@ -215,7 +223,7 @@ def run(
     data_root: Path | None,
     only: Sequence[str] = (),
     *,
-    robustness: bool = False,
+    robustness: int = 0,
 ) -> Comparison:
     """Train and test everything of a study, and write down each row as soon as it is measured.
 
@@ -225,7 +233,7 @@ def run(
         results: folder of results.
         data_root: folder of data sets.
         only: rows to measure; of others, what was measured before is taken. No report is written then.
-        robustness: ask for all figures of robustness.
+        robustness: on how many episodes all figures of robustness are asked for; 0: they are not.
     """
     runner = _Runner(study, runs, data_root, stressed=robustness)
     rows = runner.rows()
@@ -263,7 +271,7 @@ def _versions() -> dict[str, Any]:
 
 def _write(entry: Entry, place: int, paths: dict[str, Path], runner: _Runner) -> None:
     study = runner.study.name
-    command = f"python benchmarks/results.py {study}{' --robustness' * runner.stressed}"
+    command = f"python benchmarks/results.py {study}{f' --robustness {runner.stressed}' if runner.stressed else ''}"
     about = {"study": study, "command": command, "row": entry.name}
     about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit()}
     about |= runner.provenance.get(entry.name, {})

@@ -70,7 +70,7 @@ def test_all_figures_of_robustness_where_they_are_asked_for(
     columns = (Column("kinds", {"way": 3, "shot": 1, "query": 4}), Column("pairs", {"way": 2, "shot": 1, "query": 4}))
     few = replace(study("medicine-pictures"), overrides={"net.filters": 4, "train.steps": 1}, plain=None)
     few = replace(few, columns=columns, episodes=30, rivals=(Rival("pixels + k-NN", lambda shape, training: KNN(), 6),))
-    results.run(few, tmp_path / "runs", tmp_path / "results", data_root, robustness=True)
+    results.run(few, tmp_path / "runs", tmp_path / "results", data_root, robustness=20)
     found = {path.stem: load_kept(path) for path in (tmp_path / "results" / few.name).iterdir()}
     assert len(found) == 4
     for name, (result, about) in found.items():
@@ -79,10 +79,11 @@ def test_all_figures_of_robustness_where_they_are_asked_for(
         assert robust.episodes == result.episodes == (6 if about["baseline"] else 30)
         way = 3 if name.endswith("kinds") else 2
         asked = {one.name: one for one in robust.figures}
+        assert asked["20 % wrong labels"].episodes == min(20, result.episodes)
         assert {"20 % wrong labels", "queries turned by 90°", "1-shot", "2-way"} <= asked.keys()
         assert robust.source["way"] == way and ("unknown classes, by probability" in asked) == (way == 2)
         assert "it has only 3 classes" in robust.not_asked["50-way"]
-        assert about["command"].endswith("medicine-pictures --robustness")
+        assert about["command"].endswith("medicine-pictures --robustness 20")
 
 
 def test_a_run_that_was_stopped_is_gone_on_with(
