@@ -8,7 +8,8 @@
 Trains what has no finished run yet in `runs/`, going on with what was stopped, tests everything, prints the table, and
 writes `results/FIELD/*.json` (a result with its provenance, one a cell) and `FIELD.html` beside the run. `python
 docs/make_results.py` makes the page. `--robustness` asks every row of tasks with classes for the figures of
-docs/robustness.md, too, on the first of the same episodes; what its data cannot be asked is named with the reason.
+docs/robustness.md, too, on the first of the same episodes; what its data cannot be asked is named with the reason, in
+the file and on the page. Without it, such figures that a file has of the same result are kept.
 """
 
 from __future__ import annotations
@@ -24,17 +25,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 
 import quickstudy
 from quickstudy import keep_large_blocks
 from quickstudy.data.source import TaskSource
 from quickstudy.domains.study import Column, Found, Rival, Study, studies, study
-from quickstudy.errors import QuickstudyError, UnknownName
+from quickstudy.errors import DataError, QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
 from quickstudy.evaluate.answered import Unchanged
 from quickstudy.evaluate.kept import load_kept, save_kept
 from quickstudy.evaluate.robustness import Robustness
+from quickstudy.leaderboard.entry import read_entry
 from quickstudy.leaderboard.trained import of_training
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.recipes import load_recipe, recipe_hash
@@ -164,6 +167,8 @@ class _Runner:
         digest: str = "",
     ) -> Entry:
         results: dict[str, Result] = {}
+        if self.stressed and not any(source.shape.target == "classes" for source in self.sources.values()):
+            say(f"{name}: robustness is not asked for, as its figures are of tasks that tell classes apart")
         for column, tasks in columns.items():
             source = tasks()
             seen = Unchanged.of(source)
@@ -271,14 +276,31 @@ def _versions() -> dict[str, Any]:
 
 def _write(entry: Entry, place: int, paths: dict[str, Path], runner: _Runner) -> None:
     study = runner.study.name
-    command = f"python benchmarks/results.py {study}{f' --robustness {runner.stressed}' if runner.stressed else ''}"
-    about = {"study": study, "command": command, "row": entry.name}
+    about = {"study": study, "command": f"python benchmarks/results.py {study}", "row": entry.name}
     about |= {"baseline": entry.baseline, "versions": _versions(), "commit": commit()}
     about |= runner.provenance.get(entry.name, {})
     for order, (column, result) in enumerate(entry.results.items()):
         robust = runner.robustness.get((entry.name, column))
-        more = {} if robust is None else {"robustness": json.loads(robust.to_json())}
+        more: dict[str, Any] = {} if robust is None else {"robustness": json.loads(robust.to_json())}
+        if robust is not None and robust.is_whole:
+            more["command"] = f"{about['command']} --robustness {runner.stressed}"
+        elif robust is not None:
+            more |= _kept_robustness(paths[column], result, robust)
         save_kept(paths[column], result, about | more | {"column": column, "order": [place, order]})
+
+
+def _kept_robustness(path: Path, result: Result, alone: Robustness) -> dict[str, Any]:
+    """What a file says more of the robustness of the same result, and by which command; nothing where it does not."""
+    try:
+        old = read_entry(path)
+    except DataError:  # there is none, or it is of another version
+        return {}
+    robust, digits = old.about.robustness, 1e-5  # files have six
+    before, now = old.result.per_episode, result.per_episode
+    same = len(before) == len(now) and np.allclose(before, now, rtol=digits, atol=digits)
+    if robust is None or not same or not robust.stands_beside(result) or not robust.says_more_than(alone):
+        return {}
+    return {"robustness": json.loads(robust.to_json()), "command": old.about.command}
 
 
 def _report(study: Study, runner: _Runner, entries: list[Entry], table: Comparison) -> None:

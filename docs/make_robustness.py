@@ -35,8 +35,10 @@ published protocol, `python benchmarks/results.py FIELD --robustness` those of a
 the [leaderboard](leaderboard.md) have what was measured.
 
 What is changed is a function of the tasks' seed and number, so that all learners see the same. Where the tasks stay
-the same but for the change, the difference to the unchanged ones is taken episode by episode. Every figure has a 95 %
-interval.
+the same but for the change, the difference to the same episodes unchanged is taken one by one; the unchanged ones may
+be more, as each figure says how many episodes it is of (n). Every figure has a 95 % interval over episodes *of these
+classes*; where all tasks are of the same few rows, such as the patients of one hospital, it says nothing of other
+rows.
 
 - **unchanged tasks**: mean accuracy of the episodes.
 - **5th percentile of episodes**: one episode in twenty is worse. The interval lies between two of the sorted episodes

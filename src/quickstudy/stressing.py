@@ -27,7 +27,7 @@ from quickstudy.errors import DataError, InputError
 from quickstudy.evaluate import Result, meta_test
 from quickstudy.evaluate.answered import LEAST, ClassCounts, Rejection, Unchanged, accuracies, mean_of, worst_of
 from quickstudy.evaluate.intervals import episode_ci95
-from quickstudy.evaluate.robustness import Figure, Robustness
+from quickstudy.evaluate.robustness import WORST, Figure, Robustness
 from quickstudy.evaluate.scores import Floats
 from quickstudy.learners.learner import AbstractLearner
 from quickstudy.runs import state_of
@@ -36,10 +36,9 @@ from quickstudy.train import RunFolder
 __all__ = ["EPISODES", "Stressed", "check_classes", "robustness_of", "save_robustness", "stress"]
 
 EPISODES = 300
-"""At most so many of each kind of tasks."""
+"""At most so many of each kind of changed tasks."""
 SHOTS = (1, 2, 5, 10, 20)
 WAYS = (2, 5, 10, 20, 50, 100)
-WORST = "the worst class"
 _NOISY_SHOT = 5  # of one example a class nothing can outvote a wrong label
 _QUERIES = 5  # a class, of tasks with many ways
 _RATES = (0.1, 0.2)
@@ -56,7 +55,7 @@ class Stressed:
         learner: to be asked, in the precision that results are measured in.
         bare: the same one, which may have a network that makes features.
         tasks: makes tasks of other sizes (way, shot, query, dirichlet); without any, the unchanged ones.
-        episodes: how many of each kind.
+        episodes: how many of each kind, but for unchanged ones that were tested already.
         tasks_at_once: as in ``meta_test``.
         progress: told how many kinds of tasks are done, of how many.
         tested: the result of the unchanged tasks, of as many episodes or more, and what was seen meanwhile; else they
@@ -113,14 +112,18 @@ def stress(asked: Stressed, **about: Any) -> Robustness:
         about: learner, recipe_hash, checkpoint and weights_sha256 of :class:`Robustness`.
 
     Raises:
-        InputError: the tasks have no classes, or the learner cannot learn even the unchanged ones.
+        InputError: the tasks have no classes, the learner cannot learn even the unchanged ones, or these were tested on
+            fewer episodes than are asked for.
     """
-    source, started = asked.tasks(), time.perf_counter()
+    source = asked.tasks()
     check_classes(source)
-    if asked.tested is None:
-        observed = Unchanged()
-        asked.tested = asked.test(source, observe=observed), observed
-    clean, seen = asked.tested
+    clean, seen = asked.tested or _tested(asked, source)
+    if clean.episodes < source.at_most(asked.episodes):  # pairs would be of other episodes
+        raise InputError(
+            f"Cannot go on from a test of {clean.episodes} episodes with {asked.episodes} of each kind of changed "
+            "tasks: each is compared with its own unchanged one. Test as many, or ask for fewer."
+        )
+    started = time.perf_counter()
     asked.figures += seen.figures(clean)
     asked.kept[_size(source, "shot")] = accuracies(clean)
     steps = list(_steps(asked, source, clean.episodes, seen.counts))
@@ -138,11 +141,16 @@ def stress(asked: Stressed, **about: Any) -> Robustness:
         source_hash=clean.source_hash,
         transductive=clean.transductive,
         episodes=clean.episodes,
-        seconds=time.perf_counter() - started,
+        seconds=clean.seconds + time.perf_counter() - started,
         figures=tuple(asked.figures),
         not_asked=dict(asked.not_asked),
         **about,
     )
+
+
+def _tested(asked: Stressed, source: TaskSource) -> tuple[Result, Unchanged]:
+    seen = Unchanged()
+    return asked.test(source, observe=seen), seen
 
 
 def _steps(
@@ -178,25 +186,25 @@ def _worst(asked: Stressed, source: TaskSource, episodes: int, counts: ClassCoun
     """Of all classes that occur often enough; where too few do, of tasks of fewer classes."""
     if not counts.found:
         raise InputError("These tasks do not number their classes, so that none can be followed from task to task.")
-    often = counts.often
+    often, of = counts.often, episodes
     if len(often) < 2:
-        way, episodes = source.settings.get("way"), source.at_most(asked.episodes)
+        way, of = source.settings.get("way"), source.at_most(asked.episodes)
         if not isinstance(source, ClassTasks) or not isinstance(way, int):
             raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
         turned = 4 if source.settings.get("rotations") == "classes" else 1
-        few = episodes * way // (2 * LEAST * turned)
+        few = of * way // (2 * LEAST * turned)
         if few * turned < max(way, 2):
             least = -(-max(way, 2) // turned) * 2 * LEAST * turned / way
             raise InputError(
-                f"A class must occur in {LEAST} episodes or more to be called the worst: {episodes} episodes are too "
+                f"A class must occur in {LEAST} episodes or more to be called the worst: {of} episodes are too "
                 f"few, {math.ceil(least)} would do."
             )
-        counts = ClassCounts()
-        asked.test(source.among(few), observe=counts)
-        often = counts.often
+        among_few = ClassCounts()
+        asked.test(source.among(few), observe=among_few)
+        often = among_few.often
     if len(often) < 2:
         raise InputError(f"Fewer than two classes occur in {LEAST} episodes or more. Ask for more episodes.")
-    asked.add(worst_of(often, episodes))
+    asked.add(worst_of(often, of))
 
 
 def _rejection(asked: Stressed, source: TaskSource) -> None:
@@ -360,11 +368,12 @@ def robustness_of(
 
     Args:
         run: whose.
-        beside: only those of the same recipe, checkpoint and tasks as this result; what a test says of itself, of as
-            many episodes.
+        beside: only those of the same recipe, checkpoint and tasks as this result, and what a test says of itself only
+            of as many episodes: that stands in place of what was measured on fewer.
         tell: told which files were passed over, and why.
     """
     of_the_test: Robustness | None = None
+    whole: Robustness | None = None
     for path in sorted(run.robustness.glob("*.json"), key=_when, reverse=True):
         try:
             found = Robustness.load(path)
@@ -374,9 +383,15 @@ def robustness_of(
         if not found.is_of(state_of(run.checkpoints / found.checkpoint).get("weights_sha256")):
             tell(f"Passed over: {path} is of the checkpoint {found.checkpoint!r} before it was trained on.")
             continue
-        if beside is None or found.stands_beside(beside):
-            if found.is_whole:
-                return found
-            if beside is None or found.episodes == beside.episodes:
-                of_the_test = of_the_test or found
-    return of_the_test
+        if beside is not None and not found.stands_beside(beside):
+            continue
+        as_many = beside is None or found.episodes == beside.episodes
+        if found.is_whole and as_many:
+            return found
+        if found.is_whole:
+            whole = whole or found
+        elif as_many:
+            of_the_test = of_the_test or found
+    if whole is not None and of_the_test is not None:
+        return whole.beside_test(of_the_test)
+    return whole or of_the_test

@@ -103,8 +103,8 @@ def evaluate(
         progress: show progress on stderr; or who is told how many episodes are done, of how many.
         report: write ``report.html``.
         ranks: processes that divide the episodes, one by default; ``"auto"``: as many as pay. The result is the same.
-        robustness: measure the figures of docs/robustness.md, too, on the first 300 of the episodes; they are saved in
-            ``evaluations/robustness/`` and shown in the report.
+        robustness: measure the figures of docs/robustness.md, too, what is changed on the first 300 of the episodes;
+            they are saved in ``evaluations/robustness/`` and shown in the report.
 
     Raises:
         InputError: there is no such run, its learner cannot learn these tasks, or robustness is asked for where tasks
@@ -162,10 +162,11 @@ def evaluate(
         save_result(folder, result)
     with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
         if observed is not None:
-            save_robustness(folder, observed.seen.alone(result, weights))
+            save_robustness(folder, observed.seen.alone(result, weights))  # all there is, should what follows fail
     stressed: tuple[Section, ...] = ()
     if robustness:
         sizes = {"role": role, "way": way, "shot": shot, "query": query, "dirichlet": dirichlet, "seed": seed}
+        assert observed is not None  # of tasks with classes, as was checked
         asked = Stressed(
             in_precision(learner, recipe.evaluate.precision),
             learner,
@@ -173,7 +174,7 @@ def evaluate(
             min(number, EPISODES),
             tasks_at_once,
             EvaluationProgress(what="kinds of tasks") if progress is True else None,
-            None if observed is None else (result, observed.seen),
+            tested=(result, observed.seen),
         )
         with _said_at_least(result, f"is saved in {folder.evaluations / f'{result.id}.json'}"):
             stressed = (_robustness(folder, asked, result, weights),)

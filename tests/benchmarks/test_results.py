@@ -84,6 +84,16 @@ def test_all_figures_of_robustness_where_they_are_asked_for(
         assert robust.source["way"] == way and ("unknown classes, by probability" in asked) == (way == 2)
         assert "it has only 3 classes" in robust.not_asked["50-way"]
         assert about["command"].endswith("medicine-pictures --robustness 20")
+    # Measured again without them, they stay; of another result they do not.
+    results.run(few, tmp_path / "runs", tmp_path / "results", data_root)
+    again = {path.stem: load_kept(path)[1] for path in (tmp_path / "results" / few.name).iterdir()}
+    for name, about in again.items():
+        assert (about["robustness"], about["command"]) == (found[name][1]["robustness"], found[name][1]["command"])
+    results.run(replace(few, episodes=24), tmp_path / "runs", tmp_path / "results", data_root)
+    for path in (tmp_path / "results" / few.name).iterdir():
+        _, about = load_kept(path)
+        assert about["baseline"] or not Robustness.from_json(json.dumps(about["robustness"])).is_whole
+        assert about["command"].endswith(" --robustness 20") == about["baseline"]
 
 
 def test_a_run_that_was_stopped_is_gone_on_with(

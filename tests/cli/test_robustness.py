@@ -19,8 +19,8 @@ from quickstudy.data.glyphs import Glyphs
 from quickstudy.data.source import TaskSource
 from quickstudy.data.store import ArrayStore
 from quickstudy.errors import InputError, StorageError
-from quickstudy.evaluate import Result
-from quickstudy.evaluate.answered import mean_of
+from quickstudy.evaluate import Result, meta_test
+from quickstudy.evaluate.answered import Unchanged, mean_of
 from quickstudy.evaluate.robustness import Robustness
 from quickstudy.learners.protonet import ProtoNet
 from quickstudy.reports import report
@@ -261,10 +261,55 @@ def test_a_test_of_more_episodes_is_not_shadowed(glyphs: Path, monkeypatch: pyte
     found = robustness_of(folder, result)
     assert alone is not None and found is not None and found.is_whole and found.episodes == 30
     assert found.figures[: len(alone.figures)] == alone.figures
+    assert "(5 episodes)" in str(found).splitlines()[6] and "episodes)" not in str(found).splitlines()[1]
     turned, one = found.by_name("queries turned by 90°"), found.by_name("1-shot")
     assert turned is not None and turned.episodes == 5 and turned.difference is not None
     assert turned.difference[0] == pytest.approx(turned.value - few.mean) and few.mean != plain.mean
     assert one is not None and one.episodes == 30 and one.value == pytest.approx(plain.mean)
+
+
+def test_figures_of_another_number_of_episodes_beside_a_result(glyphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test says of itself is never of fewer, whichever was last; the rest comes from where there is some."""
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", ())
+    monkeypatch.setattr("quickstudy.stressing.WAYS", ())
+    folder = open_run(glyphs)
+    library.evaluate(glyphs, episodes=4, robustness=True, report=False, device="cpu", ranks=1)
+    plain = library.evaluate(glyphs, episodes=30, report=False, device="cpu", ranks=1)
+    both = robustness_of(folder, plain)
+    assert both is not None and both.is_whole and both.episodes == 30
+    assert both.figures[0].value == pytest.approx(plain.mean) and "queries turned by 90°" in str(both)
+    assert {one.episodes for one in both.figures} == {4, 30}
+    whole = library.evaluate(glyphs, episodes=30, robustness=True, report=False, device="cpu", ranks=1)
+    library.evaluate(glyphs, episodes=4, robustness=True, report=False, device="cpu", ranks=1)
+    found = robustness_of(folder, whole)
+    assert found is not None and {one.episodes for one in found.figures} == {30}
+    last = robustness_of(folder)
+    assert last is not None and last.episodes == 4
+
+
+def test_the_same_figures_from_two_processes(glyphs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", (1,))
+    monkeypatch.setattr("quickstudy.stressing.WAYS", (2,))
+    found = []
+    for ranks in (1, 2):
+        library.evaluate(glyphs, episodes=40, robustness=True, report=False, device="cpu", ranks=ranks, tasks_at_once=8)
+        found.append(robustness_of(open_run(glyphs)))
+    assert found[0] is not None and found[1] is not None and found[0].figures == found[1].figures
+
+
+def test_no_pairs_with_a_test_of_fewer_episodes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("quickstudy.stressing.SHOTS", ())
+    monkeypatch.setattr("quickstudy.stressing.WAYS", ())
+
+    def tasks(**sizes: Any) -> TaskSource:
+        return Glyphs().tasks("test", **{"way": 3, "shot": 1, "query": 2, "seed": 0, **sizes})
+
+    learner, seen = ProtoNet(nn.Flatten()), Unchanged()
+    tested = meta_test(learner, tasks(), episodes=2, observe=seen), seen
+    with pytest.raises(
+        InputError, match=r"from a test of 2 episodes with 4 of each kind of changed tasks: .* Test as many"
+    ):
+        stress(Stressed(learner, learner, tasks, 4, tested=tested), learner="l", recipe_hash="r", checkpoint="last")
 
 
 def test_uneven_queries_that_cannot_be_drawn_say_why() -> None:

@@ -227,7 +227,7 @@ def test_learners_side_by_side() -> None:
     other = robustness(learner="maml", figures=robustness().figures[:1], not_asked={})
     section = robustness_section({"knn": robustness(), "maml": other})
     assert section.head == ("", "knn", "maml")
-    assert section.rows[0][0] == "unchanged tasks (%)" and section.rows[1][2] == ""
+    assert section.rows[0][0].startswith("unchanged tasks (%), n = ") and section.rows[1][2] == ""
     assert "Not asked of knn: uneven. Too few." in section.text
     assert len(section.drawings) == 1 and "shots accuracy" in section.drawings[0].alt
 
@@ -243,6 +243,28 @@ def test_a_reason_that_several_have_is_said_once() -> None:
     assert robustness_section({"a": one, "b": two}).text[1:] == ("Not asked of any: x. No.", "Not asked of b: y. Nor.")
     three = robustness_section({"a": one, "b": two, "c": robustness(not_asked={})})
     assert three.text[1:] == ("Not asked of a, b: x. No.", "Not asked of b: y. Nor.")
+
+
+def test_reasons_that_differ_in_numbers_between_learners_are_said_once() -> None:
+    one, two = robustness(not_asked={"x": "2 are too few."}), robustness(not_asked={"x": "30 are too few."})
+    assert robustness_section({"a": one, "b": two}).text[1:] == ("Not asked of any: x. 2 are too few.",)
+
+
+def test_each_row_says_of_how_many_episodes_it_is() -> None:
+    few = replace(robustness().figures[0], episodes=7)
+    section = robustness_section({"a": robustness(), "b": robustness(figures=(few, *robustness().figures[1:]))})
+    assert section.rows[0][0] == f"unchanged tasks (%), n = {robustness().figures[0].episodes} to 7"
+    assert section.rows[1][0].endswith(f", n = {robustness().figures[1].episodes}")
+    assert "  unchanged tasks" in str(robustness(figures=(few,))) and "(7 episodes)" in str(robustness(figures=(few,)))
+
+
+def test_which_figures_say_more() -> None:
+    whole = robustness()
+    alone = robustness(figures=whole.figures[:1], not_asked={})
+    assert alone.says_more_than(None) and whole.says_more_than(alone) and not alone.says_more_than(whole)
+    assert not whole.says_more_than(whole) and not replace(whole, episodes=2).says_more_than(alone)
+    both = whole.beside_test(replace(alone, episodes=9))
+    assert both.episodes == 9 and both.figures == whole.figures and both.not_asked == whole.not_asked
 
 
 def test_an_interval_does_not_leave_what_there_can_be() -> None:

@@ -16,6 +16,7 @@ from quickstudy.errors import CheckpointError, DataError, InputError
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import save_kept
 from quickstudy.evaluate.result import Other
+from quickstudy.evaluate.robustness import Figure, Robustness
 from quickstudy.leaderboard import add, read_board
 from quickstudy.leaderboard import again as testing
 from quickstudy.leaderboard.again import _compare, sample_of
@@ -109,6 +110,35 @@ def test_a_row_gets_robustness_that_was_measured_later(run: Path, tmp_path: Path
         assert not add(result_of(run), results=tmp_path).robustness_added and first.path.read_bytes() == content
     (folder / "some.json").write_text(json.dumps(alone))
     assert not add(result_of(run), results=tmp_path).robustness_added and first.path.read_bytes() == content
+
+
+def test_figures_of_fewer_episodes_do_not_take_the_place_of_more(run: Path, tmp_path: Path) -> None:
+    """What a test says of itself stays of all its episodes; what was asked of fewer comes beside it."""
+    result = Result.load(result_of(run))
+    folder = run / "evaluations" / "robustness"
+    folder.mkdir()
+    whole = robust(result)
+    (folder / "alone.json").write_text(
+        json.dumps(alone := robust(result, figures=whole_figures(result)[:1], not_asked={}))
+    )
+    path = add(result_of(run), results=tmp_path).path
+    few = robust(result, episodes=2, figures=tuple(replace(one, episodes=2) for one in whole_figures(result)))
+    (folder / "few.json").write_text(json.dumps(few))
+    assert add(result_of(run), results=tmp_path).robustness_added
+    both = read_entry(path).about.robustness
+    assert both is not None and both.is_whole and both.episodes == result.episodes
+    assert [one.episodes for one in both.figures] == [result.episodes, 2]
+    (folder / "alone.json").unlink()
+    content = path.read_bytes()
+    assert not add(result_of(run), results=tmp_path).robustness_added and path.read_bytes() == content
+    (folder / "whole.json").write_text(json.dumps(whole))
+    assert add(result_of(run), results=tmp_path).robustness_added
+    found = read_entry(path).about.robustness
+    assert found is not None and json.loads(found.to_json()) == whole and alone != whole
+
+
+def whole_figures(result: Result) -> tuple[Figure, ...]:
+    return Robustness.from_json(json.dumps(robust(result))).figures
 
 
 def test_the_same_row_again_is_said_and_unchanged(run: Path, tmp_path: Path) -> None:

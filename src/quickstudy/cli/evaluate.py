@@ -52,7 +52,7 @@ def evaluate(
         typer.Option(
             "--robustness",
             help="Also measure where the learner fails: worst class and episodes, calibration, unknown classes, wrong "
-            "labels, turned and noisy queries, other shots and ways. On the first 300 episodes; takes two dozen tests.",
+            "labels, turned and noisy queries, other shots and ways; on the first 300 episodes. Two dozen tests.",
         ),
     ] = False,
     tasks_at_once: Annotated[

@@ -39,7 +39,8 @@ def reproduce(
         float | None, typer.Option(help="Of a busy core, for the estimate of energy: 10 by default, an assumption.")
     ] = None,
     robustness: Annotated[
-        bool, typer.Option("--robustness", help="Measure robustness, too, on up to 300 of the episodes (classes only).")
+        bool,
+        typer.Option("--robustness", help="Measure robustness, too: changed tasks, up to 300 of each (classes only)."),
     ] = False,
     results: Annotated[Path, typer.Option(help="The folder of results; reproduce/ in it gets a file a seed.")] = Path(
         "results"

@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Annotated, Any, TypeAlias
 
@@ -27,12 +27,15 @@ from quickstudy.evaluate.result import Result
 from quickstudy.evaluate.wording import count, number
 from quickstudy.files import atomic_write_bytes
 
-__all__ = ["ECE", "WORST_OF_EACH", "Figure", "Robustness", "robustness_section"]
+__all__ = ["ECE", "WORST", "WORST_OF_EACH", "Figure", "Robustness", "robustness_section"]
 
 SCHEMA = 1
 ECE, WORST_OF_EACH = "ECE", "worst class of each task"
 """Names of figures that each row of a leaderboard has."""
-_OF_THE_TEST = ("unchanged", "worst class")  # kinds of figures that every test gives
+WORST = "the worst class"
+"""What is not asked where no class can be called the worst."""
+_WORST_CLASS = "worst class"
+_OF_THE_TEST = ("unchanged", _WORST_CLASS)  # kinds of figures that every test gives
 Share: TypeAlias = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -90,8 +93,9 @@ class Robustness:
         recipe_hash: digest of the recipe that it was trained by.
         checkpoint: which one.
         transductive: predictions depend on the other queries.
-        episodes: of the unchanged tasks.
-        seconds: how long it took.
+        episodes: of the unchanged tasks; what is changed may have been asked of the first of them alone, as each figure
+            says.
+        seconds: how long it took, the test of the unchanged tasks included.
         figures: in the order in which they were measured.
         not_asked: what could not be measured -> why.
         weights_sha256: digest of the checkpoint's weights, as it grows while it is trained on; None where nobody told.
@@ -119,7 +123,9 @@ class Robustness:
         """Plain text for the terminal, a line a figure."""
         wide = max((len(one.name) for one in self.figures), default=0)
         lines = [f"Robustness of {self.learner}, {count(self.episodes)} episodes; in brackets 95 % intervals"]
-        lines += [f"  {one.name:<{wide}}  {one.metric} {one}" for one in self.figures]
+        for one in self.figures:
+            of = "" if one.episodes == self.episodes else f" ({count(one.episodes)} episodes)"
+            lines.append(f"  {one.name:<{wide}}  {one.metric} {one}{of}")
         lines += [f"  {names}: not asked. {why}" for names, why in self.reasons.items()]
         return "\n".join(lines)
 
@@ -138,12 +144,31 @@ class Robustness:
         """Whether more was asked than every test says of itself."""
         return bool(self.not_asked) or any(one.kind not in _OF_THE_TEST for one in self.figures)
 
+    def says_more_than(self, other: Robustness | None) -> bool:
+        """Whether it may stand in place of other figures of the same test: of no fewer episodes, and of more else."""
+        if other is None:
+            return True
+        mine, theirs = ((each.is_whole, sum(one.episodes for one in each.figures)) for each in (self, other))
+        return self.episodes >= other.episodes and mine > theirs
+
+    def beside_test(self, alone: Robustness) -> Robustness:
+        """These figures, with what another test of the same tasks said of itself in place of what theirs did."""
+        kinds = {one.kind for one in alone.figures}
+        rest = (one for one in self.figures if one.kind not in kinds)
+        asked = {WORST} if _WORST_CLASS in kinds else set[str]()
+        return replace(
+            alone,
+            figures=(*alone.figures, *rest),
+            not_asked={name: why for name, why in self.not_asked.items() if name not in asked},
+            seconds=alone.seconds + self.seconds,
+        )
+
     @property
     def reasons(self) -> dict[str, str]:
         """What was not asked -> why, in the words of the first where reasons differ in numbers alone."""
         alike: dict[str, list[str]] = {}
         for name, why in self.not_asked.items():
-            alike.setdefault(re.sub(r"\d+", "#", why), []).append(name)
+            alike.setdefault(_but_for_numbers(why), []).append(name)
         return {", ".join(names): self.not_asked[names[0]] for names in alike.values()}
 
     @property
@@ -211,7 +236,11 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
     for name in sorted(names, key=lambda name: list(dict.fromkeys(kinds.values())).index(kinds[name])):
         cells = [each.by_name(name) for each in found.values()]
         metric = next(cell.metric for cell in cells if cell is not None)
-        rows.append((f"{name} ({_SHOWN.get(metric, metric)})", *("" if c is None else str(c) for c in cells)))
+        numbers = [cell.episodes for cell in cells if cell is not None]
+        said = " to ".join(count(one) for one in dict.fromkeys((min(numbers), max(numbers))))
+        rows.append(
+            (f"{name} ({_SHOWN.get(metric, metric)}), n = {said}", *("" if c is None else str(c) for c in cells))
+        )
     curves = [
         Curve(
             learner,
@@ -228,8 +257,8 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
     return Section(
         title,
         text=(
-            "Figures with 95 % intervals in brackets; then the difference to the unchanged tasks, episode by episode, "
-            "where the tasks are the same.",
+            "Figures of n episodes, in brackets 95 % intervals over episodes of these classes, or rows; then, where "
+            "the tasks are the same, the difference to the same episodes unchanged, one by one.",
             *_not_asked(found),
         ),
         drawings=draw_curves(curves, list(found)) if curves else (),
@@ -239,16 +268,23 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
 
 
 def _not_asked(found: Mapping[str, Robustness]) -> list[str]:
-    """What was not asked, once for all learners of whom it was not for the same reason."""
+    """What was not asked, once for all learners of whom it was not for the same reason, but for numbers in it."""
     learners: dict[tuple[str, str], list[str]] = {}
+    words: dict[tuple[str, str], str] = {}
     for name, each in found.items():
-        for reason in each.reasons.items():
-            learners.setdefault(reason, []).append(name)
-    whom = {
-        reason: "any" if len(found) > 1 and names == list(found) else ", ".join(names)
-        for reason, names in learners.items()
-    }
-    return [f"Not asked of {whom[what, why]}: {what}. {why}" for what, why in learners]
+        for what, why in each.reasons.items():
+            alike = what, _but_for_numbers(why)
+            learners.setdefault(alike, []).append(name)
+            words.setdefault(alike, f"{what}. {why}")
+    everybody = list(found) if len(found) > 1 else None
+    return [
+        f"Not asked of {'any' if names == everybody else ', '.join(names)}: {words[alike]}"
+        for alike, names in learners.items()
+    ]
+
+
+def _but_for_numbers(why: str) -> str:
+    return re.sub(r"\d+", "#", why)
 
 
 _SHOWN = {"accuracy": "%", "ece": "%", "auroc": "AUROC"}

@@ -25,7 +25,6 @@ from quickstudy.evaluate import Result
 from quickstudy.evaluate.kept import load_kept, save_kept
 from quickstudy.evaluate.metatest import check_tasks
 from quickstudy.evaluate.possible import DIGITS
-from quickstudy.evaluate.robustness import Robustness
 from quickstudy.leaderboard.again import tested_again
 from quickstudy.leaderboard.entry import Checked, Entry, Provenance, read_entry, read_result
 from quickstudy.leaderboard.leaks import check_leaks, used_by
@@ -64,8 +63,8 @@ class Added:
 
     Args:
         path: of the row's file.
-        new: False: the same row was there before, and its figures are unchanged.
-        robustness_added: to a row that was there before, which had none, or only what a test says of itself.
+        new: False: the same row was there before, and its result is unchanged.
+        robustness_added: to a row that was there before, which had none or said less.
         checked: what was tested again by this call.
     """
 
@@ -305,6 +304,7 @@ def _slug(name: str) -> str:
 
 
 def _keep(path: Path, file: Path, result: Result, row: dict[str, Any], checked: Checked) -> Added:
+    found = Provenance.model_validate(row).robustness  # what is written can be read
     if path.exists():
         old = read_entry(path)
         other = _others(old, result, row)
@@ -313,21 +313,13 @@ def _keep(path: Path, file: Path, result: Result, row: dict[str, Any], checked: 
                 f"{file} cannot be added: {path} is of the same recipe, checkpoint and tasks, and has other "
                 f"{', '.join(other)}. No row is ever replaced; move that file away if it is wrong."
             )
-        more = _has_more(row.get("robustness"), old.about.robustness)
+        more = found is not None and found.says_more_than(old.about.robustness)
         if more:
             kept, about = load_kept(path)
             save_kept(path, kept, about | {"robustness": row["robustness"]})
         return Added(path, False, checked, more)
-    Provenance.model_validate(row)  # what is written can be read
     save_kept(path, result, row)
     return Added(path, True, checked)
-
-
-def _has_more(found: dict[str, Any] | None, before: Robustness | None) -> bool:
-    """Whether there are figures of robustness, or all of them, where a row had none, or what a test says alone."""
-    if found is None:
-        return False
-    return before is None or (not before.is_whole and Robustness.from_json(json.dumps(found)).is_whole)
 
 
 _RUNS = ("row", "recipe", "recipe_hash", "series", "seed", "step", "steps", "train_seconds", "weights_sha256")

@@ -17,7 +17,7 @@ from quickstudy.data.metadataset.convert import READERS, convert
 from quickstudy.data.metadataset.examples import parse_example
 from quickstudy.data.metadataset.records import read_records, write_records
 from quickstudy.data.metadataset.specs import COUNTS, LISTS, SPEC, spec_of
-from quickstudy.errors import DataError, InputError
+from quickstudy.errors import DataError, InputError, StorageError
 from tests.data.metadataset import made
 
 
@@ -185,19 +185,45 @@ def test_two_conversions_do_not_mix(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         while_stopped.setattr(converting, "write_records", stopped)
         convert("dtd", first, target, root=tmp_path / "a")
     before = {path.name: path.read_bytes() for path in target.iterdir()}
+    said = r"Cannot convert dtd from .*b.* into .*records: another conversion was begun there and is running or was st"
     with pytest.raises(
-        InputError,
-        match=r"Cannot convert dtd from .*b.* into .*records: there are records, such as \d\.tfrecords, of a "
-        r"conversion that was stopped \(dtd from .*a.*\)\. Say another folder \(--to FOLDER\), or remove this one\.",
+        InputError, match=said + r"opped \(dtd from .*a.*\)\. Say another folder \(--to FOLDER\), or remove"
     ):
         convert("dtd", second, target, root=tmp_path / "b")
     assert {path.name: path.read_bytes() for path in target.iterdir()} == before
     (target / "conversion.json").write_text("{")
+    with pytest.raises(InputError, match=r"was stopped \(conversion\.json does not say of what\)\. Say another"):
+        convert("dtd", first, target, root=tmp_path / "a")
+    (target / "conversion.json").unlink()
     with pytest.raises(InputError, match=r"such as \d\.tfrecords, of which nothing says what they are\. Say another"):
         convert("dtd", first, target, root=tmp_path / "a")
     (target / "conversion.json").write_bytes(before["conversion.json"])
     convert("dtd", first, target, root=tmp_path / "a")
     assert sorted(path.name for path in target.iterdir()) == [*(f"{n}.tfrecords" for n in range(7)), SPEC]
+
+
+def test_of_two_conversions_at_once_one_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = (made.make("dtd", tmp_path / one) for one in "ab")
+    said: list[str] = []
+
+    def meanwhile(path: Path, contents: object) -> int:
+        if not said:
+            with pytest.raises(InputError, match="another conversion was begun there and is running") as refused:
+                convert("dtd", second, tmp_path / "records", root=tmp_path / "b")
+            said.append(str(refused.value))
+        return write_records(path, contents)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(converting, "write_records", meanwhile)
+    folder = convert("dtd", first, tmp_path / "records", root=tmp_path / "a")
+    assert said and pictures(folder, 6) == pictures(convert("dtd", first, tmp_path / "c", root=tmp_path / "a"), 6)
+
+
+def test_a_file_where_records_should_lie(tmp_path: Path) -> None:
+    raw = made.make("dtd", tmp_path)
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(StorageError, match=r"Cannot write .*file.*: "):
+        convert("dtd", raw, tmp_path / "file", root=tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"mine"
 
 
 def test_what_a_killed_conversion_left_is_removed(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from quickstudy.data.metadataset.rawlists import aircraft, fungi, mscoco, quickd
 from quickstudy.data.metadataset.records import record_starts, write_records
 from quickstudy.data.metadataset.specs import LISTS, SPEC, Spec, published
 from quickstudy.errors import DataError, InputError
-from quickstudy.files import atomic_write_bytes, data_root
+from quickstudy.files import atomic_write_bytes, data_root, storage_error
 
 __all__ = ["READERS", "RECORDS", "convert"]
 
@@ -100,20 +101,34 @@ def convert(
 
 
 def _begin(target: Path, about: dict[str, str]) -> None:
-    """Say what is being converted there, so that a second conversion does not take its files for its own."""
+    """Say what is being converted there, so that a second conversion does not take its files for its own.
+
+    Raises:
+        InputError: another one was begun there, or there are records of nobody knows what.
+        StorageError: the disk refused.
+    """
     begun = target / _BEGUN
+    if not begun.exists() and (record := next(target.glob("*.tfrecords"), None)) is not None:
+        raise _taken(target, about, f"there are records, such as {record.name}, of which nothing says what they are")
     try:
+        target.mkdir(parents=True, exist_ok=True)
+        with suppress(FileExistsError), begun.open("x", encoding="utf-8") as file:  # of two at once one makes it
+            json.dump(about, file)
         before = json.loads(begun.read_bytes())
-    except (FileNotFoundError, ValueError):  # none was stopped there, or it does not say which one
+    except OSError as error:
+        raise storage_error(begun, error) from error
+    except ValueError:  # somebody else's file
         before = None
-    if before != about and (of_it := next(target.glob("*.tfrecords"), None)) is not None:
-        whose = "of which nothing says what they are" if before is None else "of a conversion that was stopped"
-        whose += f" ({before['name']} from {before['raw']})" if _says_both(before) else ""
-        raise InputError(
-            f"Cannot convert {about['name']} from {about['raw']} into {target}: there are records, such as "
-            f"{of_it.name}, {whose}. Say another folder (--to FOLDER), or remove this one."
-        )
-    atomic_write_bytes(begun, json.dumps(about).encode())
+    if before != about:
+        whose = f"{before['name']} from {before['raw']}" if _says_both(before) else f"{_BEGUN} does not say of what"
+        raise _taken(target, about, f"another conversion was begun there and is running or was stopped ({whose})")
+
+
+def _taken(target: Path, about: dict[str, str], why: str) -> InputError:
+    return InputError(
+        f"Cannot convert {about['name']} from {about['raw']} into {target}: {why}. Say another folder (--to FOLDER), "
+        "or remove this one if it is not needed."
+    )
 
 
 def _says_both(before: object) -> bool:
