@@ -227,7 +227,7 @@ def test_learners_side_by_side() -> None:
     other = robustness(learner="maml", figures=robustness().figures[:1], not_asked={})
     section = robustness_section({"knn": robustness(), "maml": other})
     assert section.head == ("", "knn", "maml")
-    assert section.rows[0][0].startswith("unchanged tasks (%), n = ") and section.rows[1][2] == ""
+    assert section.rows[0][0].startswith("unchanged tasks (%), n") and section.rows[1][2] == ""
     assert "Not asked of knn: uneven. Too few." in section.text
     assert len(section.drawings) == 1 and "shots accuracy" in section.drawings[0].alt
 
@@ -253,8 +253,9 @@ def test_reasons_that_differ_in_numbers_between_learners_are_said_once() -> None
 def test_each_row_says_of_how_many_episodes_it_is() -> None:
     few = replace(robustness().figures[0], episodes=7)
     section = robustness_section({"a": robustness(), "b": robustness(figures=(few, *robustness().figures[1:]))})
-    assert section.rows[0][0] == f"unchanged tasks (%), n = {robustness().figures[0].episodes} to 7"
-    assert section.rows[1][0].endswith(f", n = {robustness().figures[1].episodes}")
+    names = [name.replace("\u00a0", " ") for name, *_ in section.rows]
+    assert names[0] == f"unchanged tasks (%), n = {robustness().figures[0].episodes} to 7"
+    assert names[1].endswith(f", n = {robustness().figures[1].episodes}")
     assert "  unchanged tasks" in str(robustness(figures=(few,))) and "(7 episodes)" in str(robustness(figures=(few,)))
 
 

@@ -237,9 +237,12 @@ def robustness_section(found: Mapping[str, Robustness], title: str = "Robustness
         cells = [each.by_name(name) for each in found.values()]
         metric = next(cell.metric for cell in cells if cell is not None)
         numbers = [cell.episodes for cell in cells if cell is not None]
-        said = " to ".join(count(one) for one in dict.fromkeys((min(numbers), max(numbers))))
+        said = "\u00a0to\u00a0".join(count(one) for one in dict.fromkeys((min(numbers), max(numbers))))
         rows.append(
-            (f"{name} ({_SHOWN.get(metric, metric)}), n = {said}", *("" if c is None else str(c) for c in cells))
+            (
+                f"{name} ({_SHOWN.get(metric, metric)}), n\u00a0=\u00a0{said}",
+                *("" if c is None else str(c) for c in cells),
+            )
         )
     curves = [
         Curve(
