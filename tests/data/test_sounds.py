@@ -41,6 +41,26 @@ def test_a_task(folder: Path, cache: Path) -> None:
     assert {name for name in source.names_of(episode)} == set(data.words("test"))
 
 
+def test_queries_of_other_speakers(folder: Path, cache: Path) -> None:
+    """For robustness: the tasks that are drawn where speakers are divided from the start."""
+    sizes = {"way": 2, "shot": 1, "query": 2, "seed": 0}
+    mixed = Sounds(folder, speakers="name", speaker_disjoint=False).tasks("test", **sizes)
+    divided = Sounds(folder, speakers="name").tasks("test", **sizes)
+    mixed_hash, apart = mixed.hash, mixed.apart()
+    assert apart.settings == divided.settings != mixed.settings and apart.hash == divided.hash != mixed_hash
+    found, expected, before = (one.episodes(range(3)) for one in (apart, divided, mixed))
+    assert first_leaf(found.query.x).equal(first_leaf(expected.query.x))
+    assert not first_leaf(found.query.x).equal(first_leaf(before.query.x))
+    assert found.classes is not None and before.classes is not None and found.classes.equal(before.classes)
+    assert mixed.hash == mixed_hash and not mixed.settings["speaker_disjoint"]
+    with pytest.raises(
+        InputError, match=r"queries are of other speakers than the support already \(speaker-disjoint\)"
+    ):
+        divided.apart()
+    with pytest.raises(InputError, match=r"Cannot divide the speakers of sounds/test: it is not known who speaks"):
+        Sounds(folder).tasks("test", **sizes).apart()
+
+
 def test_the_folders_say_which_part_a_word_plays(tmp_path: Path, cache: Path) -> None:
     pitches = iter(WORDS.values())
     for part, words in (("Training", "abc"), ("Testing", "xyz"), ("valid", "vw")):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Unpack
+from typing import Any, Self, Unpack
 
 import numpy as np
 import torch
@@ -78,9 +79,31 @@ class SoundTasks(ClassTasks):
     ) -> None:
         super().__init__(store, classes, **sizes)
         self.rate, self.augmentation = rate, augmentation
-        self.speakers = speakers if divided else None
+        self._known = speakers
+        self.speakers: Speakers | None = None
         if divided:
-            self._heard = self._table_of_speakers(speakers)
+            self._divide_speakers()
+
+    def _divide_speakers(self) -> None:
+        self._heard = self._table_of_speakers(self._known)
+        self.speakers = self._known
+
+    @override
+    def apart(self) -> Self:
+        """The same tasks of the same words, whose queries are of other speakers than their support.
+
+        Raises:
+            InputError: nobody knows who speaks, a word has one speaker alone, or these tasks are such tasks already.
+        """
+        if self.speakers is not None:
+            raise InputError(
+                f"In all tasks of {self._data}/{self._split} queries are of other speakers than the support already "
+                "(speaker-disjoint), so that there is nothing to compare with."
+            )
+        found = copy.copy(self)
+        found.__dict__.pop("hash", None)  # which says who speaks, where that divides
+        found._divide_speakers()
+        return found
 
     def _table_of_speakers(self, speakers: Speakers | None) -> Integers:
         """How many recordings each speaker has of each class, ``[classes, speakers]``."""
