@@ -96,6 +96,25 @@ def test_worst_class_and_calibration_stand_in_the_row(tmp_path: Path) -> None:
     assert "  worst class 65.0  ECE 3.0  " in render_board(board(tmp_path))
     said, nothing = document(board(tmp_path))["tables"][0]["rows"]
     assert said["worst_class"] == pytest.approx(0.65) and nothing["ece"] is None
+    assert said["episodes_of_worst_class_and_ece"] == said["episodes"] and good.asked == good.result.episodes
+
+
+def test_worst_class_of_fewer_episodes_says_so(tmp_path: Path) -> None:
+    """Seeds that were asked on all episodes come first; where none was, the row says of how many it is."""
+    for seed, (worst, ece, few) in enumerate([(0.6, 0.02, True), (0.7, 0.04, False)]):
+        result, series = made(0.9, seed), "ab"[seed] * 64
+        figures = seen(result, worst, ece)
+        for figure in figures["figures"]:
+            figure["episodes"] = 7 if few else figure["episodes"]
+        for name in (series, "c" * 64):
+            about = {"series": name, "seed": seed, "step": 10, "steps": 10, "recipe": f"recipe-{name[0]}"}
+            row(tmp_path, f"one {seed} {name[0]}", result, robustness=figures, **about)
+    rows = {len(one.entries): one for one in board(tmp_path).tables[0].rows if one.asked != 7}
+    (few_row,) = (one for one in board(tmp_path).tables[0].rows if one.asked == 7)
+    assert rows[2].worst_class == pytest.approx(0.7), "of the seed that was asked on all"
+    assert few_row.worst_class == pytest.approx(0.6) and few_row.result.episodes != 7
+    said = render_board(board(tmp_path))
+    assert "ECE 2.0 (of 7)" in said and "ECE 4.0 (of" not in said
 
 
 @pytest.mark.parametrize("field", ["value", "low", "high"])

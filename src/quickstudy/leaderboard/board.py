@@ -17,7 +17,7 @@ from quickstudy.data.counts import Count
 from quickstudy.evaluate import Result
 from quickstudy.evaluate.comparison import cell_name
 from quickstudy.evaluate.intervals import episode_ci95
-from quickstudy.evaluate.robustness import ECE, WORST_OF_EACH, Robustness
+from quickstudy.evaluate.robustness import ECE, WORST_OF_EACH, Figure, Robustness
 from quickstudy.evaluate.wording import count, data_name, metric_name
 from quickstudy.leaderboard.entry import Entry
 from quickstudy.leaderboard.published import Published, is_of_claim
@@ -106,7 +106,10 @@ class Row:
 
     @property
     def worst_class(self) -> float | None:
-        """Accuracy on the class of each task that was answered worst, a mean over seeds; None where nobody counted."""
+        """Accuracy on the class of each task that was answered worst, a mean over seeds; None where nobody counted.
+
+        Of seeds that were asked on as many episodes as their result has, where there are some.
+        """
         return self._said(WORST_OF_EACH)
 
     @property
@@ -114,10 +117,21 @@ class Row:
         """Expected calibration error, likewise."""
         return self._said(ECE)
 
+    @property
+    def asked(self) -> int | None:
+        """Of how many episodes a seed these two are."""
+        return min((figure.episodes for figure in self._figures(WORST_OF_EACH)), default=None)
+
     def _said(self, name: str) -> float | None:
-        robust = [one.about.robustness for one in self.entries]
-        figures = [None if one is None else one.by_name(name) for one in robust]
-        return _mean([None if one is None else one.value for one in figures])
+        figures = self._figures(name)
+        return sum(one.value for one in figures) / len(figures) if figures else None
+
+    def _figures(self, name: str) -> list[Figure]:
+        robust = (one.about.robustness for one in self.entries)
+        figures = [figure for one in robust if one is not None and (figure := one.by_name(name)) is not None]
+        if len(figures) < len(self.entries):
+            return []
+        return [one for one in figures if one.episodes == self.result.episodes] or figures
 
     @cached_property
     def percentile(self) -> float:

@@ -169,6 +169,13 @@ def _caption(plot: str) -> str:
     return said + (", and the line joins what no cheaper training beats." if 'class="front"' in plot else ".")
 
 
+def _calibration(row: Row) -> str:
+    if row.calibration is None:
+        return ""
+    few = "" if row.asked is None or row.asked == row.result.episodes else f" (of {count(row.asked)})"
+    return number(row.calibration, "ece") + few
+
+
 def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
     result, about = row.result, row.first.about
     cells = {
@@ -177,7 +184,7 @@ def _measured(row: Row, rank: int, letters: str, tasks: int | None) -> _RowView:
         "ci95": number(result.ci95, result.metric),
         "percentile": number(row.percentile, result.metric),
         "worst": "" if row.worst_class is None else number(row.worst_class, "accuracy"),
-        "calibration": "" if row.calibration is None else number(row.calibration, "ece"),
+        "calibration": _calibration(row),
         "group": letters,
         "episodes": count(result.episodes),
         "seeds": "" if row.ci95_seeds is None else f"{len(row.entries)} (± {number(row.ci95_seeds, result.metric)})",

@@ -25,8 +25,9 @@ def render_board(board: Board, *, robustness: bool = False) -> str:
     for table in board.tables:
         lines = list(_table(table))
         if robustness:
-            found = [str(row.robustness) for row in table.rows if row.robustness is not None]
-            lines += [f"  {line}" for one in found for line in one.splitlines()]
+            for rank, row in zip(table.ranks, table.rows, strict=True):
+                if row.robustness is not None:
+                    lines += [f"  {line}" for line in f"{rank} {row.name}: {row.robustness}".splitlines()]
         parts.append("\n".join(lines))
     if any(letter for table in board.tables for letter in table.letters):
         parts.append(
@@ -42,12 +43,15 @@ def _table(table: Table) -> Iterator[str]:
     yield table.title
     several = len(set(table.tasks)) > 1
     lines: list[tuple[str, ...]] = []
-    ranks, setting = table.ranks, None
+    ranks, setting, names = table.ranks, None, [row.name for row in table.rows]
     for place, row in enumerate(table.rows):
         if row.result.transductive and setting is not True:
             lines.append(("", "transductive:"))
         setting = row.result.transductive
-        lines.append(_cells(row, ranks[place], table.letters[place], table.tasks[place] if several else None))
+        cells = _cells(row, ranks[place], table.letters[place], table.tasks[place] if several else None)
+        if names.count(row.name) > 1 and row.first.about.recipe:  # such as learners of one name by two claims
+            cells = (cells[0], f"{row.name}, {row.first.about.recipe}", *cells[2:])
+        lines.append(cells)
     yield from _aligned(lines)
     if table.published:
         yield "  published, not measured here:"
@@ -66,6 +70,8 @@ def _cells(row: Row, rank: int, letters: str, tasks: int | None) -> tuple[str, .
     worse = f"p{95 if row.result.smaller_is_better else 5} {number(row.percentile, row.result.metric)}"
     worst = "" if row.worst_class is None else f"worst class {number(row.worst_class, 'accuracy')}"
     ece = "" if row.calibration is None else f"ECE {number(row.calibration, 'ece')}"
+    if row.asked is not None and row.asked != row.result.episodes:
+        ece += f" (of {count(row.asked)})"
     cost = duration(row.cost), energy(row.watt_hours)
     return str(rank), row.name, measured(row), worse, worst, ece, letters, *cost, "; ".join(marks)
 
@@ -172,6 +178,7 @@ def _row(row: Row, rank: int, letters: str, tasks: int) -> dict[str, Any]:
         "percentile": _plain(row.percentile),
         "worst_class": row.worst_class,
         "ece": row.calibration,
+        "episodes_of_worst_class_and_ece": row.asked,
         "ci95_seeds": None if row.ci95_seeds is None else _plain(row.ci95_seeds),
         "seeds": list(row.seeds),
         "episodes": result.episodes,

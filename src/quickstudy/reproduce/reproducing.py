@@ -342,6 +342,11 @@ class _Work:
             robustness=self.robustness,
         )
         about = self._about(seed, run, result, diverged=diverged)
+        if self.robustness and about.robustness is not None:
+            self.tell(
+                f"Seed {seed}: {len(about.robustness.figures)} figures of robustness are measured; "
+                f"`quickstudy leaderboard --results {self.results} --robustness` prints them."
+            )
         if self._weights(run) != tested:
             self.tell(
                 f"Seed {seed}: {run.path} was trained on by another process while it was tested, so that nobody can "

@@ -149,11 +149,14 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     raw = made.make("dtd", tmp_path)
     write, written = write_records, list[str]()
 
+    def counting(path: Path, contents: object) -> int:
+        written.append(path.name)
+        return write(path, contents)  # type: ignore[arg-type]
+
     def failing(path: Path, contents: object) -> int:
         if len(written) == 3:
             raise KeyboardInterrupt
-        written.append(path.name)
-        return write(path, contents)  # type: ignore[arg-type]
+        return counting(path, contents)
 
     monkeypatch.setattr(converting, "write_records", failing)
     with pytest.raises(KeyboardInterrupt):
@@ -162,7 +165,7 @@ def test_it_goes_on_where_it_stopped(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not (folder / SPEC).exists()
     write_records(folder / "1.tfrecords", [b"of another edition"])
     (folder / "2.tfrecords").write_bytes((folder / "2.tfrecords").read_bytes()[:-1])
-    monkeypatch.setattr(converting, "write_records", lambda path, contents: written.append(path.name))
+    monkeypatch.setattr(converting, "write_records", counting)
     convert("dtd", raw, root=tmp_path)
     assert written == [f"{n}.tfrecords" for n in (0, 1, 2, 1, 2, 3, 4, 5, 6)]
     with pytest.raises(
@@ -218,11 +221,27 @@ def test_of_two_conversions_at_once_one_is_refused(tmp_path: Path, monkeypatch: 
     assert said and pictures(folder, 6) == pictures(convert("dtd", first, tmp_path / "c", root=tmp_path / "a"), 6)
 
 
+def test_files_that_were_lost_are_made_again(tmp_path: Path) -> None:
+    """What a missing file's error advises; a whole folder of another data set is named as what it is."""
+    raw, others = made.make("dtd", tmp_path), made.make("cu_birds", tmp_path)
+    folder = convert("dtd", raw, root=tmp_path)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    (folder / "3.tfrecords").unlink()
+    assert convert("dtd", raw, root=tmp_path) == folder
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    with pytest.raises(
+        InputError, match=r"Cannot convert cu_birds into .*dtd: it holds the records of dtd\. Say another"
+    ):
+        convert("cu_birds", others, folder, root=tmp_path)
+
+
 def test_a_file_where_records_should_lie(tmp_path: Path) -> None:
     raw = made.make("dtd", tmp_path)
     (tmp_path / "file").write_bytes(b"mine")
-    with pytest.raises(StorageError, match=r"Cannot write .*file.*: "):
+    with pytest.raises(InputError, match=r"Cannot convert dtd into .*file: it is a file, not a folder\."):
         convert("dtd", raw, tmp_path / "file", root=tmp_path)
+    with pytest.raises(StorageError, match=r"Cannot write .*conversion\.json"):
+        convert("dtd", raw, tmp_path / "file" / "below", root=tmp_path)
     assert (tmp_path / "file").read_bytes() == b"mine"
 
 

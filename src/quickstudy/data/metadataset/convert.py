@@ -14,7 +14,7 @@ from quickstudy.data.metadataset.raw import Pictures
 from quickstudy.data.metadataset.rawfolders import cu_birds, dtd, ilsvrc, omniglot, traffic_sign
 from quickstudy.data.metadataset.rawlists import aircraft, fungi, mscoco, quickdraw, vgg_flower
 from quickstudy.data.metadataset.records import record_starts, write_records
-from quickstudy.data.metadataset.specs import LISTS, SPEC, Spec, published
+from quickstudy.data.metadataset.specs import LISTS, SPEC, Spec, published, spec_of
 from quickstudy.errors import DataError, InputError
 from quickstudy.files import atomic_write_bytes, data_root, storage_error
 
@@ -71,11 +71,11 @@ def convert(
     """
     spec = published(name, root)
     target = data_root(root) / RECORDS / name if to is None else Path(to).expanduser()
-    if (target / SPEC).exists():
-        raise InputError(
-            f"There is nothing to convert: {target} holds the records of {name} already. Remove the folder to make "
-            "them anew, or say another: --to FOLDER."
-        )
+    if target.is_file():
+        raise InputError(f"Cannot convert {name} into {target}: it is a file, not a folder. Say another: --to FOLDER.")
+    whole = (target / SPEC).exists()
+    if whole:
+        _check_missing(target, name)
     if raw is None and name != "omniglot":
         raise InputError(f"Cannot convert {name}: it is not said where its published files lie. Give the folder.")
     folder = data_root(root) / name if raw is None else Path(raw).expanduser()
@@ -84,7 +84,8 @@ def convert(
     if counts == "published":
         _check_counts(spec, pictures, folder)
     _check_least(spec, found, folder)
-    _begin(target, {"name": name, "raw": str(folder.resolve())})
+    if not whole:  # of a whole one only files that are missing are made
+        _begin(target, {"name": name, "raw": str(folder.resolve())})
     done, total = 0, sum(found)
     for number, of_class in enumerate(pictures):
         path = target / f"{number}.tfrecords"
@@ -98,6 +99,25 @@ def convert(
     atomic_write_bytes(target / SPEC, json.dumps(said, indent=2).encode())
     (target / _BEGUN).unlink(missing_ok=True)
     return target
+
+
+def _check_missing(target: Path, name: str) -> None:
+    """Whether a folder with a specification is one of this data set that has lost files.
+
+    Raises:
+        InputError: it is of another one, or has all files.
+    """
+    spec = spec_of(target)
+    if spec.name != name:
+        raise InputError(
+            f"Cannot convert {name} into {target}: it holds the records of {spec.name}. Say another folder: "
+            "--to FOLDER."
+        )
+    if all((target / f"{number}.tfrecords").exists() for number in range(sum(map(len, spec.parts.values())))):
+        raise InputError(
+            f"There is nothing to convert: {target} holds the records of {name} already. Remove the folder to make "
+            "them anew, or say another: --to FOLDER."
+        )
 
 
 def _begin(target: Path, about: dict[str, str]) -> None:
