@@ -52,6 +52,7 @@ from quickstudy.train import RunFolder
 from quickstudy.train.runfolder import describe_environment
 
 ROOT = Path(__file__).resolve().parents[1]
+_CHANGED = "changed tasks, and those of other sizes"
 _Tasks: TypeAlias = Callable[..., TaskSource]  # sizes -> tasks; without any, as the study says
 
 
@@ -148,7 +149,7 @@ class _Runner:
         self.rivals[rival.name] = learner = rival.build(next(iter(self.sources.values())).shape, self._training())
         episodes = min(self.study.episodes, rival.episodes or self.study.episodes)
         tasks = self._tasks(rival.data) if rival.data else self.tasks
-        return self._tested(rival.name, learner, episodes, tasks, baseline=True)
+        return self._tested(rival.name, learner, episodes, tasks, baseline=True, unasked=rival.unasked)
 
     def _of_run(self, recipe: str, name: str, *, baseline: bool = False) -> Entry:
         trained = self.trained(recipe)
@@ -165,6 +166,7 @@ class _Runner:
         *,
         baseline: bool,
         digest: str = "",
+        unasked: str = "",
     ) -> Entry:
         results: dict[str, Result] = {}
         if self.stressed and not any(source.shape.target == "classes" for source in self.sources.values()):
@@ -177,7 +179,9 @@ class _Runner:
             say(f"{name}, {column}: {result}")
             if seen is None:
                 continue
-            if self.stressed:
+            if self.stressed and unasked:
+                self.robustness[name, column] = replace(seen.alone(result), not_asked={_CHANGED: unasked})
+            elif self.stressed:
                 asked = Stressed(learner, learner, tasks, min(result.episodes, self.stressed), tested=(result, seen))
                 about = {"learner": name, "recipe_hash": digest, "checkpoint": result.checkpoint}
                 self.robustness[name, column] = robust = stress(asked, **about)

@@ -70,6 +70,13 @@ def test_all_figures_of_robustness_where_they_are_asked_for(
     columns = (Column("kinds", {"way": 3, "shot": 1, "query": 4}), Column("pairs", {"way": 2, "shot": 1, "query": 4}))
     few = replace(study("medicine-pictures"), overrides={"net.filters": 4, "train.steps": 1}, plain=None)
     few = replace(few, columns=columns, episodes=30, rivals=(Rival("pixels + k-NN", lambda shape, training: KNN(), 6),))
+    slow = Rival("slow", lambda shape, training: KNN(), 4, unasked="It takes hours.")
+    results.run(replace(few, rivals=(slow,)), tmp_path / "r", tmp_path / "s", data_root, ["slow"], robustness=20)
+    for path in (tmp_path / "s" / few.name).glob("slow--*"):
+        robust = Robustness.from_json(json.dumps(load_kept(path)[1]["robustness"]))
+        assert list(robust.not_asked.values()) == ["It takes hours."] and {one.episodes for one in robust.figures} == {
+            4
+        }
     results.run(few, tmp_path / "runs", tmp_path / "results", data_root, robustness=20)
     found = {path.stem: load_kept(path) for path in (tmp_path / "results" / few.name).iterdir()}
     assert len(found) == 4

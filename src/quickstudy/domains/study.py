@@ -40,12 +40,14 @@ class Rival:
         build: makes it for tasks of a shape; it may have been fitted to the training tasks, which it is given, too.
         episodes: how many of the tasks it learns, where each takes long; None: all.
         data: overrides of the recipe's [data], where it reads the same tasks in another form, such as larger pictures.
+        unasked: why no robustness is asked of it but what its test says of itself, as a sentence; empty: it is asked.
     """
 
     name: str
     build: Callable[[TaskShape, TaskSource], AbstractLearner]
     episodes: int | None = None
     data: Mapping[str, Any] = field(default_factory=dict)
+    unasked: str = ""
 
 
 @dataclass(frozen=True)
