@@ -36,6 +36,7 @@ from quickstudy.errors import DataError, QuickstudyError, UnknownName
 from quickstudy.evaluate import Comparison, Entry, Result, compare, meta_test, render_table, write_report
 from quickstudy.evaluate.answered import Unchanged
 from quickstudy.evaluate.kept import load_kept, save_kept
+from quickstudy.evaluate.possible import DIGITS
 from quickstudy.evaluate.robustness import Robustness
 from quickstudy.leaderboard.entry import read_entry
 from quickstudy.leaderboard.trained import of_training
@@ -80,6 +81,8 @@ def main() -> None:
     )
     parser.add_argument("--override", nargs=2, action="append", default=[], metavar=("KEY", "VALUE"), help="of recipes")
     given = parser.parse_args()
+    if given.robustness < 0:
+        parser.error(f"Cannot measure robustness on {given.robustness} episodes: expected 1 or more, such as 100.")
     torch.set_num_threads(1)
     keep_large_blocks()
     try:
@@ -299,9 +302,8 @@ def _kept_robustness(path: Path, result: Result, alone: Robustness) -> dict[str,
         old = read_entry(path)
     except DataError:  # there is none, or it is of another version
         return {}
-    robust, digits = old.about.robustness, 1e-5  # files have six
-    before, now = old.result.per_episode, result.per_episode
-    same = len(before) == len(now) and np.allclose(before, now, rtol=digits, atol=digits)
+    robust, before, now = old.about.robustness, old.result.per_episode, result.per_episode
+    same = len(before) == len(now) and np.allclose(before, now, rtol=DIGITS, atol=DIGITS)
     if robust is None or not same or not robust.stands_beside(result) or not robust.says_more_than(alone):
         return {}
     return {"robustness": json.loads(robust.to_json()), "command": old.about.command}

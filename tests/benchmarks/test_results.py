@@ -74,9 +74,8 @@ def test_all_figures_of_robustness_where_they_are_asked_for(
     results.run(replace(few, rivals=(slow,)), tmp_path / "r", tmp_path / "s", data_root, ["slow"], robustness=20)
     for path in (tmp_path / "s" / few.name).glob("slow--*"):
         robust = Robustness.from_json(json.dumps(load_kept(path)[1]["robustness"]))
-        assert list(robust.not_asked.values()) == ["It takes hours."] and {one.episodes for one in robust.figures} == {
-            4
-        }
+        assert list(robust.not_asked.values()) == ["It takes hours."]
+        assert [one.episodes for one in robust.figures[:4]] == [4] * 4
     results.run(few, tmp_path / "runs", tmp_path / "results", data_root, robustness=20)
     found = {path.stem: load_kept(path) for path in (tmp_path / "results" / few.name).iterdir()}
     assert len(found) == 4

@@ -48,7 +48,7 @@ def convert(
     counts: Literal["published", "found"] = "published",
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Path:
-    """Write the records of one of the ten data sets; where it was interrupted, it goes on with the next class.
+    """Write the records of one of the ten data sets; where it was stopped, or files were lost, those that are missing.
 
     Args:
         name: of the data set, such as ``"omniglot"``.
